@@ -1,0 +1,170 @@
+//! The only caller of the clock, of randomness and of spawning, so that the cluster can run in a simulator.
+//!
+//! Everything that needs time or chance is handed an [`Env`]. May not know: what it is used for.
+#![allow(clippy::disallowed_methods, reason = "this crate is what the bans elsewhere point to")]
+
+use std::fmt;
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rand::rngs::StdRng;
+use rand::{RngCore, SeedableRng};
+
+pub use tokio::task::JoinHandle;
+
+/// A handle to time, randomness and tasks; cheap to clone.
+#[derive(Clone)]
+pub struct Env {
+    clock: Arc<Clock>,
+    random: Arc<Mutex<StdRng>>,
+}
+
+enum Clock {
+    Real { start: Instant },
+    Manual { now_micros: AtomicU64, unix_start_micros: u64 },
+}
+
+/// Moves the clock of a seeded [`Env`].
+#[derive(Clone)]
+pub struct ManualClock(Arc<Clock>);
+
+/// A bound on waiting ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elapsed;
+
+impl Env {
+    /// The machine's clock and entropy.
+    pub fn real() -> Self {
+        Self {
+            clock: Arc::new(Clock::Real { start: Instant::now() }),
+            random: Arc::new(Mutex::new(StdRng::from_os_rng())),
+        }
+    }
+
+    /// A clock that moves only when told to and randomness from a seed: the same seed gives the same run.
+    pub fn seeded(seed: u64) -> (Self, ManualClock) {
+        const UNIX_START_MICROS: u64 = 1_750_000_000_000_000;
+        let clock = Arc::new(Clock::Manual { now_micros: AtomicU64::new(0), unix_start_micros: UNIX_START_MICROS });
+        let env = Self { clock: clock.clone(), random: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))) };
+        (env, ManualClock(clock))
+    }
+
+    /// Monotonic time since this environment began.
+    pub fn now(&self) -> Duration {
+        match &*self.clock {
+            Clock::Real { start } => start.elapsed(),
+            Clock::Manual { now_micros, .. } => Duration::from_micros(now_micros.load(Ordering::Acquire)),
+        }
+    }
+
+    /// Wall-clock time in microseconds since 1970. May jump; for people and timestamps, never for durations.
+    pub fn unix_micros(&self) -> u64 {
+        match &*self.clock {
+            Clock::Real { .. } => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+            }
+            Clock::Manual { now_micros, unix_start_micros } => unix_start_micros + now_micros.load(Ordering::Acquire),
+        }
+    }
+
+    /// A uniformly random number.
+    pub fn random_u64(&self) -> u64 {
+        self.with_random(RngCore::next_u64)
+    }
+
+    /// A uniformly random number below `bound`, which is above 0.
+    pub fn random_below(&self, bound: u64) -> u64 {
+        // The bias of the multiplication is below bound / 2^64.
+        ((u128::from(self.random_u64()) * u128::from(bound)) >> 64) as u64
+    }
+
+    /// A random (version 4) UUID as its 128-bit value.
+    pub fn uuid(&self) -> u128 {
+        let random = u128::from(self.random_u64()) << 64 | u128::from(self.random_u64());
+        let version = random & !(0xf << 76) | 0x4 << 76;
+        version & !(0x3 << 62) | 0x2 << 62
+    }
+
+    fn with_random<T>(&self, draw: impl FnOnce(&mut StdRng) -> T) -> T {
+        draw(&mut self.random.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits on the async runtime for a duration.
+    pub async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+
+    /// Waits for a future, at most for a duration.
+    pub async fn timeout<F: Future>(&self, duration: Duration, future: F) -> Result<F::Output, Elapsed> {
+        tokio::time::timeout(duration, future).await.map_err(|_| Elapsed)
+    }
+
+    /// Runs a future on the current async runtime.
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        tokio::spawn(future)
+    }
+
+    /// Runs blocking work on the async runtime's pool for such work. For rare, short work; searches and builds have their own pools.
+    pub fn spawn_blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        tokio::task::spawn_blocking(work)
+    }
+
+    /// Starts a named thread. Fails when the system has no more threads to give.
+    pub fn thread<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> std::io::Result<std::thread::JoinHandle<T>> {
+        std::thread::Builder::new().name(name.to_owned()).spawn(work)
+    }
+}
+
+impl ManualClock {
+    /// Moves the clock forward.
+    pub fn advance(&self, by: Duration) {
+        if let Clock::Manual { now_micros, .. } = &*self.0 {
+            let micros = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
+            now_micros.fetch_add(micros, Ordering::AcqRel);
+        }
+    }
+}
+
+impl fmt::Debug for Env {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Env").field("now", &self.now()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_draws_the_same_and_time_moves_only_when_told() {
+        let ((a, clock), (b, _)) = (Env::seeded(7), Env::seeded(7));
+        let draws = |env: &Env| (0..5).map(|_| env.random_u64()).collect::<Vec<_>>();
+        assert_eq!(draws(&a), draws(&b));
+        assert_ne!(draws(&a), draws(&Env::seeded(8).0));
+        let unix = a.unix_micros();
+        clock.advance(Duration::from_millis(3));
+        assert_eq!((a.now(), a.unix_micros() - unix), (Duration::from_millis(3), 3_000));
+        assert_eq!(b.now(), Duration::ZERO);
+    }
+
+    #[test]
+    fn uuids_carry_version_and_variant_and_draws_keep_below_their_bound() {
+        let (env, _) = Env::seeded(1);
+        for _ in 0..100 {
+            let uuid = env.uuid();
+            assert_eq!((uuid >> 76 & 0xf, uuid >> 62 & 0x3), (4, 2));
+            assert!(env.random_below(3) < 3);
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The vocabulary that every other crate shares: ids, vectors, payloads, filters, schemas, queries and hits.
+//!
+//! Plain data and pure functions. May not know: storage, the network, wire formats, time, threads.
+
+pub mod datetime;
+pub mod error;
+pub mod filter;
+pub mod hit;
+pub mod id;
+pub mod limits;
+pub mod metric;
+pub mod path;
+pub mod point;
+pub mod query;
+pub mod schema;
+pub mod value;
+
+pub use error::{ErrorKind, Violation};
+pub use filter::{Condition, Filter, Number, Range, Scalar, Test};
+pub use hit::{Hit, TopK, merge};
+pub use id::PointId;
+pub use metric::Metric;
+pub use path::FieldPath;
+pub use point::{NamedVectors, Point};
+pub use query::{Consistency, Effort, GroupBy, Knobs, PayloadSelection, SearchQuery, Selection, VectorSelection, VersionToken};
+pub use schema::{CollectionName, FieldType, IndexPolicy, Schema, VectorSpec};
+pub use value::{Object, Value};
