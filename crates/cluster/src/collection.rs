@@ -1,0 +1,133 @@
+//! A collection as the control plane knows it, and its form in JSON.
+
+use std::collections::BTreeMap;
+
+use sagitta_model::{CollectionName, FieldPath, Schema, VectorSpec, Violation};
+use serde::{Deserialize, Serialize};
+
+use crate::route::{HashRange, shard_hash};
+
+/// A named set of points with one schema.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Collection {
+    /// Identity: a UUID. A collection that is deleted and created again is another one.
+    pub id: u128,
+    /// Name, unique among the living collections.
+    pub name: CollectionName,
+    /// Vectors and declared fields.
+    pub schema: Schema,
+    /// Shards in the order of their hash ranges, which cover every hash once.
+    pub shards: Vec<ShardDescriptor>,
+    /// When it was created, in microseconds since 1970.
+    pub created_unix_micros: u64,
+}
+
+/// One shard of a collection as the control plane wants it to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardDescriptor {
+    /// Identity, unique in the cluster and never handed out twice.
+    pub id: u64,
+    /// The hashes it is responsible for.
+    pub range: HashRange,
+    /// Version of its placement: a request that names another is stale.
+    pub epoch: u64,
+}
+
+impl Collection {
+    /// The shard that is responsible for a point.
+    pub fn shard_of(&self, id: sagitta_model::PointId) -> &ShardDescriptor {
+        let hash = shard_hash(id);
+        let after = self.shards.partition_point(|shard| shard.range.first <= hash);
+        &self.shards[after - 1]
+    }
+}
+
+/// JSON form of a [`Collection`]; names instead of codes, so that a person can read a log.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CollectionJson {
+    id: String,
+    name: String,
+    vectors: BTreeMap<String, VectorJson>,
+    fields: BTreeMap<String, String>,
+    shards: Vec<ShardDescriptor>,
+    created_unix_micros: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VectorJson {
+    dim: usize,
+    metric: String,
+    index: String,
+}
+
+impl From<&Collection> for CollectionJson {
+    fn from(collection: &Collection) -> Self {
+        let schema = SchemaJson::from(&collection.schema);
+        Self {
+            id: format!("{:032x}", collection.id),
+            name: collection.name.to_string(),
+            vectors: schema.vectors,
+            fields: schema.fields,
+            shards: collection.shards.clone(),
+            created_unix_micros: collection.created_unix_micros,
+        }
+    }
+}
+
+impl TryFrom<CollectionJson> for Collection {
+    type Error = Violation;
+
+    fn try_from(json: CollectionJson) -> Result<Self, Violation> {
+        Ok(Self {
+            id: parse_id(&json.id)?,
+            name: json.name.parse()?,
+            schema: SchemaJson { vectors: json.vectors, fields: json.fields }.try_into()?,
+            shards: json.shards,
+            created_unix_micros: json.created_unix_micros,
+        })
+    }
+}
+
+/// JSON form of a [`Schema`].
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SchemaJson {
+    vectors: BTreeMap<String, VectorJson>,
+    fields: BTreeMap<String, String>,
+}
+
+impl From<&Schema> for SchemaJson {
+    fn from(schema: &Schema) -> Self {
+        let vector = |spec: &VectorSpec| VectorJson {
+            dim: spec.dim,
+            metric: spec.metric.name().to_owned(),
+            index: spec.index.name().to_owned(),
+        };
+        Self {
+            vectors: schema.vectors.iter().map(|(name, spec)| (name.clone(), vector(spec))).collect(),
+            fields: schema.fields.iter().map(|(path, kind)| (path.to_string(), kind.name().to_owned())).collect(),
+        }
+    }
+}
+
+impl TryFrom<SchemaJson> for Schema {
+    type Error = Violation;
+
+    fn try_from(json: SchemaJson) -> Result<Self, Violation> {
+        let mut schema = Self::default();
+        for (name, vector) in json.vectors {
+            let spec = VectorSpec { dim: vector.dim, metric: vector.metric.parse()?, index: vector.index.parse()? };
+            schema.vectors.insert(name, spec);
+        }
+        for (path, kind) in json.fields {
+            schema.fields.insert(path.parse::<FieldPath>()?, kind.parse()?);
+        }
+        Ok(schema)
+    }
+}
+
+pub(crate) fn parse_id(hex: &str) -> Result<u128, Violation> {
+    u128::from_str_radix(hex, 16).map_err(|_| Violation::new("id", format!("`{hex}` is not 32 hexadecimal digits")))
+}

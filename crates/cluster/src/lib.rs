@@ -1,0 +1,16 @@
+//! The control plane's state machine: what the cluster *is*, as a pure function of the commands it agreed on.
+//!
+//! `State::apply(command) -> effect`, without I/O, time or chance: whoever proposes a command puts ids and timestamps into it,
+//! so every coordinator that applies the same log holds the same state. May not know: Raft, storage, the network, shard contents.
+
+pub mod collection;
+pub mod command;
+pub mod route;
+pub mod snapshot;
+pub mod state;
+
+pub use collection::{Collection, ShardDescriptor};
+pub use command::{Command, Effect, Refusal};
+pub use route::{HashRange, shard_hash};
+pub use snapshot::SnapshotError;
+pub use state::State;

@@ -1,0 +1,97 @@
+//! The state as bytes: what a coordinator keeps on disk and sends to others.
+
+use std::collections::BTreeMap;
+
+use sagitta_model::Violation;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::collection::{Collection, CollectionJson, parse_id};
+use crate::state::State;
+
+/// Format of the snapshot that this build writes.
+const FORMAT: u32 = 1;
+
+/// Why bytes are not a snapshot or a command of this build.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// The bytes were changed after they were written.
+    #[error("the control state's checksum does not match: the file is damaged; restore it from a backup or another coordinator")]
+    Damaged,
+    /// A newer build wrote it.
+    #[error("the control state has format {found}, this build reads up to {FORMAT}: start it with the newer build that wrote it")]
+    Newer {
+        /// The format found.
+        found: u32,
+    },
+    /// The bytes do not say what they should.
+    #[error("the control state is malformed: {0}")]
+    Malformed(String),
+}
+
+impl From<Violation> for SnapshotError {
+    fn from(violation: Violation) -> Self {
+        Self::Malformed(violation.to_string())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct SnapshotJson {
+    format: u32,
+    applied_index: u64,
+    applied_term: u64,
+    cluster_id: String,
+    next_shard_id: u64,
+    collections: Vec<CollectionJson>,
+    requests: Vec<BTreeMap<String, String>>,
+}
+
+impl State {
+    /// The state as of a place in the log: a JSON document, a line feed and its XXH3-64 in hexadecimal.
+    pub fn encode(&self, applied_index: u64, applied_term: u64) -> Vec<u8> {
+        let request = |(request, collection): &(u128, u128)| {
+            BTreeMap::from([("request".into(), format!("{request:032x}")), ("collection".into(), format!("{collection:032x}"))])
+        };
+        let json = SnapshotJson {
+            format: FORMAT,
+            applied_index,
+            applied_term,
+            cluster_id: format!("{:032x}", self.cluster_id),
+            next_shard_id: self.next_shard_id,
+            collections: self.collections.values().map(CollectionJson::from).collect(),
+            requests: self.requests.iter().map(request).collect(),
+        };
+        let mut bytes = serde_json::to_vec(&json).expect("invariant: maps with text keys and numbers always serialise");
+        let sum = xxh3_64(&bytes);
+        bytes.extend_from_slice(format!("\n{sum:016x}\n").as_bytes());
+        bytes
+    }
+
+    /// Reads what [`State::encode`] wrote: the state, and the index and term it is as of.
+    pub fn decode(bytes: &[u8]) -> Result<(Self, u64, u64), SnapshotError> {
+        const TRAILER_BYTES: usize = 18;
+        let at = bytes.len().checked_sub(TRAILER_BYTES).ok_or(SnapshotError::Damaged)?;
+        let (body, trailer) = bytes.split_at(at);
+        if trailer != format!("\n{:016x}\n", xxh3_64(body)).as_bytes() {
+            return Err(SnapshotError::Damaged);
+        }
+        let malformed = |e: serde_json::Error| SnapshotError::Malformed(e.to_string());
+        let loose: serde_json::Value = serde_json::from_slice(body).map_err(malformed)?;
+        let found = loose["format"].as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or_default();
+        if found > FORMAT {
+            return Err(SnapshotError::Newer { found });
+        }
+        let json: SnapshotJson = serde_json::from_value(loose).map_err(malformed)?;
+        let mut state = Self::new(parse_id(&json.cluster_id)?);
+        state.next_shard_id = json.next_shard_id;
+        for collection in json.collections {
+            let collection = Collection::try_from(collection)?;
+            state.collections.insert(collection.name.clone(), collection);
+        }
+        for request in &json.requests {
+            let part = |name: &str| parse_id(request.get(name).map_or("", String::as_str));
+            state.requests.push_back((part("request")?, part("collection")?));
+        }
+        Ok((state, json.applied_index, json.applied_term))
+    }
+}
