@@ -2,6 +2,10 @@
 
 /// Longest vector, in dimensions: far above today's embedding models (up to about 8,192).
 pub const MAX_DIMENSION: usize = 16_384;
+/// Largest component of a vector, so that squared distances stay far inside a 32-bit float.
+pub const MAX_MAGNITUDE: f32 = 1e15;
+/// Shortest vector that has a direction under cosine, so that its inverse length is a sound 32-bit float.
+pub const MIN_NORM: f32 = 1e-15;
 /// Named vectors per point.
 pub const MAX_VECTORS: usize = 16;
 /// Declared payload fields per collection: each costs an index per segment.

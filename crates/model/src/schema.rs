@@ -140,12 +140,16 @@ impl VectorSpec {
             let at = vector.iter().position(|x| !x.is_finite()).unwrap_or_default();
             return Err(Violation::new(format!("[{at}]"), format!("is {}, expected a finite number", vector[at])));
         }
-        let squares: f32 = vector.iter().map(|x| x * x).sum();
-        if !squares.is_finite() {
-            return Err(Violation::new("", "is too long: its squared length overflows a 32-bit float"));
+        let largest = vector.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+        if largest > limits::MAX_MAGNITUDE {
+            let at = vector.iter().position(|x| x.abs() == largest).unwrap_or_default();
+            let reason = format!("is {}, at most {} in magnitude is allowed", vector[at], limits::MAX_MAGNITUDE);
+            return Err(Violation::new(format!("[{at}]"), reason));
         }
-        if self.metric == Metric::Cosine && squares < f32::MIN_POSITIVE {
-            return Err(Violation::new("", "is a zero vector, which has no direction under the cosine metric"));
+        let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+        if self.metric == Metric::Cosine && norm < limits::MIN_NORM {
+            let reason = "is a zero vector (or nearly), which has no direction under the cosine metric";
+            return Err(Violation::new("", reason));
         }
         Ok(())
     }
@@ -291,7 +295,8 @@ mod tests {
         assert_eq!(refusal(&[1.0, f32::NAN]), "[1]: is NaN, expected a finite number");
         assert_eq!(refusal(&[f32::NEG_INFINITY, 1.0]), "[0]: is -inf, expected a finite number");
         assert!(refusal(&[0.0, 0.0]).contains("zero vector"));
-        assert!(refusal(&[3e38, 3e38]).contains("overflows"));
+        assert_eq!(refusal(&[1.0, -1e16]), "[1]: is -10000000000000000, at most 1000000000000000 in magnitude is allowed");
+        assert!(refusal(&[1e-16, 0.0]).contains("zero vector"));
         assert_eq!(VectorSpec { metric: Metric::L2, ..SPEC }.check(&[0.0, 0.0]), Ok(()));
     }
 
