@@ -27,7 +27,9 @@ pub use self::error::IndexError;
 pub use self::kernel::{LANES, ScalarKernel, Similarities};
 pub use self::query::{MAX_MAGNITUDE, MIN_NORM, PreparedQuery, check_vector, inverse_norm};
 pub use self::search::{FilterWalk, IndexMemory, Never, RowSet, ScanParams, SearchParams, SearchStats, Stop};
-pub use self::spec::{BuildControl, Built, CompactParams, GraphParams, IndexFile, IndexKind, IndexShape, IndexSpec, Rows};
+pub use self::spec::{
+    BuildControl, Built, CompactParams, GraphParams, IndexFile, IndexKind, IndexShape, IndexSpec, Rows,
+};
 
 /// Builds and opens indexes: one implementation per native library, and [`exact::ExactEngine`], its in-memory twin.
 pub trait IndexEngine: Send + Sync {
@@ -82,7 +84,8 @@ pub trait VectorIndex: Send + Sync {
     ) -> Result<SearchStats, IndexError>;
 
     /// The exact similarity of the query to each of `rows`, in their order.
-    fn similarities(&self, query: &PreparedQuery, rows: &[u32], out: &mut Vec<f32>) -> Result<(), IndexError>;
+    fn similarities(&self, query: &PreparedQuery, rows: &[u32], out: &mut Vec<f32>)
+    -> Result<(), IndexError>;
 
     /// Writes the vector of `row`, bit for bit as it was given, to `out` of length `dim`.
     fn read_row(&self, row: u32, out: &mut [f32]) -> Result<(), IndexError>;

@@ -13,7 +13,10 @@ impl Candidate {
     /// Whether this comes before `other` in results: `Less` if it is nearer or, at the same similarity, of a smaller row.
     #[inline]
     pub fn compare(&self, other: &Candidate) -> Ordering {
-        other.similarity.total_cmp(&self.similarity).then(self.row.cmp(&other.row))
+        other
+            .similarity
+            .total_cmp(&self.similarity)
+            .then(self.row.cmp(&other.row))
     }
 }
 
@@ -48,7 +51,11 @@ impl TopCandidates {
         if self.heap.len() < self.k {
             self.heap.push(candidate);
             self.sift_up(self.heap.len() - 1);
-        } else if self.heap.first().is_some_and(|worst| candidate.compare(worst).is_lt()) {
+        } else if self
+            .heap
+            .first()
+            .is_some_and(|worst| candidate.compare(worst).is_lt())
+        {
             self.heap[0] = candidate;
             self.sift_down();
         }
@@ -97,6 +104,45 @@ impl TopCandidates {
             }
             self.heap.swap(at, worse);
             at = worse;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearer_comes_first_and_then_the_smaller_row() {
+        let candidate = |row, similarity| Candidate { row, similarity };
+        let mut top = TopCandidates::new(3);
+        assert_eq!(top.threshold(), f32::NEG_INFINITY);
+        for (row, similarity) in [(9, 0.5), (4, 0.25), (7, 0.5), (1, -1.0), (8, 0.5), (3, 0.75)] {
+            top.offer(candidate(row, similarity));
+        }
+        assert_eq!(top.threshold(), 0.5);
+        let mut sorted = vec![candidate(0, 0.0)];
+        top.drain_sorted(&mut sorted);
+        assert_eq!(sorted, [candidate(3, 0.75), candidate(7, 0.5), candidate(8, 0.5)]);
+        assert!(top.is_empty());
+    }
+
+    #[test]
+    fn the_best_of_many_are_those_of_sorting_them() {
+        let all: Vec<Candidate> = (0..500u32)
+            .map(|row| Candidate {
+                row,
+                similarity: (row * 7919 % 101) as f32,
+            })
+            .collect();
+        for k in [0, 1, 2, 3, 10, 499, 500, 501] {
+            let mut top = TopCandidates::new(k);
+            all.iter().for_each(|&candidate| top.offer(candidate));
+            let (mut kept, mut expected) = (Vec::new(), all.clone());
+            top.drain_sorted(&mut kept);
+            expected.sort_by(Candidate::compare);
+            expected.truncate(k);
+            assert_eq!(kept, expected, "best {k}");
         }
     }
 }

@@ -51,8 +51,8 @@ pub enum IndexError {
         /// Rows of the bitmap.
         actual: usize,
     },
-    /// A row is outside the index.
-    #[error("row {row} is outside an index of {rows} rows")]
+    /// A row is outside the index, or listed out of order.
+    #[error("row {row} is outside an index of {rows} rows or out of order")]
     Row {
         /// The row asked for.
         row: u32,

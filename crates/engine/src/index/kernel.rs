@@ -45,7 +45,10 @@ impl Similarities for ScalarKernel {
     fn many(&self, query: &PreparedQuery, rows: &[f32], inverse_norms: &[f32], out: &mut [f32]) {
         assert_eq!(rows.len(), out.len() * query.dim(), "one similarity per row");
         let cosine = query.metric() == Metric::Cosine;
-        assert!(!cosine || inverse_norms.len() == out.len(), "one inverse norm per row");
+        assert!(
+            !cosine || inverse_norms.len() == out.len(),
+            "one inverse norm per row"
+        );
         for (at, (row, out)) in rows.chunks_exact(query.dim()).zip(out).enumerate() {
             *out = ScalarKernel::one(query, row, if cosine { inverse_norms[at] } else { 1.0 });
         }
@@ -77,4 +80,50 @@ fn sum_terms(query: &[f32], row: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 
         width /= 2;
     }
     lanes[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn similarities_are_those_of_the_metric() {
+        let check = |metric, query: &[f32], row: &[f32], expected: f32| {
+            let query = PreparedQuery::new(metric, query).unwrap();
+            let similarity = ScalarKernel::one(&query, row, super::super::inverse_norm(row));
+            assert_eq!(
+                similarity.to_bits(),
+                expected.to_bits(),
+                "{metric}: {similarity}, not {expected}"
+            );
+        };
+        check(Metric::InnerProduct, &[1.0, 2.0, 3.0], &[4.0, 5.0, -6.0], -4.0);
+        check(Metric::L2, &[1.0, 2.0], &[4.0, -2.0], -25.0);
+        check(Metric::L2, &[1.0, 2.0], &[1.0, 2.0], 0.0);
+        check(Metric::Cosine, &[3.0, 4.0], &[30.0, 40.0], 1.0);
+        check(Metric::Cosine, &[3.0, 4.0], &[-4.0, 3.0], 0.0);
+    }
+
+    #[test]
+    fn terms_are_added_in_the_documented_order() {
+        // Lane 0 takes values 0 and 32; lane 16 is added to lane 0 before lane 1 is. In f32, 2^24 swallows a 1 that
+        // comes alone, so the result tells the order.
+        let big = 16_777_216.0;
+        let mut row = vec![0.0; 40];
+        (row[0], row[32], row[16], row[1]) = (big, 1.0, -big, 1.0);
+        let query = PreparedQuery::new(Metric::InnerProduct, &[1.0; 40]).unwrap();
+        assert_eq!(
+            ScalarKernel::one(&query, &row, 1.0),
+            1.0,
+            "(big + 1 = big) - big, then + 1"
+        );
+    }
+
+    #[test]
+    fn many_is_one_for_each_row() {
+        let query = PreparedQuery::new(Metric::Cosine, &[1.0, 0.0]).unwrap();
+        let mut out = [0.0; 2];
+        ScalarKernel.many(&query, &[2.0, 0.0, 0.0, 5.0], &[0.5, 0.2], &mut out);
+        assert_eq!(out, [1.0, 0.0]);
+    }
 }

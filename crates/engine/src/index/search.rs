@@ -46,7 +46,14 @@ pub struct SearchParams<'a> {
 impl SearchParams<'_> {
     /// The best `k` of all rows, with the defaults.
     pub fn new(k: usize) -> SearchParams<'static> {
-        SearchParams { k, breadth: 0, rerank: 0, allow: None, filter_walk: FilterWalk::Auto, stop: &Never }
+        SearchParams {
+            k,
+            breadth: 0,
+            rerank: 0,
+            allow: None,
+            filter_walk: FilterWalk::Auto,
+            stop: &Never,
+        }
     }
 }
 
@@ -81,12 +88,21 @@ pub struct ScanParams<'a> {
 impl<'a> ScanParams<'a> {
     /// The best `k` of the given rows, by codes.
     pub fn new(k: usize, rows: RowSet<'a>) -> ScanParams<'a> {
-        ScanParams { k, rows, rerank: 0, exact: false, stop: &Never }
+        ScanParams {
+            k,
+            rows,
+            rerank: 0,
+            exact: false,
+            stop: &Never,
+        }
     }
 
     /// The best `k` of the given rows, without any approximation.
     pub fn exact(k: usize, rows: RowSet<'a>) -> ScanParams<'a> {
-        ScanParams { exact: true, ..ScanParams::new(k, rows) }
+        ScanParams {
+            exact: true,
+            ..ScanParams::new(k, rows)
+        }
     }
 }
 
@@ -111,14 +127,21 @@ impl RowSet<'_> {
         }
     }
 
-    /// Checks that no row is outside an index of `rows`.
+    /// Checks that rows are ascending and none is outside an index of `rows`.
     pub fn check(&self, rows: usize) -> Result<(), IndexError> {
         match self {
             RowSet::All => Ok(()),
-            RowSet::List(list) => match list.last() {
-                Some(&row) if row as usize >= rows => Err(IndexError::Row { row, rows }),
-                _ => Ok(()),
-            },
+            RowSet::List(list) => {
+                // Ascending up to the last one, which is inside: a row that breaks either rule is named.
+                let descent = list
+                    .windows(2)
+                    .find(|pair| pair[0] >= pair[1])
+                    .map(|pair| pair[0]);
+                match descent.or(list.last().copied().filter(|&row| row as usize >= rows)) {
+                    Some(row) => Err(IndexError::Row { row, rows }),
+                    None => Ok(()),
+                }
+            }
             RowSet::Bitmap(bitmap) => check_bitmap(Some(bitmap), rows),
         }
     }
@@ -148,9 +171,10 @@ pub struct IndexMemory {
 
 pub(crate) fn check_bitmap(allow: Option<&Bitmap>, rows: usize) -> Result<(), IndexError> {
     match allow {
-        Some(bitmap) if bitmap.len() != rows => {
-            Err(IndexError::Bitmap { expected: rows, actual: bitmap.len() })
-        }
+        Some(bitmap) if bitmap.len() != rows => Err(IndexError::Bitmap {
+            expected: rows,
+            actual: bitmap.len(),
+        }),
         _ => Ok(()),
     }
 }
@@ -159,10 +183,16 @@ impl IndexShape {
     /// Checks that a query may be compared with the rows of this index.
     pub fn check_query(&self, query: &PreparedQuery) -> Result<(), IndexError> {
         if query.dim() != self.dim {
-            return Err(IndexError::Dimension { expected: self.dim, actual: query.dim() });
+            return Err(IndexError::Dimension {
+                expected: self.dim,
+                actual: query.dim(),
+            });
         }
         if query.metric() != self.metric {
-            return Err(IndexError::Metric { expected: self.metric, actual: query.metric() });
+            return Err(IndexError::Metric {
+                expected: self.metric,
+                actual: query.metric(),
+            });
         }
         Ok(())
     }
