@@ -68,7 +68,7 @@ impl Sample {
             }
             // Never all zero, which cosine refuses; and at times the values that encoders stumble over.
             vector[0] = if vector[0] == 0.0 { 1.0 } else { vector[0] };
-            if kind == Values::Floats && dim > 2 && row % 7 == 0 {
+            if kind == Values::Floats && dim > 2 && row.is_multiple_of(7) {
                 vector[1] = -0.0;
                 vector[2] = f32::MIN_POSITIVE / 8.0;
             }

@@ -12,7 +12,10 @@ use crate::index::{
     RowSet, ScanParams, SearchParams, VectorIndex,
 };
 
-const DIM: usize = 8;
+const DIM: usize = 40;
+
+/// Rows of an index that is damaged: its files have several blocks.
+const DAMAGED_ROWS: usize = 500;
 
 /// Bytes flipped in each file, besides its first and last ones.
 const FLIPS: usize = 60;
@@ -62,7 +65,7 @@ impl Suite<'_> {
             search(&longer, &params),
             Err(IndexError::Dimension {
                 expected: DIM,
-                actual: 9
+                actual: 41
             })
         ));
         let cosine = prepare(Metric::Cosine, &sample.queries[0]);
@@ -139,7 +142,7 @@ impl Suite<'_> {
     /// before; and verification finds it.
     pub fn damage_is_never_served(&self) {
         for metric in [Metric::Cosine, Metric::L2] {
-            let sample = Sample::new(self.rows(120), DIM, Values::Floats, 23);
+            let sample = Sample::new(self.rows(DAMAGED_ROWS), DIM, Values::Floats, 23);
             let (dir, built) = self
                 .build(&sample, metric)
                 .unwrap_or_else(|error| panic!("{error}"));
@@ -241,6 +244,7 @@ fn places(len: usize) -> impl Iterator<Item = usize> {
     (0..len).filter(move |&at| at < EDGE || at + EDGE >= len || at % step == 0)
 }
 
+type Question<'a> = dyn Fn(&dyn VectorIndex, &mut Vec<Candidate>) -> Result<(), IndexError> + 'a;
 type Answer = Result<Vec<Candidate>, IndexError>;
 
 struct Reading {
@@ -256,7 +260,7 @@ fn answers(
     query: &PreparedQuery,
 ) -> Result<Reading, IndexError> {
     let index = engine.open(dir, &built.files)?;
-    let ask = |question: &dyn Fn(&dyn VectorIndex, &mut Vec<Candidate>) -> Result<(), IndexError>| {
+    let ask = |question: &Question<'_>| {
         let mut found = Vec::new();
         question(&*index, &mut found).map(|()| found)
     };
