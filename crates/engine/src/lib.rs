@@ -2,4 +2,5 @@
 
 pub mod bitmap;
 pub mod index;
+pub mod kv;
 pub mod mapped;
