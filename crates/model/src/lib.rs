@@ -2,6 +2,7 @@
 //!
 //! Plain data and pure functions. May not know: storage, the network, wire formats, time, threads.
 
+pub mod answer;
 pub mod datetime;
 pub mod error;
 pub mod filter;
@@ -14,7 +15,12 @@ pub mod point;
 pub mod query;
 pub mod schema;
 pub mod value;
+pub mod write;
 
+pub use answer::{
+    CollectionInfo, CollectionStatistics, Coverage, Explanation, FoundPoint, Group, ItemFailure, Plan, Problem, Record, SearchResult,
+    SegmentIndex, SegmentPlan, WriteResult,
+};
 pub use error::{ErrorKind, Violation};
 pub use filter::{Condition, Filter, Number, Range, Scalar, Test};
 pub use hit::{Hit, TopK, merge};
@@ -25,3 +31,4 @@ pub use point::{NamedVectors, Point};
 pub use query::{Consistency, Effort, GroupBy, Knobs, PayloadSelection, SearchQuery, Selection, VectorSelection, VersionToken};
 pub use schema::{CollectionName, FieldType, IndexPolicy, Schema, VectorSpec};
 pub use value::{Object, Value};
+pub use write::{Change, PayloadChange, Target, Wait};

@@ -28,6 +28,11 @@ impl FieldPath {
         }
     }
 
+    /// Removes what the path leads to, in every element of the arrays on the way.
+    pub fn remove(&self, payload: &mut Object) {
+        remove(payload, &self.0);
+    }
+
     /// Whether any value that the path reaches passes `test`.
     pub fn any(&self, payload: &Object, mut test: impl FnMut(&Value) -> bool) -> bool {
         self.visit(payload, &mut |value| if test(value) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -39,6 +44,24 @@ fn split(path: &str) -> (&str, Option<&str>) {
     match path.split_once('.') {
         Some((name, rest)) => (name, Some(rest)),
         None => (path, None),
+    }
+}
+
+fn remove(fields: &mut Object, path: &str) {
+    let (name, Some(rest)) = split(path) else {
+        fields.remove(path);
+        return;
+    };
+    match fields.get_mut(name) {
+        Some(Value::Object(inner)) => remove(inner, rest),
+        Some(Value::Array(items)) => {
+            for item in items {
+                if let Value::Object(inner) = item {
+                    remove(inner, rest);
+                }
+            }
+        }
+        _ => {}
     }
 }
 
@@ -120,6 +143,16 @@ mod tests {
         for nowhere in ["month", "year.month", "authors.name.first", "tags.x"] {
             assert_eq!(reached(nowhere, &payload), [], "{nowhere}");
         }
+    }
+
+    #[test]
+    fn removing_reaches_where_visiting_does() {
+        let author = |fields: &[&str]| Value::Object(object(&fields.iter().map(|f| (*f, 1.into())).collect::<Vec<_>>()));
+        let mut payload = object(&[("a", author(&["x", "y"])), ("b", Value::Array(vec![author(&["x"]), author(&["x", "y"])]))]);
+        for path in ["a.x", "b.x", "c", "a.y.z"] {
+            path.parse::<FieldPath>().expect("path").remove(&mut payload);
+        }
+        assert_eq!(payload, object(&[("a", author(&["y"])), ("b", Value::Array(vec![author(&[]), author(&["y"])]))]));
     }
 
     #[test]
