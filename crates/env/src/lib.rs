@@ -30,6 +30,10 @@ enum Clock {
 #[derive(Clone)]
 pub struct ManualClock(Arc<Clock>);
 
+/// The moment by which an answer is wanted, on the clock of the [`Env`] that made it; or never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline(Option<Duration>);
+
 /// A bound on waiting ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elapsed;
@@ -92,6 +96,19 @@ impl Env {
         draw(&mut self.random.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The moment a duration from now.
+    pub fn deadline(&self, within: Duration) -> Deadline {
+        Deadline(self.now().checked_add(within))
+    }
+
+    /// Waits for a future until a deadline.
+    pub async fn until<F: Future>(&self, deadline: Deadline, future: F) -> Result<F::Output, Elapsed> {
+        match deadline.remaining(self) {
+            Some(left) => self.timeout(left, future).await,
+            None => Ok(future.await),
+        }
+    }
+
     /// Waits on the async runtime for a duration.
     pub async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
@@ -126,6 +143,21 @@ impl Env {
     }
 }
 
+impl Deadline {
+    /// No bound.
+    pub const NEVER: Self = Self(None);
+
+    /// Whether the moment has passed.
+    pub fn has_passed(self, env: &Env) -> bool {
+        self.0.is_some_and(|at| env.now() >= at)
+    }
+
+    /// The time that is left, zero once it has passed; `None` without a bound.
+    pub fn remaining(self, env: &Env) -> Option<Duration> {
+        self.0.map(|at| at.saturating_sub(env.now()))
+    }
+}
+
 impl ManualClock {
     /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
@@ -156,6 +188,12 @@ mod tests {
         clock.advance(Duration::from_millis(3));
         assert_eq!((a.now(), a.unix_micros() - unix), (Duration::from_millis(3), 3_000));
         assert_eq!(b.now(), Duration::ZERO);
+        let deadline = a.deadline(Duration::from_millis(2));
+        clock.advance(Duration::from_millis(1));
+        assert_eq!((deadline.has_passed(&a), deadline.remaining(&a)), (false, Some(Duration::from_millis(1))));
+        clock.advance(Duration::from_millis(1));
+        assert_eq!((deadline.has_passed(&a), deadline.remaining(&a)), (true, Some(Duration::ZERO)));
+        assert!(!Deadline::NEVER.has_passed(&a));
     }
 
     #[test]
