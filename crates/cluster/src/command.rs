@@ -1,9 +1,11 @@
 //! What can be agreed on, and what comes of it.
 
+use std::sync::Arc;
+
 use sagitta_model::{CollectionName, ErrorKind, Schema};
 use serde::{Deserialize, Serialize};
 
-use crate::collection::{SchemaJson, parse_id};
+use crate::collection::{Collection, SchemaJson, parse_id};
 use crate::snapshot::SnapshotError;
 
 /// A change of the cluster. Everything that is random or timed is in it, chosen by whoever proposed it.
@@ -37,7 +39,7 @@ pub enum Command {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// This collection exists now (or already did, created by the same request).
-    Created(crate::Collection),
+    Created(Arc<Collection>),
     /// The collection with this id and these shards is gone.
     Deleted {
         /// Identity of the deleted collection.

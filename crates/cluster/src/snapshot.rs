@@ -1,6 +1,7 @@
 //! The state as bytes: what a coordinator keeps on disk and sends to others.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use sagitta_model::Violation;
 use serde::{Deserialize, Serialize};
@@ -58,7 +59,7 @@ impl State {
             applied_term,
             cluster_id: format!("{:032x}", self.cluster_id),
             next_shard_id: self.next_shard_id,
-            collections: self.collections.values().map(CollectionJson::from).collect(),
+            collections: self.collections.values().map(|collection| CollectionJson::from(&**collection)).collect(),
             requests: self.requests.iter().map(request).collect(),
         };
         let mut bytes = serde_json::to_vec(&json).expect("invariant: maps with text keys and numbers always serialise");
@@ -86,7 +87,7 @@ impl State {
         state.next_shard_id = json.next_shard_id;
         for collection in json.collections {
             let collection = Collection::try_from(collection)?;
-            state.collections.insert(collection.name.clone(), collection);
+            state.collections.insert(collection.name.clone(), Arc::new(collection));
         }
         for request in &json.requests {
             let part = |name: &str| parse_id(request.get(name).map_or("", String::as_str));

@@ -1,6 +1,7 @@
 //! The state itself and how commands change it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use sagitta_model::CollectionName;
 
@@ -19,7 +20,7 @@ const REMEMBERED_REQUESTS: usize = 1_024;
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
     pub(crate) cluster_id: u128,
-    pub(crate) collections: BTreeMap<CollectionName, Collection>,
+    pub(crate) collections: BTreeMap<CollectionName, Arc<Collection>>,
     pub(crate) next_shard_id: u64,
     /// The latest requests that changed something, oldest first, with the id of the collection they were about.
     pub(crate) requests: VecDeque<(u128, u128)>,
@@ -41,12 +42,12 @@ impl State {
     }
 
     /// The living collections by name.
-    pub fn collections(&self) -> &BTreeMap<CollectionName, Collection> {
+    pub fn collections(&self) -> &BTreeMap<CollectionName, Arc<Collection>> {
         &self.collections
     }
 
     /// A living collection.
-    pub fn collection(&self, name: &CollectionName) -> Result<&Collection, Refusal> {
+    pub fn collection(&self, name: &CollectionName) -> Result<&Arc<Collection>, Refusal> {
         self.collections.get(name).ok_or_else(|| Refusal::NotFound(name.to_string()))
     }
 
@@ -77,7 +78,7 @@ impl State {
     fn create(&mut self, mut collection: Collection, shards: u32, seen: Option<u128>) -> Result<Effect, Refusal> {
         if let Some(existing) = self.collections.get(&collection.name) {
             if seen == Some(existing.id) {
-                return Ok(Effect::Created(existing.clone()));
+                return Ok(Effect::Created(Arc::clone(existing)));
             }
             return Err(Refusal::AlreadyExists(collection.name.to_string()));
         }
@@ -88,7 +89,8 @@ impl State {
             collection.shards.push(ShardDescriptor { id: self.next_shard_id, range, epoch: 1 });
             self.next_shard_id += 1;
         }
-        self.collections.insert(collection.name.clone(), collection.clone());
+        let collection = Arc::new(collection);
+        self.collections.insert(collection.name.clone(), Arc::clone(&collection));
         Ok(Effect::Created(collection))
     }
 
