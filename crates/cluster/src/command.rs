@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sagitta_model::{CollectionName, ErrorKind, Schema};
 use serde::{Deserialize, Serialize};
 
-use crate::collection::{Collection, SchemaJson, parse_id};
+use crate::collection::{Collection, CollectionJson, SchemaJson, parse_id};
 use crate::snapshot::SnapshotError;
 
 /// A change of the cluster. Everything that is random or timed is in it, chosen by whoever proposed it.
@@ -126,4 +126,38 @@ impl Command {
         };
         Ok(command)
     }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case", deny_unknown_fields)]
+enum OutcomeJson {
+    Created { collection: CollectionJson },
+    Deleted { id: String, shards: Vec<u64> },
+    AlreadyExists { name: String },
+    NotFound { name: String },
+    TooMany { collections: usize },
+}
+
+/// What came of a command, as a state machine answers it: one JSON document.
+pub fn encode_outcome(outcome: &Result<Effect, Refusal>) -> Vec<u8> {
+    let json = match outcome {
+        Ok(Effect::Created(collection)) => OutcomeJson::Created { collection: (&**collection).into() },
+        Ok(Effect::Deleted { id, shards }) => OutcomeJson::Deleted { id: format!("{id:032x}"), shards: shards.clone() },
+        Err(Refusal::AlreadyExists(name)) => OutcomeJson::AlreadyExists { name: name.clone() },
+        Err(Refusal::NotFound(name)) => OutcomeJson::NotFound { name: name.clone() },
+        Err(Refusal::TooMany(collections)) => OutcomeJson::TooMany { collections: *collections },
+    };
+    serde_json::to_vec(&json).expect("invariant: maps with text keys and numbers always serialise")
+}
+
+/// Reads what [`encode_outcome`] wrote.
+pub fn decode_outcome(bytes: &[u8]) -> Result<Result<Effect, Refusal>, SnapshotError> {
+    let json = serde_json::from_slice(bytes).map_err(|e| SnapshotError::Malformed(e.to_string()))?;
+    Ok(match json {
+        OutcomeJson::Created { collection } => Ok(Effect::Created(Arc::new(collection.try_into()?))),
+        OutcomeJson::Deleted { id, shards } => Ok(Effect::Deleted { id: parse_id(&id)?, shards }),
+        OutcomeJson::AlreadyExists { name } => Err(Refusal::AlreadyExists(name)),
+        OutcomeJson::NotFound { name } => Err(Refusal::NotFound(name)),
+        OutcomeJson::TooMany { collections } => Err(Refusal::TooMany(collections)),
+    })
 }

@@ -10,7 +10,7 @@ pub mod snapshot;
 pub mod state;
 
 pub use collection::{Collection, ShardDescriptor};
-pub use command::{Command, Effect, Refusal};
+pub use command::{Command, Effect, Refusal, decode_outcome, encode_outcome};
 pub use route::{HashRange, shard_hash};
 pub use snapshot::SnapshotError;
 pub use state::State;

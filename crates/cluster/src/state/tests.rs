@@ -91,7 +91,9 @@ proptest! {
             }
             let decoded = Command::decode(&command.encode()).expect("own bytes");
             prop_assert_eq!(&decoded, &command);
-            prop_assert_eq!(whole.apply(command), restored.apply(decoded));
+            let outcome = whole.apply(command);
+            prop_assert_eq!(crate::decode_outcome(&crate::encode_outcome(&outcome)).expect("own bytes"), outcome.clone());
+            prop_assert_eq!(outcome, restored.apply(decoded));
             let mut ids: Vec<_> = whole.collections().values().flat_map(|c| &c.shards).map(|s| s.id).collect();
             let count = ids.len();
             ids.dedup();
