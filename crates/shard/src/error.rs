@@ -1,0 +1,111 @@
+use std::io;
+use std::path::PathBuf;
+
+use sagitta_engine::index::IndexError;
+use sagitta_engine::kv::KvError;
+use sagitta_engine::mapped::{Damaged, FileError};
+use sagitta_model::{ErrorKind, Violation};
+
+use crate::codec::DecodeError;
+
+/// What can go wrong in a shard.
+#[derive(Debug, thiserror::Error)]
+pub enum ShardError {
+    /// The folder belongs to something else.
+    #[error("{dir} holds {what} {found}, expected {expected}; this folder belongs to another shard", dir = dir.display())]
+    Identity {
+        /// Folder of the shard.
+        dir: PathBuf,
+        /// Which of the identities disagrees: collection, shard or schema.
+        what: &'static str,
+        /// In the folder.
+        found: String,
+        /// As asked for.
+        expected: String,
+    },
+    /// The folder was written by a newer version.
+    #[error("{dir} is in format {found}, this version knows formats up to {supported}; run the newer version", dir = dir.display())]
+    NewerFormat {
+        /// Folder of the shard.
+        dir: PathBuf,
+        /// Format of the folder.
+        found: u32,
+        /// Newest format known.
+        supported: u32,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Kv(#[from] KvError),
+    /// An index failed.
+    #[error(transparent)]
+    Index(IndexError),
+    /// A derived file is not what was written. It is served around and rebuilt.
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
+    /// The file system failed.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A stored row is not what was written although the database passed it.
+    #[error("{what}: {source}")]
+    Row {
+        /// Which row.
+        what: String,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
+    /// Rows contradict each other.
+    #[error("the shard contradicts itself: {what}; take this replica out of service and rebuild it")]
+    Inconsistent {
+        /// What was found and what was expected.
+        what: String,
+    },
+    /// The request is wrong.
+    #[error(transparent)]
+    Invalid(#[from] Violation),
+    /// The caller gave up, or its time ran out.
+    #[error("stopped")]
+    Stopped,
+}
+
+impl ShardError {
+    /// What a caller should make of it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Identity { .. } => ErrorKind::Conflict,
+            Self::NewerFormat { .. } | Self::Io { .. } | Self::Stopped => ErrorKind::Unavailable,
+            Self::Kv(error) => error.kind(),
+            Self::Damaged(_) | Self::Row { .. } | Self::Inconsistent { .. } => ErrorKind::Corrupt,
+            Self::Invalid(_) => ErrorKind::Invalid,
+            Self::Index(error) => match error {
+                IndexError::Io { .. } => ErrorKind::Unavailable,
+                IndexError::Damaged(_) | IndexError::Format { .. } => ErrorKind::Corrupt,
+                _ => ErrorKind::Internal,
+            },
+        }
+    }
+}
+
+impl From<IndexError> for ShardError {
+    fn from(error: IndexError) -> Self {
+        match error {
+            IndexError::Stopped => Self::Stopped,
+            IndexError::Damaged(damage) => Self::Damaged(damage),
+            IndexError::Io { path, source } => Self::Io { path, source },
+            other => Self::Index(other),
+        }
+    }
+}
+
+impl From<FileError> for ShardError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Io { path, source } => Self::Io { path, source },
+            FileError::Damaged(damage) => Self::Damaged(damage),
+        }
+    }
+}

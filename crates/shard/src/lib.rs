@@ -1,0 +1,24 @@
+//! One replica of one shard: a folder that takes committed commands in order and answers searches.
+//!
+//! Synchronous and without a network. May not know: replicas, other shards, Raft, wire formats.
+//!
+//! What was applied is in a key-value database (the truth); segments are files derived from it that make searching fast,
+//! built in the background by [`Job`]s. Readers work on a [`ReadView`], an immutable picture as of one applied index.
+
+pub mod codec;
+mod command;
+mod error;
+mod growing;
+mod options;
+pub mod payload;
+pub mod search;
+mod segment;
+mod view;
+
+pub use command::{Command, Entry, MAX_DELETED_BY_FILTER, MAX_LISTED_FAILURES, MAX_UPDATED_BY_FILTER, WriteOutcome};
+pub use error::ShardError;
+pub use growing::{Chunk, Generation, VectorColumn};
+pub use options::{Engines, ShardOptions, ShardSpec};
+pub use search::{SearchContext, SearchOutcome};
+pub use segment::{Part, Segment, SegmentId, SegmentVector};
+pub use view::{ReadView, SegmentView};
