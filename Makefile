@@ -1,0 +1,52 @@
+# The two commands are `make demo` and `make test`. Both build with the same profile into the same folder, so that
+# RocksDB and FAISS compile once.
+
+SHELL := bash
+.DEFAULT_GOAL := help
+
+export PATH := /usr/lib/ccache:$(PATH)
+# One compiler for each core, whatever a caller's MAKEFLAGS say.
+export CARGO_BUILD_JOBS ?= $(shell nproc)
+unexport MAKEFLAGS
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+.PHONY: setup
+setup: ## Install what the build needs and this machine lacks
+	@deploy/setup.sh
+
+.PHONY: demo
+demo: setup ## Start a server, load real embeddings, search in them; leaves the server running
+	@deploy/demo.sh
+
+.PHONY: demo-stop
+demo-stop: ## Stop the demo's server and remove its data
+	@deploy/demo.sh stop
+
+.PHONY: test
+test: setup ## Everything that CI runs
+	@deploy/test.sh
+
+.PHONY: quick
+quick: ## The tests that need no C++ build
+	cargo test --locked
+
+.PHONY: fmt
+fmt: ## Format the code
+	cargo fmt --all
+
+.PHONY: lint
+lint: ## Clippy, tidy and layers
+	cargo xtask tidy
+	cargo xtask layers
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+.PHONY: deny
+deny: ## Check licences, bans, sources and advisories of what we depend on
+	@deploy/deny.sh
+
+.PHONY: doc
+doc: ## Build the crates' documentation
+	cargo doc --workspace --locked --no-deps
