@@ -1,0 +1,107 @@
+//! The thread that seals, merges, rebuilds and checks, and flushes shards so that their logs can be cut.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use sagitta_engine::index::{BuildControl, Stop};
+use sagitta_env::Env;
+
+use crate::Replicas;
+
+/// Without a ring, how often shards are asked for work: idle merges and retries become due without a write.
+const ROUND: Duration = Duration::from_millis(500);
+
+/// The build thread. Index builds use several threads each, so one build at a time fills the machine.
+pub(crate) struct Builder {
+    bell: Bell,
+    stop: Arc<AtomicBool>,
+}
+
+/// Tells the builder that there may be work. Cheap, never blocks.
+#[derive(Clone)]
+pub(crate) struct Bell {
+    rings: Sender<()>,
+    flush: Arc<AtomicBool>,
+}
+
+impl Bell {
+    /// There may be something to seal or merge.
+    pub(crate) fn ring(&self) {
+        // A full channel means that the builder has not yet looked since the last ring.
+        let _ = self.rings.try_send(());
+    }
+
+    /// A log has grown long: flush, so that it can be cut.
+    pub(crate) fn ring_for_flush(&self) {
+        self.flush.store(true, Ordering::Release);
+        self.ring();
+    }
+}
+
+impl Builder {
+    pub(crate) fn start(env: &Env, threads: usize, replicas: Arc<Replicas>) -> io::Result<Self> {
+        let (rings, bell) = crossbeam_channel::bounded(1);
+        let (flush, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let worker = Worker { bell, flush: flush.clone(), stop: stop.clone(), replicas, threads };
+        env.thread("build", move || worker.run())?;
+        Ok(Self { bell: Bell { rings, flush }, stop })
+    }
+
+    pub(crate) fn bell(&self) -> Bell {
+        self.bell.clone()
+    }
+
+    /// Interrupts what is being built and ends the thread. Nothing is lost: a build that is cut short leaves no trace.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.bell.ring();
+    }
+}
+
+struct Worker {
+    bell: Receiver<()>,
+    flush: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
+    replicas: Arc<Replicas>,
+    threads: usize,
+}
+
+impl Worker {
+    fn run(self) {
+        while !self.stop.load(Ordering::Acquire) {
+            let busy = self.round();
+            if busy {
+                continue;
+            }
+            if let Err(RecvTimeoutError::Disconnected) = self.bell.recv_timeout(ROUND) {
+                return;
+            }
+        }
+    }
+
+    /// Offers each shard a turn; says whether any had work.
+    fn round(&self) -> bool {
+        let mut busy = false;
+        let flush = self.flush.swap(false, Ordering::AcqRel);
+        for (shard, replica) in self.replicas.all() {
+            if flush && let Err(error) = replica.shard().flush() {
+                tracing::warn!(shard, %error, "flushing failed; the log is kept");
+            }
+            let Some(job) = replica.shard().next_job() else { continue };
+            busy = true;
+            let stop: &dyn Stop = &*self.stop;
+            let control = BuildControl { threads: self.threads, stop, progress: &|_| {} };
+            let kind = job.name();
+            match job.run(&control) {
+                Ok(()) => tracing::debug!(shard, job = kind, "done"),
+                Err(_) if self.stop.load(Ordering::Acquire) => return false,
+                Err(error) => tracing::warn!(shard, job = kind, %error, "failed; it is tried again later"),
+            }
+            replica.built();
+        }
+        busy
+    }
+}

@@ -1,0 +1,112 @@
+//! What can go wrong on a node.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sagitta_consensus::{ConsensusError, Doubt, Refusal};
+use sagitta_model::{ErrorKind, Problem};
+use sagitta_shard::ShardError;
+
+/// What can go wrong on a node.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The shard has no replica here.
+    #[error("shard {shard} is not hosted here")]
+    NotHosted {
+        /// Which shard.
+        shard: u64,
+    },
+    /// The shard failed.
+    #[error("{error}")]
+    Shard {
+        /// Which shard.
+        shard: u64,
+        /// What happened.
+        error: ShardError,
+    },
+    /// The shard's Raft group failed.
+    #[error("{error}")]
+    Consensus {
+        /// Which shard.
+        shard: u64,
+        /// What happened.
+        error: ConsensusError,
+    },
+    /// A write or read was not tried, or what became of it is unknown.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// What became of a write is unknown.
+    #[error("{0}; the write may or may not have been applied: retry it with the same request id")]
+    Unknown(#[from] Doubt),
+    /// The replica does not lead its group.
+    #[error("this replica does not lead its group")]
+    NotLeader,
+    /// The command was refused when it was applied.
+    #[error("{}", .0.message)]
+    Command(Problem),
+    /// Too many searches wait for a thread.
+    #[error("too many searches are waiting: slow down, or add nodes")]
+    SearchQueueFull,
+    /// Sealing is too far behind.
+    #[error("too many points wait to be indexed: slow down")]
+    TooManyUnsealed,
+    /// The deadline passed.
+    #[error("the deadline passed")]
+    DeadlinePassed,
+    /// Work ended without a result: a bug.
+    #[error("{what} failed unexpectedly; the server's log says more")]
+    Failed {
+        /// What work.
+        what: &'static str,
+    },
+    /// A folder could not be used.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Threads could not be started.
+    #[error("cannot start threads: {source}")]
+    Threads {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A stored answer could not be read: a bug, or damage.
+    #[error("a stored answer is damaged: {0}")]
+    Answer(Arc<str>),
+}
+
+impl NodeError {
+    /// What the caller should do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotHosted { .. } | Self::NotLeader | Self::Unknown(_) | Self::DeadlinePassed => ErrorKind::Unavailable,
+            Self::Shard { error, .. } => error.kind(),
+            Self::Consensus { error, .. } => error.kind(),
+            Self::Refused(refusal) => refusal.kind(),
+            Self::Command(problem) => problem.kind,
+            Self::SearchQueueFull | Self::TooManyUnsealed => ErrorKind::Overloaded,
+            Self::Failed { .. } => ErrorKind::Internal,
+            Self::Io { .. } | Self::Threads { .. } => ErrorKind::Unavailable,
+            Self::Answer(_) => ErrorKind::Corrupt,
+        }
+    }
+
+    /// When coming back makes sense.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            // A queue of searches is worked off in milliseconds, a segment is sealed in a second or two.
+            Self::SearchQueueFull => Some(Duration::from_millis(20)),
+            Self::TooManyUnsealed => Some(Duration::from_millis(500)),
+            Self::Refused(Refusal::Full { .. }) => Some(Duration::from_secs(5)),
+            _ => match self.kind() {
+                ErrorKind::Overloaded | ErrorKind::Unavailable => Some(Duration::from_millis(100)),
+                _ => None,
+            },
+        }
+    }
+}

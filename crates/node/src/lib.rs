@@ -1,0 +1,166 @@
+//! Hosts shard replicas: joins each shard to its Raft group, searches on its own threads, builds in the background.
+//!
+//! May not know: other nodes, the control plane, gRPC.
+
+mod builder;
+mod error;
+mod machine;
+mod pool;
+mod replica;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use sagitta_consensus::{GroupId, GroupSpec, HostHandle, NodeId};
+use sagitta_env::Env;
+use sagitta_shard::{Engines, Shard, ShardOptions, ShardSpec};
+
+use crate::builder::Builder;
+use crate::machine::ShardMachine;
+use crate::pool::Pool;
+
+pub use error::NodeError;
+pub use replica::{Freshness, Replica};
+
+/// Searches that wait for a thread at most, per thread: at 100 microseconds each a queue this long takes 25 ms.
+const QUEUE_PER_THREAD: usize = 256;
+
+/// How a node runs.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// The folder of the replicas' folders.
+    pub dir: PathBuf,
+    /// This node's name in every Raft group.
+    pub node: NodeId,
+    /// Threads that search.
+    pub search_threads: usize,
+    /// Threads that one index build uses.
+    pub build_threads: usize,
+    /// Settings of every shard.
+    pub shard: ShardOptions,
+}
+
+/// The replicas of this process and what they share.
+pub struct Node {
+    env: Env,
+    options: NodeOptions,
+    engines: Engines,
+    host: HostHandle,
+    pool: Arc<Pool>,
+    replicas: Arc<Replicas>,
+    builder: Builder,
+}
+
+/// The open replicas by shard.
+#[derive(Default)]
+pub(crate) struct Replicas(RwLock<BTreeMap<u64, Arc<Replica>>>);
+
+impl Replicas {
+    fn get(&self, shard: u64) -> Option<Arc<Replica>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&shard).cloned()
+    }
+
+    fn insert(&self, shard: u64, replica: Arc<Replica>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(shard, replica);
+    }
+
+    fn remove(&self, shard: u64) -> Option<Arc<Replica>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&shard)
+    }
+
+    pub(crate) fn all(&self) -> Vec<(u64, Arc<Replica>)> {
+        let replicas = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        replicas.iter().map(|(shard, replica)| (*shard, replica.clone())).collect()
+    }
+}
+
+impl Node {
+    /// Starts the threads; hosts nothing yet.
+    pub fn start(env: Env, options: NodeOptions, engines: Engines, host: HostHandle) -> Result<Self, NodeError> {
+        let threads = |source| NodeError::Threads { source };
+        fs::create_dir_all(&options.dir).map_err(|source| NodeError::Io { path: options.dir.clone(), source })?;
+        let queue = QUEUE_PER_THREAD * options.search_threads;
+        let pool = Arc::new(Pool::start(&env, "search", options.search_threads, queue).map_err(threads)?);
+        let replicas = Arc::new(Replicas::default());
+        let builder = Builder::start(&env, options.build_threads, replicas.clone()).map_err(threads)?;
+        Ok(Self { env, options, engines, host, pool, replicas, builder })
+    }
+
+    /// Hosts a replica of a shard; one that is hosted already stays as it is.
+    pub async fn ensure(&self, spec: ShardSpec) -> Result<(), NodeError> {
+        let id = spec.shard;
+        if self.replicas.get(id).is_some() {
+            return Ok(());
+        }
+        let dir = self.folder(id);
+        let (engines, env, options) = (self.engines.clone(), self.env.clone(), self.options.shard.clone());
+        let opening = self.env.spawn_blocking(move || Shard::open(&dir, spec, engines, env, options));
+        let shard = opening.await.map_err(|_| NodeError::Failed { what: "opening the shard" })?;
+        let shard = shard.map_err(|error| NodeError::Shard { shard: id, error })?;
+        let (machine, applied) = ShardMachine::new(shard.clone(), self.builder.bell());
+        let group = GroupSpec { group: GroupId(id), found_with: Some(vec![self.options.node]) };
+        let group = self.host.open_group(group, Box::new(machine)).await;
+        let group = group.map_err(|error| NodeError::Consensus { shard: id, error })?;
+        let replica = Replica::new(id, self.env.clone(), shard, group, self.pool.clone(), applied, self.builder.bell());
+        self.replicas.insert(id, Arc::new(replica));
+        self.builder.bell().ring();
+        Ok(())
+    }
+
+    /// Stops hosting a shard and removes its data; one that is not there is fine.
+    pub async fn remove(&self, shard: u64) -> Result<(), NodeError> {
+        if let Some(replica) = self.replicas.remove(shard) {
+            replica.close().await;
+        }
+        let removed = self.host.remove_group(GroupId(shard)).await;
+        removed.map_err(|error| NodeError::Consensus { shard, error })?;
+        let dir = self.folder(shard);
+        let doomed = dir.with_extension("removed");
+        let moved = self.env.spawn_blocking(move || {
+            // Renamed first: a folder that is half removed must not look like a replica.
+            match fs::rename(&dir, &doomed) {
+                Ok(()) => fs::remove_dir_all(&doomed).map_err(|source| NodeError::Io { path: doomed, source }),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                Err(source) => Err(NodeError::Io { path: dir, source }),
+            }
+        });
+        moved.await.map_err(|_| NodeError::Failed { what: "removing the shard's folder" })?
+    }
+
+    /// The shards that have a folder here, open or not; leftovers of removed ones are cleared away.
+    pub fn hosted(&self) -> Result<Vec<u64>, NodeError> {
+        let failed = |path: &Path, source| NodeError::Io { path: path.to_owned(), source };
+        let mut shards = Vec::new();
+        for entry in fs::read_dir(&self.options.dir).map_err(|e| failed(&self.options.dir, e))? {
+            let path = entry.map_err(|e| failed(&self.options.dir, e))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if name.ends_with(".removed") {
+                fs::remove_dir_all(&path).map_err(|e| failed(&path, e))?;
+            } else if let Ok(shard) = name.parse() {
+                shards.push(shard);
+            }
+        }
+        Ok(shards)
+    }
+
+    /// A hosted replica.
+    pub fn replica(&self, shard: u64) -> Result<Arc<Replica>, NodeError> {
+        self.replicas.get(shard).ok_or(NodeError::NotHosted { shard })
+    }
+
+    /// Finishes what runs, flushes every shard, ends the threads.
+    pub async fn close(&self) {
+        self.builder.stop();
+        for (shard, _) in self.replicas.all() {
+            if let Some(replica) = self.replicas.remove(shard) {
+                replica.close().await;
+            }
+        }
+    }
+
+    fn folder(&self, shard: u64) -> PathBuf {
+        self.options.dir.join(shard.to_string())
+    }
+}

@@ -1,0 +1,67 @@
+//! A shard as a Raft group's state machine.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sagitta_consensus::{ApplyError, Committed, Membership, Position, StateMachine};
+use sagitta_model::ErrorKind;
+use sagitta_shard::{Entry, Shard, ShardError};
+use tokio::sync::watch;
+
+use crate::builder::Bell;
+
+/// Joins a shard to its group: entries go in, outcomes come out, and whoever waits for an index is told.
+pub(crate) struct ShardMachine {
+    shard: Arc<Shard>,
+    applied: watch::Sender<u64>,
+    builder: Bell,
+}
+
+impl ShardMachine {
+    /// The machine, and what tells which index it has applied.
+    pub(crate) fn new(shard: Arc<Shard>, builder: Bell) -> (Self, watch::Receiver<u64>) {
+        let (applied, seen) = watch::channel(shard.applied_index());
+        (Self { shard, applied, builder }, seen)
+    }
+}
+
+impl StateMachine for ShardMachine {
+    fn apply(&mut self, entries: &[Committed]) -> Result<Vec<Bytes>, ApplyError> {
+        let batch: Vec<_> = entries.iter().map(|entry| Entry { index: entry.index, data: &entry.data }).collect();
+        let term = entries.last().map_or(0, |entry| entry.term);
+        let outcomes = self.shard.apply(&batch, term).map_err(apply_error)?;
+        self.applied.send_replace(self.shard.applied_index());
+        self.builder.ring();
+        Ok(outcomes.into_iter().map(|outcome| Bytes::from(sagitta_shard::codec::encode_outcome(&outcome))).collect())
+    }
+
+    fn applied(&self) -> Position {
+        Position { index: self.shard.applied_index(), term: self.shard.applied_term() }
+    }
+
+    fn durable(&self) -> u64 {
+        self.shard.durable_index()
+    }
+
+    fn membership(&self) -> Option<Membership> {
+        None
+    }
+
+    fn flush(&mut self, wait: bool) -> Result<(), ApplyError> {
+        if wait {
+            self.shard.flush().map(drop).map_err(apply_error)
+        } else {
+            self.builder.ring_for_flush();
+            Ok(())
+        }
+    }
+}
+
+fn apply_error(error: ShardError) -> ApplyError {
+    let text = error.to_string();
+    match error {
+        ShardError::Kv(sagitta_engine::kv::KvError::Full { .. }) => ApplyError::Full(text),
+        error if error.kind() == ErrorKind::Corrupt => ApplyError::Corrupt(text),
+        _ => ApplyError::Failed(text),
+    }
+}

@@ -1,0 +1,233 @@
+//! One hosted replica: a shard, its Raft group and the threads that search it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use sagitta_consensus::{GroupHandle, Outcome, ReadOutcome};
+use sagitta_engine::index::Stop;
+use sagitta_env::{Deadline, Env};
+use sagitta_model::{Change, ErrorKind, Filter, PointId, Problem, Record, SearchQuery, SearchResult, Selection, VersionToken, Wait, WriteResult};
+use sagitta_shard::{Command, ReadView, SearchContext, Shard, ShardStats, WriteOutcome};
+use tokio::sync::watch;
+
+use crate::NodeError;
+use crate::builder::Bell;
+use crate::pool::{Cancelled, Pool, Refused};
+
+/// What a read must see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Anything.
+    Any,
+    /// Everything up to this index of the shard's log.
+    AtLeast(u64),
+    /// Everything acknowledged before the read began.
+    Latest,
+}
+
+/// One hosted replica.
+pub struct Replica {
+    id: u64,
+    env: Env,
+    shard: Arc<Shard>,
+    group: GroupHandle,
+    pool: Arc<Pool>,
+    applied: watch::Receiver<u64>,
+    indexed: watch::Sender<u64>,
+    builder: Bell,
+}
+
+impl Replica {
+    pub(crate) fn new(
+        id: u64,
+        env: Env,
+        shard: Arc<Shard>,
+        group: GroupHandle,
+        pool: Arc<Pool>,
+        applied: watch::Receiver<u64>,
+        builder: Bell,
+    ) -> Self {
+        let indexed = watch::Sender::new(shard.indexed_index());
+        Self { id, env, shard, group, pool, applied, indexed, builder }
+    }
+
+    pub(crate) fn shard(&self) -> &Arc<Shard> {
+        &self.shard
+    }
+
+    /// A build has ended: whoever waits for points to be indexed may look again.
+    pub(crate) fn built(&self) {
+        self.indexed.send_replace(self.shard.indexed_index());
+    }
+
+    /// Applies a change durably, at most once per request id.
+    ///
+    /// A change by filter that is larger than one command may be goes on in further commands, each whole for every reader.
+    pub async fn write(&self, request_id: u128, change: Change, wait: Wait, deadline: Deadline) -> Result<WriteResult, NodeError> {
+        if self.shard.write_pressure() {
+            self.builder.ring();
+            return Err(NodeError::TooManyUnsealed);
+        }
+        let mut result = WriteResult::default();
+        let mut command = Command { request_id, after: None, change };
+        let last = loop {
+            let outcome = self.propose(&command, deadline).await?;
+            if let Some(problem) = outcome.refused {
+                return Err(NodeError::Command(problem));
+            }
+            result.applied += outcome.applied;
+            result.failures.extend(outcome.failures);
+            command.after = outcome.resume_after;
+            if command.after.is_none() {
+                break outcome.index;
+            }
+            // The same ids for the same steps of the same request, so that a retry repeats nothing.
+            command.request_id = command.request_id.wrapping_mul(STEP).wrapping_add(1);
+        };
+        result.tokens.push(VersionToken { shard: self.id, index: last });
+        if wait == Wait::Indexed {
+            self.wait_indexed(last, deadline).await?;
+        }
+        Ok(result)
+    }
+
+    async fn propose(&self, command: &Command, deadline: Deadline) -> Result<WriteOutcome, NodeError> {
+        let data = Bytes::from(sagitta_shard::codec::encode_command(command));
+        match self.group.propose(data, deadline).await {
+            Outcome::Applied(applied) => sagitta_shard::codec::decode_outcome(&applied.response)
+                .map_err(|error| NodeError::Answer(error.to_string().into())),
+            Outcome::NotLeader { .. } => Err(NodeError::NotLeader),
+            Outcome::Refused(refusal) => Err(refusal.into()),
+            Outcome::Unknown(doubt) => Err(doubt.into()),
+        }
+    }
+
+    async fn wait_indexed(&self, index: u64, deadline: Deadline) -> Result<(), NodeError> {
+        self.shard.seal_up_to(index);
+        self.builder.ring();
+        let mut indexed = self.indexed.subscribe();
+        let reached = indexed.wait_for(|indexed| *indexed >= index);
+        let waited = self.env.until(deadline, reached).await;
+        waited.map_err(|_| NodeError::DeadlinePassed)?.map(drop).map_err(|_| NodeError::Failed { what: "waiting for the index" })
+    }
+
+    async fn catch_up(&self, freshness: Freshness, deadline: Deadline) -> Result<(), NodeError> {
+        let index = match freshness {
+            Freshness::Any => return Ok(()),
+            Freshness::AtLeast(index) => index,
+            Freshness::Latest => match self.group.read_index(deadline).await {
+                ReadOutcome::At(index) => index,
+                ReadOutcome::NotLeader { .. } => return Err(NodeError::NotLeader),
+                ReadOutcome::Refused(refusal) => return Err(refusal.into()),
+                ReadOutcome::Unknown(doubt) => return Err(doubt.into()),
+            },
+        };
+        let mut applied = self.applied.clone();
+        if *applied.borrow() >= index {
+            return Ok(());
+        }
+        let waited = self.env.until(deadline, applied.wait_for(|applied| *applied >= index)).await;
+        waited.map_err(|_| NodeError::DeadlinePassed)?.map(drop).map_err(|_| NodeError::NotHosted { shard: self.id })
+    }
+
+    /// Runs each query: one result for each, all as of one moment.
+    pub async fn search(
+        &self,
+        queries: Arc<[(SearchQuery, Selection)]>,
+        explain: bool,
+        freshness: Freshness,
+        deadline: Deadline,
+    ) -> Result<Vec<SearchResult>, NodeError> {
+        let queued = self.env.now();
+        let id = self.id;
+        self.read(freshness, deadline, move |view, stop| {
+            let waited = view.env().now() - queued;
+            let context = SearchContext { shard: id, explain, waited, stop };
+            queries.iter().map(|(query, selection)| view.search(query, selection, &context)).collect()
+        })
+        .await
+    }
+
+    /// The points of these ids that exist, in the order of the ids.
+    pub async fn get(
+        &self,
+        ids: Vec<PointId>,
+        selection: Selection,
+        freshness: Freshness,
+        deadline: Deadline,
+    ) -> Result<Vec<Record>, NodeError> {
+        self.read(freshness, deadline, move |view, _| view.get(&ids, &selection)).await
+    }
+
+    /// How many points pass the filter.
+    pub async fn count(
+        &self,
+        filter: Option<Arc<Filter>>,
+        freshness: Freshness,
+        deadline: Deadline,
+    ) -> Result<u64, NodeError> {
+        self.read(freshness, deadline, move |view, stop| view.count(filter.as_deref(), stop)).await
+    }
+
+    /// The first `limit` points after an id that pass the filter, ascending by id.
+    pub async fn scroll(
+        &self,
+        after: Option<PointId>,
+        filter: Option<Arc<Filter>>,
+        limit: usize,
+        selection: Selection,
+        freshness: Freshness,
+        deadline: Deadline,
+    ) -> Result<Vec<Record>, NodeError> {
+        self.read(freshness, deadline, move |view, stop| view.scroll(after, filter.as_deref(), limit, &selection, stop)).await
+    }
+
+    /// Figures of the moment.
+    pub fn stats(&self) -> ShardStats {
+        self.shard.stats()
+    }
+
+    /// Reads the current view on a search thread. A caller that goes away, or whose deadline passes, stops the work.
+    async fn read<T: Send + 'static>(
+        &self,
+        freshness: Freshness,
+        deadline: Deadline,
+        work: impl FnOnce(&ReadView, &dyn Stop) -> Result<T, sagitta_shard::ShardError> + Send + 'static,
+    ) -> Result<T, NodeError> {
+        self.catch_up(freshness, deadline).await?;
+        let cancelled = Cancelled::default();
+        let _guard = cancelled.on_drop();
+        let (shard, env) = (self.shard.clone(), self.env.clone());
+        let stop = Patience { cancelled, deadline, env };
+        let done = self.pool.run(move || work(&shard.view(), &stop)).await;
+        match done {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(sagitta_shard::ShardError::Stopped)) => Err(NodeError::DeadlinePassed),
+            Ok(Err(error)) => Err(NodeError::Shard { shard: self.id, error }),
+            Err(Refused::QueueFull) => Err(NodeError::SearchQueueFull),
+            Err(Refused::Failed) => Err(NodeError::Failed { what: "the search" }),
+        }
+    }
+
+    /// Takes no more writes and makes everything durable.
+    pub(crate) async fn close(&self) {
+        self.group.close().await;
+    }
+}
+
+/// An odd multiplier, so that different requests keep different ids at every step.
+const STEP: u128 = 0x2545_f491_4f6c_dd1d_9e37_79b9_7f4a_7c15;
+
+/// How long a read may go on.
+struct Patience {
+    cancelled: Cancelled,
+    deadline: Deadline,
+    env: Env,
+}
+
+impl Stop for Patience {
+    fn should_stop(&self) -> bool {
+        self.cancelled.get() || self.deadline.has_passed(&self.env)
+    }
+}

@@ -1,0 +1,73 @@
+//! The server's `main`: reads arguments, picks the engines, runs until it is told to stop.
+//!
+//! May not know: anything that a library crate could do for it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use sagitta_engine_faiss::FaissEngine;
+use sagitta_engine_rocksdb::RocksEngine;
+use sagitta_env::Env;
+use sagitta_server::{Config, DEFAULT_LISTEN, Engines, Server, telemetry};
+
+/// Sagitta: a vector search server that loses nothing and answers with the recall that was asked for.
+#[derive(Parser)]
+#[command(name = "sagittad", version, after_help = "The command line client is `sagitta`; try `sagitta --help`.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run everything in one process, on this machine only, without configuration
+    ///
+    /// Data is kept in one folder and survives crashes and restarts. The API listens on a loopback address without
+    /// authentication: whoever can open a connection on this machine can read and write.
+    #[command(after_help = "Example:\n  sagittad dev\n  sagittad dev --data /var/lib/sagitta --listen 127.0.0.1:7000\n\nStop it with Ctrl-C or `kill`: it finishes what it is doing and closes its files.")]
+    Dev {
+        /// The folder that holds all data; made if there is none
+        #[arg(long, env = "SAGITTA_DATA_DIR", default_value = "./sagitta-data")]
+        data: PathBuf,
+        /// Address and port of the API; loopback only. Port 0 takes a free one
+        #[arg(long, env = "SAGITTA_LISTEN", default_value = DEFAULT_LISTEN)]
+        listen: SocketAddr,
+        /// Threads that search; by default one per core
+        #[arg(long)]
+        search_threads: Option<usize>,
+        /// How much to log: error, warn, info, debug, or a filter such as `info,sagitta_shard=debug`
+        #[arg(long, env = "SAGITTA_LOG", default_value = "info")]
+        log: String,
+        /// Log as JSON lines, for programs
+        #[arg(long)]
+        log_json: bool,
+    },
+}
+
+fn main() -> std::process::ExitCode {
+    let Command::Dev { data, listen, search_threads, log, log_json } = Arguments::parse().command;
+    let mut config = Config::new(data, listen);
+    config.search_threads = search_threads.unwrap_or(config.search_threads).max(1);
+    match telemetry::start(&log, log_json).map_err(anyhow::Error::from).and_then(|()| run(config)) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sagittad: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Config) -> anyhow::Result<()> {
+    let engines = Engines { kv: Arc::new(RocksEngine::default()), index: Arc::new(FaissEngine::default()) };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("network").build();
+    let runtime = runtime.context("cannot start the network threads")?;
+    runtime.block_on(async {
+        let server = Server::start(config, engines, Env::real()).await?;
+        println!("sagittad is ready: http://{}  (data in {})", server.address(), server.data().display());
+        server.run_until_signal().await?;
+        Ok(())
+    })
+}

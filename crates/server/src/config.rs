@@ -1,0 +1,28 @@
+//! What a process is told when it starts.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Where the API listens unless told otherwise.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:6380";
+
+/// Settings of a server process. Everything not here has one value that suits.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The folder that holds everything.
+    pub data: PathBuf,
+    /// Where the API listens. Without authentication only loopback addresses are accepted.
+    pub listen: SocketAddr,
+    /// Threads that search; by default one per core.
+    pub search_threads: usize,
+    /// Threads that one index build uses; by default one per core.
+    pub build_threads: usize,
+}
+
+impl Config {
+    /// The embedded default: everything from the machine.
+    pub fn new(data: PathBuf, listen: SocketAddr) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { data, listen, search_threads: cores, build_threads: cores }
+    }
+}

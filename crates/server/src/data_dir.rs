@@ -1,0 +1,220 @@
+//! The folder that a process keeps everything in, and whose folder it is.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use sagitta_env::Env;
+use serde::{Deserialize, Serialize};
+
+/// Layout of the folder that this build writes.
+const FORMAT: u32 = 1;
+const IDENTITY_FILE: &str = "sagitta.json";
+const LOCK_FILE: &str = "lock";
+
+/// A data folder that this process holds; dropping it lets the next one in.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    identity: Identity,
+    /// Held open for its lock.
+    _lock: File,
+}
+
+/// Who owns a data folder. Handed out once, when the folder is made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    format: u32,
+    cluster_id: String,
+    node_id: String,
+}
+
+/// Why a data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// Another process holds it.
+    #[error("the data folder {path} is in use by another process: stop that one first, or choose another folder with --data")]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder cannot be written to.
+    #[error("the data folder {path} cannot be written to ({source}): give this user the right to, or choose another folder with --data")]
+    ReadOnly {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A newer build wrote it.
+    #[error("the data folder {path} has format {found}, this build reads up to {FORMAT}: start it with the newer build that wrote it")]
+    Newer {
+        /// The folder.
+        path: PathBuf,
+        /// The format found.
+        found: u32,
+    },
+    /// There are files in it that Sagitta did not write.
+    #[error("{path} is not empty and not a data folder of Sagitta (no {IDENTITY_FILE}): choose an empty or new folder with --data")]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The identity file is not what was written.
+    #[error("{path} is damaged ({reason}): restore it from a backup; the folder's data is untouched")]
+    Damaged {
+        /// The identity file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Anything else that the system refused.
+    #[error("cannot use the data folder {path}: {source}")]
+    Io {
+        /// The folder or file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl DataDir {
+    /// Takes a folder, which is made if there is none, for this process.
+    pub fn open(path: &Path, env: &Env) -> Result<Self, DataDirError> {
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                DataDirError::ReadOnly { path: path.to_owned(), source }
+            }
+            _ => DataDirError::Io { path: path.to_owned(), source },
+        };
+        fs::create_dir_all(path).map_err(failed)?;
+        let known = path.join(IDENTITY_FILE).exists() || path.join(LOCK_FILE).exists();
+        if !known && fs::read_dir(path).map_err(failed)?.next().is_some() {
+            return Err(DataDirError::Foreign { path: path.to_owned() });
+        }
+        let lock = File::options().create(true).truncate(false).write(true).open(path.join(LOCK_FILE)).map_err(failed)?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => DataDirError::InUse { path: path.to_owned() },
+            TryLockError::Error(source) => failed(source),
+        })?;
+        let identity = match read_identity(path)? {
+            Some(identity) => identity,
+            None => new_identity(path, env).map_err(failed)?,
+        };
+        Ok(Self { path: path.to_owned(), identity, _lock: lock })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the Raft log is.
+    pub fn log(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    /// Where the control plane's state is.
+    pub fn control(&self) -> PathBuf {
+        self.path.join("control")
+    }
+
+    /// Where the shard replicas are.
+    pub fn shards(&self) -> PathBuf {
+        self.path.join("shards")
+    }
+
+    /// Identity of the cluster that the folder belongs to.
+    pub fn cluster_id(&self) -> u128 {
+        parse(&self.identity.cluster_id).expect("invariant: checked when it was read")
+    }
+
+    /// Identity of the node that the folder is.
+    pub fn node_id(&self) -> u128 {
+        parse(&self.identity.node_id).expect("invariant: checked when it was read")
+    }
+}
+
+fn parse(hex: &str) -> Option<u128> {
+    u128::from_str_radix(hex, 16).ok()
+}
+
+fn read_identity(dir: &Path) -> Result<Option<Identity>, DataDirError> {
+    let path = dir.join(IDENTITY_FILE);
+    let damaged = |reason: String| DataDirError::Damaged { path: path.clone(), reason };
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(DataDirError::Io { path, source }),
+    };
+    let loose: serde_json::Value = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
+    let found = loose["format"].as_u64().and_then(|n| u32::try_from(n).ok());
+    if let Some(found) = found
+        && found > FORMAT
+    {
+        return Err(DataDirError::Newer { path: dir.to_owned(), found });
+    }
+    let identity: Identity = serde_json::from_value(loose).map_err(|e| damaged(e.to_string()))?;
+    match (parse(&identity.cluster_id), parse(&identity.node_id)) {
+        (Some(_), Some(_)) => Ok(Some(identity)),
+        _ => Err(damaged("an id is not 32 hexadecimal digits".to_owned())),
+    }
+}
+
+/// Writes the identity whole or not at all: to another name, synced, then renamed.
+fn new_identity(dir: &Path, env: &Env) -> io::Result<Identity> {
+    let id = || format!("{:032x}", env.uuid());
+    let identity = Identity { format: FORMAT, cluster_id: id(), node_id: id() };
+    let partial = dir.join("sagitta.json.partial");
+    let mut file = File::create(&partial)?;
+    file.write_all(&serde_json::to_vec_pretty(&identity)?)?;
+    file.sync_all()?;
+    fs::rename(&partial, dir.join(IDENTITY_FILE))?;
+    File::open(dir)?.sync_all()?;
+    Ok(identity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(path: &Path) -> Result<DataDir, DataDirError> {
+        DataDir::open(path, &Env::seeded(1).0)
+    }
+
+    #[test]
+    fn a_folder_keeps_its_identity_and_admits_one_process_at_a_time() {
+        let temp = tempfile::tempdir().expect("temporary folder");
+        let path = temp.path().join("new/data");
+        let first = open(&path).expect("made");
+        let ids = (first.cluster_id(), first.node_id());
+        let second = open(&path).expect_err("held");
+        assert!(matches!(second, DataDirError::InUse { .. }) && second.to_string().contains("--data"), "{second}");
+        drop(first);
+        let again = DataDir::open(&path, &Env::seeded(2).0).expect("free again");
+        assert_eq!((again.cluster_id(), again.node_id()), ids);
+    }
+
+    #[test]
+    fn what_is_not_ours_newer_or_damaged_is_refused_and_left_alone() {
+        let temp = tempfile::tempdir().expect("temporary folder");
+        fs::write(temp.path().join("thesis.tex"), "x").expect("written");
+        assert!(matches!(open(temp.path()), Err(DataDirError::Foreign { .. })));
+        let cases = [
+            (r#"{"format":2,"new":"layout"}"#, "format 2"),
+            ("{", "damaged"),
+            (r#"{"format":1,"cluster_id":"x","node_id":"1"}"#, "hexadecimal"),
+        ];
+        for (text, expected) in cases {
+            let temp = tempfile::tempdir().expect("temporary folder");
+            let file = temp.path().join(IDENTITY_FILE);
+            fs::write(&file, text).expect("written");
+            let error = open(temp.path()).expect_err(text).to_string();
+            assert!(error.contains(expected), "{error}");
+            assert_eq!(fs::read_to_string(&file).expect("still there"), text);
+        }
+        let file = temp.path().join("thesis.tex");
+        let error = open(&file).expect_err("a file");
+        assert!(matches!(error, DataDirError::Io { .. }), "{error}");
+    }
+}

@@ -1,0 +1,47 @@
+//! Until when a caller waits: the `grpc-timeout` of the call.
+
+use std::time::Duration;
+
+use sagitta_env::{Deadline, Env};
+use tonic::metadata::MetadataMap;
+
+/// For callers that name no deadline: work must end some time.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The deadline of a call on the environment's clock.
+pub(crate) fn deadline(metadata: &MetadataMap, env: &Env) -> Deadline {
+    let asked = metadata.get("grpc-timeout").and_then(|value| parse(value.to_str().ok()?));
+    env.deadline(asked.unwrap_or(DEFAULT_TIMEOUT))
+}
+
+/// At most eight digits and a unit, as the gRPC protocol over HTTP/2 defines `Timeout`.
+fn parse(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let valid = (1..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    let n: u64 = if valid { digits.parse().ok()? } else { return None };
+    match unit {
+        "H" => Some(Duration::from_secs(n * 3600)),
+        "M" => Some(Duration::from_secs(n * 60)),
+        "S" => Some(Duration::from_secs(n)),
+        "m" => Some(Duration::from_millis(n)),
+        "u" => Some(Duration::from_micros(n)),
+        "n" => Some(Duration::from_nanos(n)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_read_as_the_protocol_defines_them() {
+        let good = [("5S", 5_000_000), ("250m", 250_000), ("7u", 7), ("2M", 120_000_000), ("1H", 3_600_000_000), ("3000n", 3)];
+        for (text, micros) in good {
+            assert_eq!(parse(text), Some(Duration::from_micros(micros)), "{text}");
+        }
+        for bad in ["", "S", "5", "5s", "-5S", "123456789S", "5 S", "é"] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! A server process: takes a data folder, starts the roles, serves `sagitta.v1` over gRPC until it is told to stop.
+//!
+//! Handlers decode, call one function of the coordinator, encode. May not know: how anything is stored or searched.
+
+mod config;
+mod data_dir;
+mod deadline;
+mod failure;
+mod serve;
+mod services;
+mod shards;
+mod start;
+pub mod telemetry;
+mod upload;
+
+pub use config::{Config, DEFAULT_LISTEN};
+pub use data_dir::DataDirError;
+pub use sagitta_shard::Engines;
+pub use start::{Server, StartError};

@@ -1,0 +1,92 @@
+//! The gRPC server: services, health, reflection, and the limits on connections.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sagitta_coordinator::{Coordinator, ShardClient};
+use sagitta_env::Env;
+use sagitta_model::limits;
+use sagitta_wire::v1;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::services::Services;
+
+/// Calls of one connection that run at once; more wait. Enough to keep every thread of a machine busy.
+const STREAMS_PER_CONNECTION: u32 = 256;
+/// HTTP/2 windows: room for a few large batches in flight, so that uploads are not throttled by acknowledgements.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// A peer that does not answer pings is gone.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Header bytes of a call; ours are a few hundred.
+const HEADER_BYTES: u32 = 16 << 10;
+
+/// The services whose health is reported, beside the server as a whole (the empty name).
+const SERVICES: [&str; 3] = ["sagitta.v1.CollectionService", "sagitta.v1.PointService", "sagitta.v1.SearchService"];
+
+/// What `grpc.health.v1` answers.
+pub(crate) struct Health(HealthReporter);
+
+impl Health {
+    /// Calls are welcome.
+    pub(crate) async fn serving(&self) {
+        self.set(ServingStatus::Serving).await;
+    }
+
+    /// Load balancers should go elsewhere.
+    pub(crate) async fn stopping(&self) {
+        self.set(ServingStatus::NotServing).await;
+    }
+
+    async fn set(&self, status: ServingStatus) {
+        for service in SERVICES.into_iter().chain([""]) {
+            self.0.set_service_status(service, status).await;
+        }
+    }
+}
+
+/// The health of a server and the future that serves until `stopped`.
+pub(crate) fn serve<C: ShardClient>(
+    coordinator: Arc<Coordinator<C>>,
+    env: Env,
+    listener: TcpListener,
+    stopped: impl Future<Output = ()> + Send + 'static,
+) -> (Health, impl Future<Output = Result<(), tonic::transport::Error>> + Send) {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let services = Arc::new(Services::new(coordinator, env));
+    macro_rules! bounded {
+        ($server:ident) => {
+            v1::$server::from_arc(services.clone())
+                .max_decoding_message_size(limits::MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(limits::MAX_MESSAGE_BYTES)
+        };
+    }
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let incoming = TcpListenerStream::new(listener);
+    let server = Server::builder()
+        .tcp_nodelay(true)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_keepalive_interval(Some(PING_EVERY))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+        .http2_max_header_list_size(HEADER_BYTES)
+        .add_service(health)
+        .add_service(reflection().build_v1().expect("invariant: the descriptors come from the compiler"))
+        .add_service(reflection().build_v1alpha().expect("invariant: the descriptors come from the compiler"))
+        .add_service(bounded!(CollectionServiceServer))
+        .add_service(bounded!(PointServiceServer))
+        .add_service(bounded!(SearchServiceServer))
+        .serve_with_incoming_shutdown(incoming, stopped);
+    (Health(reporter), server)
+}

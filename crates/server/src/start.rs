@@ -1,0 +1,177 @@
+//! From settings to a serving process, and back to rest.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sagitta_consensus::{
+    ClusterId, ConsensusError, Host, HostHandle, HostSettings, LogError, NodeId, RaftEngineLog, RaftEngineSettings, SilentTransport,
+};
+use sagitta_coordinator::{Control, ControlError, Coordinator};
+use sagitta_env::{Env, JoinHandle};
+use sagitta_node::{Node, NodeError, NodeOptions};
+use sagitta_shard::{Engines, ShardOptions};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use crate::config::Config;
+use crate::data_dir::{DataDir, DataDirError};
+use crate::serve::{Health, serve};
+use crate::shards::LocalShards;
+
+/// How long calls that run may go on after the process was told to stop.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// A serving process.
+pub struct Server {
+    env: Env,
+    address: SocketAddr,
+    data: DataDir,
+    host: HostHandle,
+    node: Arc<Node>,
+    coordinator: Arc<Coordinator<LocalShards>>,
+    health: Health,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+/// Why a process could not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Anonymous access is for this machine only.
+    #[error("{address} is not a loopback address, and without authentication the API listens on those only: use 127.0.0.1 or [::1] with --listen")]
+    NotLoopback {
+        /// The address asked for.
+        address: SocketAddr,
+    },
+    /// The address is taken or cannot be had.
+    #[error("cannot listen on {address} ({source}): stop what uses it, or choose another with --listen")]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataDirError),
+    /// The Raft log cannot be opened.
+    #[error("the Raft log: {0}")]
+    Log(#[from] LogError),
+    /// Consensus could not start.
+    #[error(transparent)]
+    Consensus(#[from] ConsensusError),
+    /// The control group could not start.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The node could not start.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// A shard could not be opened.
+    #[error(transparent)]
+    Shards(#[from] sagitta_coordinator::Error),
+    /// Signals could not be listened for.
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
+    /// The server ended with an error.
+    #[error("serving failed: {0}")]
+    Serving(#[from] tonic::transport::Error),
+}
+
+impl Server {
+    /// Takes the data folder and the address, opens everything, serves. Ready when it returns.
+    pub async fn start(config: Config, engines: Engines, env: Env) -> Result<Self, StartError> {
+        if !config.listen.ip().is_loopback() {
+            return Err(StartError::NotLoopback { address: config.listen });
+        }
+        let data = DataDir::open(&config.data, &env)?;
+        let taken = |source| StartError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(taken)?;
+        let address = listener.local_addr().map_err(taken)?;
+
+        let node_id = raft_id(data.node_id());
+        let host = start_consensus(&data, node_id, &env)?;
+        let options = NodeOptions {
+            dir: data.shards(),
+            node: node_id,
+            search_threads: config.search_threads,
+            build_threads: config.build_threads,
+            shard: ShardOptions::default(),
+        };
+        let node = Arc::new(Node::start(env.clone(), options, engines, host.clone())?);
+        let control = Control::open(&data.control(), data.cluster_id(), vec![node_id], &host).await?;
+        control.catch_up(&env, env.deadline(GRACE)).await?;
+        let shards = Arc::new(LocalShards::new(node.clone()));
+        let coordinator = Arc::new(Coordinator::start(env.clone(), control, shards).await?);
+
+        let (stop, stopped) = oneshot::channel();
+        let (health, service) = serve(coordinator.clone(), env.clone(), listener, async {
+            let _ = stopped.await;
+        });
+        let serving = env.spawn(service);
+        health.serving().await;
+        tracing::info!(%address, data = %data.path().display(), "serving");
+        Ok(Self { env, address, data, host, node, coordinator, health, stop, serving })
+    }
+
+    /// Where the API listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// Serves until the process is interrupted or terminated, then stops.
+    pub async fn run_until_signal(self) -> Result<(), StartError> {
+        let signal = signal().map_err(StartError::Signals)?;
+        signal.await;
+        self.stop().await
+    }
+
+    /// Takes no more calls, finishes those that run, makes everything durable, closes the files.
+    pub async fn stop(self) -> Result<(), StartError> {
+        tracing::info!("stopping");
+        self.health.stopping().await;
+        let _ = self.stop.send(());
+        let served = match self.env.timeout(GRACE, self.serving).await {
+            Ok(served) => served.unwrap_or(Ok(())),
+            Err(_) => {
+                tracing::warn!("some calls did not end in time and were cut off");
+                Ok(())
+            }
+        };
+        self.node.close().await;
+        self.coordinator.control().close().await;
+        self.host.stop().await;
+        tracing::info!("stopped");
+        Ok(served?)
+    }
+}
+
+fn start_consensus(data: &DataDir, node: NodeId, env: &Env) -> Result<HostHandle, StartError> {
+    let log = RaftEngineLog::open(&data.log(), RaftEngineSettings::default())?;
+    let settings = HostSettings::new(ClusterId(data.cluster_id()), node);
+    Ok(Host::start(settings, Box::new(log), Box::new(SilentTransport), env.clone())?)
+}
+
+/// Raft names members by 64 bits above zero: the upper half of the node's UUID, which carries 60 random bits.
+fn raft_id(uuid: u128) -> NodeId {
+    NodeId(((uuid >> 64) as u64).max(1))
+}
+
+fn signal() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupted, mut terminated) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupted.recv() => {}
+            _ = terminated.recv() => {}
+        }
+    })
+}
