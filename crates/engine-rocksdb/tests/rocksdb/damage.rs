@@ -1,0 +1,200 @@
+//! One flipped bit, one missing or shortened file: refused when opening or when reading, never served.
+//! `SAGITTA_FLIPS` sets how many bits are flipped in each kind of file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::common::{Random, check_rows, count, engine, files, folder, open, put_rows};
+use sagitta_engine::kv::{KvEngine, KvError};
+use sagitta_engine_rocksdb::RocksEngine;
+
+const ROWS: u64 = 150;
+
+/// A database that is closed, to be damaged over and over.
+struct Specimen {
+    _root: tempfile::TempDir,
+    engine: RocksEngine,
+    dir: PathBuf,
+    copy: PathBuf,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    /// The database did not open.
+    RefusedToOpen,
+    /// It opened, and reading reported the damage.
+    RefusedToRead,
+    /// Every row is right.
+    Harmless,
+}
+
+impl Specimen {
+    fn new() -> Self {
+        let (root, path) = folder();
+        let (dir, copy) = (path.join("specimen"), path.join("copy"));
+        let engine = engine();
+        let kv = open(&engine, &dir).unwrap();
+        // Two flushes and two openings: several tables, several records in the manifest.
+        put_rows(&*kv, 0..ROWS / 2).unwrap();
+        kv.flush().unwrap();
+        drop(kv);
+        let kv = open(&engine, &dir).unwrap();
+        put_rows(&*kv, ROWS / 2..ROWS).unwrap();
+        kv.flush().unwrap();
+        drop(kv);
+        Self {
+            _root: root,
+            engine,
+            dir,
+            copy,
+        }
+    }
+
+    fn files_named(&self, part: &str) -> Vec<String> {
+        let names: Vec<_> = files(&self.dir)
+            .into_keys()
+            .filter(|name| name.contains(part))
+            .collect();
+        assert!(!names.is_empty(), "there is no {part} file");
+        names
+    }
+
+    /// What becomes of a copy that `damage` was done to; panics when a wrong row is served.
+    fn outcome(&self, damage: impl FnOnce(&Path)) -> Outcome {
+        let _ = fs::remove_dir_all(&self.copy);
+        fs::create_dir(&self.copy).unwrap();
+        for name in files(&self.dir).keys() {
+            fs::copy(self.dir.join(name), self.copy.join(name)).unwrap();
+        }
+        damage(&self.copy);
+        let refused = |error: KvError| {
+            assert!(matches!(error, KvError::Corrupt { .. }), "{error:?}");
+            assert_eq!(error.dir(), self.copy);
+        };
+        match open(&self.engine, &self.copy) {
+            Err(error) => {
+                refused(error);
+                Outcome::RefusedToOpen
+            }
+            Ok(kv) => match check_rows(&*kv, 0..ROWS) {
+                Err(error) => {
+                    refused(error);
+                    Outcome::RefusedToRead
+                }
+                Ok(()) => Outcome::Harmless,
+            },
+        }
+    }
+
+    /// Flips bits in the files of a kind, one at a time; says how many were refused when opening, reading, or harmless.
+    fn flip(&self, part: &str, flips: u64) -> [u64; 3] {
+        let seed = count("SAGITTA_SEED", 1);
+        let mut random = Random(seed);
+        let names = self.files_named(part);
+        let mut counts = [0; 3];
+        for i in 0..flips {
+            let name = &names[random.below(names.len() as u64) as usize];
+            let mut bytes = fs::read(self.dir.join(name)).unwrap();
+            let (byte, bit) = (random.below(bytes.len() as u64) as usize, random.below(8));
+            bytes[byte] ^= 1 << bit;
+            println!("seed {seed} flip {i}: {name} byte {byte} bit {bit}");
+            counts[self.outcome(|copy| fs::write(copy.join(name), bytes).unwrap()) as usize] += 1;
+        }
+        println!("{part}: {flips} flips, refused when opening / when reading / harmless: {counts:?}");
+        counts
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_never_served() {
+    let specimen = Specimen::new();
+    assert_eq!(
+        specimen.outcome(|_| ()),
+        Outcome::Harmless,
+        "an undamaged copy is fine"
+    );
+    let flips = count("SAGITTA_FLIPS", 60);
+    for part in [".sst", ".blob", "MANIFEST", "CURRENT", "ENGINE"] {
+        let [_, _, harmless] = specimen.flip(part, flips);
+        assert_eq!(harmless, 0, "{part}: a flipped bit was not noticed");
+    }
+}
+
+#[test]
+fn every_byte_of_the_manifest_counts() {
+    // Where RocksDB alone takes a damaged length for the torn end of the file and goes on with an older state.
+    let specimen = Specimen::new();
+    let name = &specimen.files_named("MANIFEST")[0];
+    let bytes = fs::read(specimen.dir.join(name)).unwrap();
+    let step = if count("SAGITTA_FLIPS", 60) > 1000 { 1 } else { 7 };
+    for byte in (0..bytes.len()).step_by(step) {
+        let mut damaged = bytes.clone();
+        damaged[byte] ^= 0x80;
+        let outcome = specimen.outcome(|copy| fs::write(copy.join(name), damaged).unwrap());
+        assert_eq!(outcome, Outcome::RefusedToOpen, "byte {byte} of {}", bytes.len());
+    }
+}
+
+#[test]
+fn a_missing_file_is_reported() {
+    let specimen = Specimen::new();
+    for part in [".sst", ".blob", "MANIFEST", "CURRENT", "ENGINE"] {
+        for name in specimen.files_named(part) {
+            let outcome = specimen.outcome(|copy| fs::remove_file(copy.join(&name)).unwrap());
+            println!("without {name}: {outcome:?}");
+            assert_ne!(outcome, Outcome::Harmless, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_shortened_file_is_reported() {
+    let specimen = Specimen::new();
+    for part in [".sst", ".blob", "MANIFEST", "CURRENT", "ENGINE"] {
+        for name in specimen.files_named(part) {
+            for keep in [0, 1, 2] {
+                let bytes = fs::read(specimen.dir.join(&name)).unwrap();
+                let bytes = &bytes[..bytes.len() * keep / 3];
+                let outcome = specimen.outcome(|copy| fs::write(copy.join(&name), bytes).unwrap());
+                println!("{keep} thirds of {name}: {outcome:?}");
+                assert_ne!(outcome, Outcome::Harmless, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_newer_format_is_refused_by_name() {
+    let specimen = Specimen::new();
+    let engine_file = specimen.dir.join("ENGINE");
+    let text = fs::read_to_string(&engine_file).unwrap();
+    fs::write(&engine_file, text.replace("rocksdb 1\n", "rocksdb 2\n")).unwrap();
+    let error = open(&specimen.engine, &specimen.dir).map(|_| ()).unwrap_err();
+    assert!(
+        matches!(&error, KvError::NewerVersion { found, .. } if found.contains("format is 2")),
+        "{error}"
+    );
+    fs::write(&engine_file, text).unwrap();
+    open(&specimen.engine, &specimen.dir).unwrap();
+}
+
+#[test]
+fn a_creation_that_was_cut_short_is_begun_again() {
+    let specimen = Specimen::new();
+    // Right after RocksDB had created its files, before ours.
+    let dir = specimen.copy.join("fresh");
+    let kv = open(&specimen.engine, &dir).unwrap();
+    drop(kv);
+    fs::remove_file(dir.join("ENGINE")).unwrap();
+    let kv = open(&specimen.engine, &dir).unwrap();
+    put_rows(&*kv, 0..10).unwrap();
+    kv.flush().unwrap();
+    drop(kv);
+    check_rows(&*open(&specimen.engine, &dir).unwrap(), 0..10).unwrap();
+
+    // An ENGINE file of which only a part was written is not there yet: it is renamed into place.
+    fs::write(dir.join("ENGINE.new"), "sagitta rock").unwrap();
+    check_rows(&*open(&specimen.engine, &dir).unwrap(), 0..10).unwrap();
+    specimen.engine.destroy(&dir).unwrap();
+    assert!(!dir.exists());
+}
