@@ -1,0 +1,18 @@
+//! The vector index port on FAISS and our own kernels.
+//!
+//! FAISS builds: HNSW graphs and inverted files of 4-bit codes. Graphs are searched by our own walk over byte codes in
+//! vector instructions; compact indexes by FAISS. Every kind keeps the vectors without loss and re-scores its candidates on
+//! them. The only crate with `unsafe`, each block of which states why it is sound.
+//!
+//! May not know: shards, segments' payloads, ids, the network.
+#![allow(unsafe_code)]
+
+mod codes;
+mod engine;
+mod flat;
+mod head;
+mod kernels;
+mod rows;
+mod vectors;
+
+pub use engine::FaissEngine;
