@@ -33,6 +33,16 @@ pub enum ShardError {
         /// Newest format known.
         supported: u32,
     },
+    /// A log entry was written by a newer version.
+    #[error("log entry {index} is in format {found}, this version knows formats up to {supported}; run the newer version")]
+    NewerCommand {
+        /// Position in the log.
+        index: u64,
+        /// Format of the entry.
+        found: u32,
+        /// Newest format known.
+        supported: u32,
+    },
     /// The database failed.
     #[error(transparent)]
     Kv(#[from] KvError),
@@ -77,7 +87,7 @@ impl ShardError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Identity { .. } => ErrorKind::Conflict,
-            Self::NewerFormat { .. } | Self::Io { .. } | Self::Stopped => ErrorKind::Unavailable,
+            Self::NewerFormat { .. } | Self::NewerCommand { .. } | Self::Io { .. } | Self::Stopped => ErrorKind::Unavailable,
             Self::Kv(error) => error.kind(),
             Self::Damaged(_) | Self::Row { .. } | Self::Inconsistent { .. } => ErrorKind::Corrupt,
             Self::Invalid(_) => ErrorKind::Invalid,

@@ -3,17 +3,27 @@
 use std::sync::Arc;
 
 use sagitta_engine::bitmap::Bitmap;
-use sagitta_model::{Object, PointId};
+use sagitta_engine::index::inverse_norm;
+use sagitta_model::{Metric, Object, PointId, Schema};
 
-/// The newest rows, or those that wait for their segment to be built; searched exactly. As of one view: it does not change.
+/// Bytes of vectors up to which chunks are merged: beyond, a scan gains nothing from longer ones.
+const MAX_MERGED_BYTES: usize = 4 << 20;
+
+/// The newest rows, or those that wait for their segment to be built; searched exactly.
+///
+/// A view's generation does not change: the writer changes a copy, which shares all chunks that are the same.
 #[derive(Clone, Debug, Default)]
 pub struct Generation {
     number: u32,
     chunks: Vec<Chunk>,
     rows: usize,
+    live: usize,
+    bytes: usize,
+    first_version: Option<u64>,
 }
 
-/// Consecutive rows of a generation. Few and large: small ones are merged as they come.
+/// Consecutive rows of a generation. Few and large: small ones are merged as they come, so that a row is copied about as
+/// often as the number of rows can be halved.
 #[derive(Clone, Debug)]
 pub struct Chunk {
     start: u32,
@@ -21,8 +31,9 @@ pub struct Chunk {
     live: Arc<Bitmap>,
 }
 
+/// What is to be appended to a generation: rows as columns.
 #[derive(Debug)]
-struct ChunkRows {
+pub(crate) struct ChunkRows {
     ids: Vec<PointId>,
     versions: Vec<u64>,
     payloads: Vec<Arc<Object>>,
@@ -31,14 +42,20 @@ struct ChunkRows {
 }
 
 /// The vectors of one name of a chunk's rows.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct VectorColumn {
     dim: usize,
+    metric: Metric,
     values: Vec<f32>,
     inverse_norms: Vec<f32>,
 }
 
 impl Generation {
+    /// An empty generation.
+    pub(crate) fn new(number: u32) -> Self {
+        Self { number, ..Self::default() }
+    }
+
     /// Counts up with every generation of the shard.
     pub fn number(&self) -> u32 {
         self.number
@@ -52,6 +69,71 @@ impl Generation {
     /// Number of rows, dead ones included.
     pub fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// Number of live rows.
+    pub fn live(&self) -> usize {
+        self.live
+    }
+
+    /// Bytes of vectors.
+    pub fn vector_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The smallest version of its rows, if it has any.
+    pub(crate) fn first_version(&self) -> Option<u64> {
+        self.first_version
+    }
+
+    /// The chunk that holds a row, and the row's number within it.
+    pub(crate) fn locate(&self, row: u32) -> (&Chunk, usize) {
+        let at = self.chunk_of(row);
+        (&self.chunks[at], (row - self.chunks[at].start) as usize)
+    }
+
+    /// Appends rows, all alive, and returns the number of the first.
+    pub(crate) fn append(&mut self, rows: ChunkRows) -> u32 {
+        let start = self.rows as u32;
+        let count = rows.ids.len();
+        if count == 0 {
+            return start;
+        }
+        self.rows += count;
+        self.live += count;
+        self.bytes += rows.vector_bytes();
+        self.first_version = self.first_version.into_iter().chain(rows.versions.iter().copied()).min();
+        self.chunks.push(Chunk { start, rows: Arc::new(rows), live: Arc::new(Bitmap::full(count)) });
+        self.merge_small();
+        start
+    }
+
+    /// Marks a row as dead.
+    pub(crate) fn kill(&mut self, row: u32) {
+        let at = self.chunk_of(row);
+        let chunk = &mut self.chunks[at];
+        let live = Arc::make_mut(&mut chunk.live);
+        self.live -= live.count();
+        live.clear(row - chunk.start);
+        self.live += live.count();
+    }
+
+    fn chunk_of(&self, row: u32) -> usize {
+        assert!((row as usize) < self.rows, "row {row} of a generation of {}", self.rows);
+        self.chunks.partition_point(|chunk| chunk.start <= row) - 1
+    }
+
+    /// Keeps each chunk larger than the next, up to a size.
+    fn merge_small(&mut self) {
+        while let [.., before, last] = &self.chunks[..] {
+            let bytes = before.rows.vector_bytes() + last.rows.vector_bytes();
+            if before.len() > last.len() || bytes > MAX_MERGED_BYTES {
+                return;
+            }
+            let merged = before.merge(last);
+            self.chunks.truncate(self.chunks.len() - 2);
+            self.chunks.push(merged);
+        }
     }
 }
 
@@ -95,6 +177,75 @@ impl Chunk {
     pub fn vectors(&self, ordinal: usize) -> &VectorColumn {
         &self.rows.vectors[ordinal]
     }
+
+    fn merge(&self, next: &Self) -> Self {
+        let (a, b) = (&self.rows, &next.rows);
+        let vectors = a.vectors.iter().zip(&b.vectors).map(|(a, b)| VectorColumn {
+            dim: a.dim,
+            metric: a.metric,
+            values: [&a.values[..], &b.values].concat(),
+            inverse_norms: [&a.inverse_norms[..], &b.inverse_norms].concat(),
+        });
+        let rows = ChunkRows {
+            ids: [&a.ids[..], &b.ids].concat(),
+            versions: [&a.versions[..], &b.versions].concat(),
+            payloads: [&a.payloads[..], &b.payloads].concat(),
+            vectors: vectors.collect(),
+        };
+        let mut live = Bitmap::new(rows.ids.len());
+        self.live.iter().for_each(|row| live.set(row));
+        next.live.iter().for_each(|row| live.set(self.len() as u32 + row));
+        Self { start: self.start, rows: Arc::new(rows), live: Arc::new(live) }
+    }
+}
+
+impl ChunkRows {
+    /// No rows, with room for some.
+    pub(crate) fn with_capacity(schema: &Schema, rows: usize) -> Self {
+        let column = |dim: usize, metric| VectorColumn {
+            dim,
+            metric,
+            values: Vec::with_capacity(rows * dim),
+            inverse_norms: Vec::new(),
+        };
+        Self {
+            ids: Vec::with_capacity(rows),
+            versions: Vec::with_capacity(rows),
+            payloads: Vec::with_capacity(rows),
+            vectors: schema.vectors.values().map(|spec| column(spec.dim, spec.metric)).collect(),
+        }
+    }
+
+    /// Adds a row; its vectors, in the order of the schema's names, are pushed by [`ChunkRows::push_vector`].
+    pub(crate) fn push(&mut self, id: PointId, version: u64, payload: Arc<Object>) {
+        self.ids.push(id);
+        self.versions.push(version);
+        self.payloads.push(payload);
+    }
+
+    /// Adds the vector of the last row with this position in the schema.
+    pub(crate) fn push_vector(&mut self, ordinal: usize, values: &[f32]) {
+        let column = &mut self.vectors[ordinal];
+        debug_assert_eq!(values.len(), column.dim);
+        column.values.extend_from_slice(values);
+        if column.metric == Metric::Cosine {
+            column.inverse_norms.push(inverse_norm(values));
+        }
+    }
+
+    /// Ids by row.
+    pub(crate) fn ids(&self) -> &[PointId] {
+        &self.ids
+    }
+
+    /// Vector names of the schema.
+    pub(crate) fn vector_names(&self) -> usize {
+        self.vectors.len()
+    }
+
+    fn vector_bytes(&self) -> usize {
+        self.vectors.iter().map(|column| size_of_val(&column.values[..])).sum()
+    }
 }
 
 impl VectorColumn {
@@ -111,5 +262,63 @@ impl VectorColumn {
     /// One row.
     pub fn row(&self, row: usize) -> &[f32] {
         &self.values[row * self.dim..][..self.dim]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sagitta_model::{IndexPolicy, VectorSpec};
+
+    use super::*;
+
+    fn schema() -> Schema {
+        let spec = VectorSpec { dim: 2, metric: Metric::Cosine, index: IndexPolicy::Auto };
+        Schema { vectors: [("v".to_owned(), spec)].into(), fields: Default::default() }
+    }
+
+    fn rows(from: u64, count: u64) -> ChunkRows {
+        let mut rows = ChunkRows::with_capacity(&schema(), count as usize);
+        for n in from..from + count {
+            rows.push(PointId::Num(n), n + 10, Arc::default());
+            rows.push_vector(0, &[n as f32, 1.0]);
+        }
+        rows
+    }
+
+    #[test]
+    fn rows_keep_their_numbers_and_death_while_chunks_are_merged() {
+        let mut generation = Generation::new(3);
+        let mut next = 0;
+        for count in [1, 1, 5, 1, 2, 1, 0, 40, 1, 1, 1] {
+            assert_eq!(u64::from(generation.append(rows(next, count))), next);
+            if next.is_multiple_of(2) && count > 0 {
+                generation.kill(next as u32);
+            }
+            next += count;
+        }
+        let sizes: Vec<_> = generation.chunks().iter().map(Chunk::len).collect();
+        assert!(sizes.is_sorted_by(|a, b| a > b), "{sizes:?}");
+        let mut live = 0;
+        for row in 0..next as u32 {
+            let (chunk, at) = generation.locate(row);
+            assert_eq!(chunk.ids()[at], PointId::Num(row.into()));
+            assert_eq!(chunk.vectors(0).row(at), [row as f32, 1.0]);
+            assert_eq!(chunk.vectors(0).inverse_norms()[at], inverse_norm(&[row as f32, 1.0]));
+            live += usize::from(chunk.live().contains(at as u32));
+        }
+        assert_eq!((generation.rows(), generation.live(), generation.first_version()), (54, live, Some(10)));
+        assert!(live < 54);
+    }
+
+    #[test]
+    fn a_view_of_a_generation_does_not_change() {
+        let mut generation = Generation::new(0);
+        generation.append(rows(0, 3));
+        let view = generation.clone();
+        generation.kill(1);
+        generation.append(rows(3, 9));
+        assert_eq!((view.rows(), view.live()), (3, 3));
+        assert!(view.chunks()[0].live().contains(1));
+        assert_eq!((generation.rows(), generation.live()), (12, 11));
     }
 }

@@ -5,20 +5,41 @@
 //! What was applied is in a key-value database (the truth); segments are files derived from it that make searching fast,
 //! built in the background by [`Job`]s. Readers work on a [`ReadView`], an immutable picture as of one applied index.
 
+mod apply;
 pub mod codec;
 mod command;
+mod damage;
 mod error;
+mod folder;
 mod growing;
+mod ids;
+mod jobs;
+mod layout;
+mod open;
 mod options;
 pub mod payload;
+mod records;
+mod requests;
+mod retire;
+#[cfg(test)]
+mod sample;
 pub mod search;
 mod segment;
+mod shard;
+mod state;
+mod stats;
+mod steps;
 mod view;
 
 pub use command::{Command, Entry, MAX_DELETED_BY_FILTER, MAX_LISTED_FAILURES, MAX_UPDATED_BY_FILTER, WriteOutcome};
+pub use damage::DamageReport;
 pub use error::ShardError;
 pub use growing::{Chunk, Generation, VectorColumn};
+pub use jobs::{Job, JobFailure, JobKind};
 pub use options::{Engines, ShardOptions, ShardSpec};
 pub use search::{SearchContext, SearchOutcome};
 pub use segment::{Part, Segment, SegmentId, SegmentVector};
+pub use shard::{Shard, WritePressure};
+pub use stats::{GenerationStats, SegmentStats, ShardStats, VectorStats};
+pub use steps::{Step, StepHook};
 pub use view::{ReadView, SegmentView};

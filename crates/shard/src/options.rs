@@ -5,6 +5,8 @@ use sagitta_engine::index::IndexEngine;
 use sagitta_engine::kv::{KvEngine, KvOptions};
 use sagitta_model::Schema;
 
+use crate::StepHook;
+
 /// Which shard a folder is to hold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShardSpec {
@@ -52,6 +54,8 @@ pub struct ShardOptions {
     pub max_heap_build_bytes: usize,
     /// Of the database.
     pub kv: KvOptions,
+    /// For crash tests.
+    pub step_hook: StepHook,
 }
 
 impl Default for ShardOptions {
@@ -71,6 +75,7 @@ impl Default for ShardOptions {
             retry_after: Duration::from_secs(1),
             max_heap_build_bytes: 256 << 20,
             kv: KvOptions::default(),
+            step_hook: StepHook::default(),
         }
     }
 }

@@ -1,25 +1,43 @@
 //! What readers see.
 
+mod database;
+mod read;
+
 use std::sync::Arc;
 
 use sagitta_engine::bitmap::Bitmap;
-use sagitta_engine::index::{Candidate, IndexEngine, PreparedQuery, Stop};
+use sagitta_engine::index::{Candidate, IndexEngine, Stop};
 use sagitta_engine::kv::KvRead;
 use sagitta_engine::mapped::Damaged;
 use sagitta_env::Env;
 use sagitta_model::{Filter, Hit, PointId, Schema};
 
+use crate::records::Head;
 use crate::{Generation, Part, Segment, ShardError};
+pub(crate) use self::database::{BLOCK_ROWS, bad_row, missing_row, read_points, read_vectors};
 
-/// The shard as of one applied index. Immutable; whoever holds it sees the same points for as long.
+/// Live rows between two looks at whether to stop.
+const ROWS_PER_CHECK: usize = 1_024;
+
+/// The shard as of one applied index. Immutable: whoever holds it sees the same points for as long.
+///
+/// It holds a snapshot of the database and open files of segments that may have been replaced: let go of it soon.
 pub struct ReadView {
     applied_index: u64,
-    schema: Arc<Schema>,
+    points: u64,
+    /// Number of the growing generation, whether or not it has rows.
+    growing: u32,
     segments: Vec<SegmentView>,
     generations: Vec<Arc<Generation>>,
-    snapshot: Arc<dyn KvRead>,
-    index_engine: Arc<dyn IndexEngine>,
-    env: Env,
+    snapshot: Box<dyn KvRead>,
+    shared: Arc<ViewContext>,
+}
+
+/// What all views of a shard have in common.
+pub(crate) struct ViewContext {
+    pub(crate) schema: Arc<Schema>,
+    pub(crate) index_engine: Arc<dyn IndexEngine>,
+    pub(crate) env: Env,
 }
 
 /// A segment and which of its rows are alive.
@@ -32,14 +50,41 @@ pub struct SegmentView {
 }
 
 impl ReadView {
+    pub(crate) fn new(
+        head: &Head,
+        segments: Vec<SegmentView>,
+        generations: Vec<Arc<Generation>>,
+        snapshot: Box<dyn KvRead>,
+        shared: Arc<ViewContext>,
+    ) -> Self {
+        let &Head { applied_index, points, generation: growing, .. } = head;
+        Self { applied_index, points, growing, segments, generations, snapshot, shared }
+    }
+
+    /// Numbers of the generations that wait for their segments.
+    pub(crate) fn frozen(&self) -> impl Iterator<Item = u32> + '_ {
+        self.generations.iter().map(|generation| generation.number()).filter(|number| *number != self.growing)
+    }
+
     /// The log index up to which everything is in this view, and nothing after it.
     pub fn applied_index(&self) -> u64 {
         self.applied_index
     }
 
+    /// The log index up to which every row that is still alive is in a sealed segment.
+    pub fn indexed_index(&self) -> u64 {
+        let unsealed = self.generations.iter().filter_map(|generation| generation.first_version());
+        unsealed.map(|version| version - 1).min().unwrap_or(self.applied_index).min(self.applied_index)
+    }
+
+    /// Points that exist.
+    pub fn points(&self) -> u64 {
+        self.points
+    }
+
     /// What the collection holds.
     pub fn schema(&self) -> &Schema {
-        &self.schema
+        &self.shared.schema
     }
 
     /// The sealed segments.
@@ -54,12 +99,12 @@ impl ReadView {
 
     /// The engine whose kernel scores unsealed rows.
     pub fn index_engine(&self) -> &dyn IndexEngine {
-        &*self.index_engine
+        &*self.shared.index_engine
     }
 
     /// Time, for explanations.
     pub fn env(&self) -> &Env {
-        &self.env
+        &self.shared.env
     }
 
     /// The database as of this view.
@@ -69,45 +114,65 @@ impl ReadView {
 
     /// Position of a vector name in the schema.
     pub fn vector_ordinal(&self, name: &str) -> Option<usize> {
-        self.schema.vectors.keys().position(|known| known == name)
+        self.schema().vectors.keys().position(|known| known == name)
     }
 
-    /// Notes that a part of a segment is damaged: it is not used again, and rebuilt. Then answer from
+    /// Notes that a part of a segment is damaged: it is not used again, and rebuilt. Then answer by
     /// [`ReadView::matching`] and [`ReadView::exact_from_database`], which need no derived file.
-    pub fn report_damage(&self, _segment: &SegmentView, _part: Part, _damage: &Damaged) {}
+    pub fn report_damage(&self, segment: &SegmentView, part: Part, damage: &Damaged) {
+        segment.segment.report(part, &damage.to_string());
+    }
 
     /// The live rows of a segment that pass a filter: by its payload index or, while that is damaged, from the database.
-    pub fn matching(&self, _segment: &SegmentView, _filter: &Filter, _stop: &dyn Stop) -> Result<Bitmap, ShardError> {
-        unreachable!()
+    ///
+    /// # Errors
+    /// [`ShardError::Stopped`], or what the database reports.
+    pub fn matching(&self, segment: &SegmentView, filter: &Filter, stop: &dyn Stop) -> Result<Bitmap, ShardError> {
+        if filter.is_empty() {
+            return Ok(Bitmap::clone(&segment.live));
+        }
+        if let Some(payload) = segment.segment.payload() {
+            match payload.matching(filter, &|id| self.find(segment, id)) {
+                Ok(mut rows) => {
+                    rows.and(&segment.live);
+                    return Ok(rows);
+                }
+                Err(ShardError::Damaged(damage)) => self.report_damage(segment, Part::Payload, &damage),
+                Err(error) => return Err(error),
+            }
+        }
+        self.matching_from_database(segment, filter, stop)
     }
 
     /// The row of an id in a segment, dead or alive, whatever is damaged.
-    pub fn find(&self, _segment: &SegmentView, _id: PointId) -> Result<Option<u32>, ShardError> {
-        unreachable!()
+    ///
+    /// # Errors
+    /// What the database reports.
+    pub fn find(&self, segment: &SegmentView, id: PointId) -> Result<Option<u32>, ShardError> {
+        segment.segment.read_ids(self.snapshot(), |ids| ids.find(id))
     }
 
     /// The ids of rows, whatever is damaged. Replaces `out`.
-    pub fn point_ids(&self, _segment: &SegmentView, _rows: &[u32], _out: &mut Vec<PointId>) -> Result<(), ShardError> {
-        unreachable!()
+    ///
+    /// # Errors
+    /// What the database reports.
+    pub fn point_ids(&self, segment: &SegmentView, rows: &[u32], out: &mut Vec<PointId>) -> Result<(), ShardError> {
+        out.clear();
+        for &row in rows {
+            out.push(segment.segment.read_ids(self.snapshot(), |ids| ids.id(row))?);
+        }
+        Ok(())
     }
 
-    /// The best `k` of the given live rows of a segment, compared exactly with vectors from the database: slow, needs no
-    /// derived file, and scores the same bits as an index. Replaces `out`, best first.
-    pub fn exact_from_database(
-        &self,
-        _segment: &SegmentView,
-        _ordinal: usize,
-        _query: &PreparedQuery,
-        _rows: &Bitmap,
-        _k: usize,
-        _stop: &dyn Stop,
-        _out: &mut Vec<Candidate>,
-    ) -> Result<(), ShardError> {
-        unreachable!()
-    }
-
-    /// Hits for candidates of a segment.
-    pub fn hits(&self, _segment: &SegmentView, _candidates: &[Candidate]) -> Result<Vec<Hit>, ShardError> {
-        unreachable!()
+    /// Hits for candidates of a segment, in their order.
+    ///
+    /// # Errors
+    /// What the database reports.
+    pub fn hits(&self, segment: &SegmentView, candidates: &[Candidate]) -> Result<Vec<Hit>, ShardError> {
+        let hit = |candidate: &Candidate| {
+            let id = segment.segment.read_ids(self.snapshot(), |ids| ids.id(candidate.row))?;
+            Ok(Hit { id, similarity: candidate.similarity })
+        };
+        candidates.iter().map(hit).collect()
     }
 }

@@ -1,0 +1,58 @@
+//! Applying committed entries: decided against the present state, written at once, then shown to readers.
+
+mod stage;
+mod write;
+
+use sagitta_engine::kv::KvRead;
+use sagitta_model::{ErrorKind, Problem, Violation};
+
+pub(crate) use self::stage::Stage;
+use crate::codec::{Reader, Record};
+use crate::layout::{Key, META};
+use crate::{Command, Entry, ShardError, WriteOutcome};
+
+/// What an entry holds.
+pub(crate) enum Decoded {
+    /// Nothing: it only moves the position in the log.
+    Empty,
+    Command(Box<Command>),
+    /// Intact bytes that are no command. Every replica finds the same and refuses it.
+    Nonsense(Problem),
+}
+
+/// Decodes an entry.
+///
+/// # Errors
+/// When this replica must not go on, because others may read the entry: its bytes are damaged here, or newer than this
+/// version of the program.
+pub(crate) fn decode(entry: &Entry<'_>) -> Result<Decoded, ShardError> {
+    if entry.data.is_empty() {
+        return Ok(Decoded::Empty);
+    }
+    let row = |source| ShardError::Row { what: format!("log entry {}", entry.index), source };
+    let envelope = Reader::unseal(entry.data, Command::NAME, u8::MAX).map_err(row)?;
+    if envelope.format() > Command::FORMAT {
+        let (found, supported) = (envelope.format().into(), Command::FORMAT.into());
+        return Err(ShardError::NewerCommand { index: entry.index, found, supported });
+    }
+    Ok(match Command::from_sealed(entry.data) {
+        Ok(command) => Decoded::Command(Box::new(command)),
+        Err(error) => Decoded::Nonsense(Problem {
+            kind: ErrorKind::Invalid,
+            message: error.to_string(),
+            violations: Vec::new(),
+        }),
+    })
+}
+
+/// The outcome that is kept for the command applied at an index, if it is still remembered.
+pub(crate) fn stored_outcome(kv: &dyn KvRead, index: u64) -> Result<Option<WriteOutcome>, ShardError> {
+    let Some(bytes) = kv.get(META, &Key::outcome(index))? else { return Ok(None) };
+    let row = |source| ShardError::Row { what: format!("the outcome of log entry {index}"), source };
+    WriteOutcome::from_sealed(&bytes).map(Some).map_err(row)
+}
+
+/// A request that was refused as a whole.
+fn refusal(violation: Violation) -> Problem {
+    Problem { kind: ErrorKind::Invalid, message: violation.to_string(), violations: vec![violation] }
+}

@@ -1,0 +1,122 @@
+//! The shard's folder: names, syncing, and what becomes of folders that are not needed any more.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::{SegmentId, ShardError};
+
+/// Damaged segments that are kept for whoever wants to look at them: the newest few, so that a bad disk cannot fill itself.
+const MAX_QUARANTINED: usize = 4;
+
+/// Paths within a shard's folder.
+#[derive(Clone, Debug)]
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    /// Makes what is missing.
+    pub(crate) fn create(root: &Path) -> Result<Self, ShardError> {
+        let folder = Self(root.to_path_buf());
+        for path in [folder.segments(), folder.quarantine()] {
+            fs::create_dir_all(&path).map_err(|source| io_error(&path, source))?;
+        }
+        Ok(folder)
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.0.join("db")
+    }
+
+    pub(crate) fn segments(&self) -> PathBuf {
+        self.0.join("segments")
+    }
+
+    pub(crate) fn quarantine(&self) -> PathBuf {
+        self.0.join("quarantine")
+    }
+
+    pub(crate) fn segment(&self, id: SegmentId) -> PathBuf {
+        self.segments().join(id.to_string())
+    }
+
+    /// Where a segment is built.
+    pub(crate) fn unfinished(&self, id: SegmentId) -> PathBuf {
+        self.segments().join(format!("{id}.tmp"))
+    }
+
+    /// Gives the folder of a segment that was built its name, for good.
+    pub(crate) fn name_segment(&self, id: SegmentId) -> Result<(), ShardError> {
+        let to = self.segment(id);
+        fs::rename(self.unfinished(id), &to).map_err(|source| io_error(&to, source))?;
+        sync_folder(&self.segments())
+    }
+
+    /// Removes what is in `segments/`, except for these segments.
+    pub(crate) fn remove_all_but(&self, named: &[SegmentId]) -> Result<(), ShardError> {
+        let segments = self.segments();
+        for entry in list(&segments)? {
+            let id = entry.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+            if !id.is_some_and(|id| named.contains(&id)) {
+                remove(&entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the folder of a segment.
+    pub(crate) fn remove_segment(&self, id: SegmentId) -> Result<(), ShardError> {
+        remove(&self.segment(id))
+    }
+
+    /// Removes what is left of a build.
+    pub(crate) fn remove_unfinished(&self, id: SegmentId) -> Result<(), ShardError> {
+        remove(&self.unfinished(id))?;
+        remove(&self.segment(id))
+    }
+
+    /// Sets the folder of a damaged segment aside.
+    pub(crate) fn quarantine_segment(&self, id: SegmentId) -> Result<(), ShardError> {
+        let (from, to) = (self.segment(id), self.quarantine().join(id.to_string()));
+        remove(&to)?;
+        match fs::rename(&from, &to) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(&to, error)),
+            _ => {}
+        }
+        let mut kept = self.quarantined()?;
+        kept.sort_unstable();
+        let excess = kept.len().saturating_sub(MAX_QUARANTINED);
+        kept.iter().take(excess).try_for_each(|id| remove(&self.quarantine().join(id.to_string())))
+    }
+
+    /// The segments that were set aside.
+    pub(crate) fn quarantined(&self) -> Result<Vec<SegmentId>, ShardError> {
+        let id = |path: &PathBuf| path.file_name()?.to_str()?.parse().ok();
+        Ok(list(&self.quarantine())?.iter().filter_map(id).collect())
+    }
+}
+
+/// Makes the names in a folder durable.
+pub(crate) fn sync_folder(path: &Path) -> Result<(), ShardError> {
+    File::open(path).and_then(|folder| folder.sync_all()).map_err(|source| io_error(path, source))
+}
+
+pub(crate) fn io_error(path: &Path, source: io::Error) -> ShardError {
+    ShardError::Io { path: path.to_path_buf(), source }
+}
+
+fn list(path: &Path) -> Result<Vec<PathBuf>, ShardError> {
+    let entries = fs::read_dir(path).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    entries.map_err(|source| io_error(path, source))
+}
+
+fn remove(path: &Path) -> Result<(), ShardError> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(path, error)),
+        _ => Ok(()),
+    }
+}

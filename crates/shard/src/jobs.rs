@@ -1,0 +1,245 @@
+//! What a shard has to do in the background, and who does it when.
+
+mod build;
+mod install;
+mod merge_policy;
+mod rows;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sagitta_engine::index::BuildControl;
+
+use self::install::Source;
+use crate::{SegmentId, Shard, ShardError};
+
+/// Longest wait before a job that keeps failing is offered again.
+const MAX_RETRY: Duration = Duration::from_secs(300);
+
+/// A piece of background work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobKind {
+    /// Makes a segment of a frozen generation.
+    Seal {
+        /// Its number.
+        generation: u32,
+    },
+    /// Makes one segment of several, or of one that has too many dead rows.
+    Merge {
+        /// Their numbers, ascending.
+        segments: Vec<SegmentId>,
+    },
+    /// Makes a segment anew whose files are damaged.
+    Rebuild {
+        /// Its number.
+        segment: SegmentId,
+    },
+    /// Verifies all files of a segment, after which searching it checks nothing any more.
+    Verify {
+        /// Its number.
+        segment: SegmentId,
+    },
+}
+
+/// A job that was handed out: to be run, or dropped, which gives it back.
+pub struct Job {
+    shard: Arc<Shard>,
+    kind: JobKind,
+}
+
+/// A job that failed and is offered again later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobFailure {
+    /// What was to be done.
+    pub job: JobKind,
+    /// Why it could not be done the last time.
+    pub reason: String,
+    /// Failures in a row.
+    pub failures: u32,
+    /// When it is offered again, by the shard's clock.
+    pub next_try: Duration,
+}
+
+/// Which jobs run, and which failed.
+#[derive(Debug, Default)]
+pub(crate) struct JobBoard(Mutex<Board>);
+
+#[derive(Debug, Default)]
+struct Board {
+    running: Vec<JobKind>,
+    failed: Vec<JobFailure>,
+}
+
+impl Shard {
+    /// The most urgent job that can be run now, if there is any. At most [`crate::ShardOptions::max_running_jobs`] are
+    /// handed out at a time.
+    pub fn next_job(self: &Arc<Self>) -> Option<Job> {
+        let wanted = self.wanted_jobs();
+        let now = self.env().now();
+        let mut board = self.jobs.lock();
+        if board.running.len() >= self.options.max_running_jobs {
+            return None;
+        }
+        let kind = wanted.into_iter().find(|kind| board.is_free(kind, now))?;
+        board.running.push(kind.clone());
+        Some(Job { shard: Arc::clone(self), kind })
+    }
+
+    /// All that there is to do, most urgent first, whether or not it is being done.
+    pub(crate) fn wanted_jobs(&self) -> Vec<JobKind> {
+        let view = self.view();
+        let damaged = view.segments().iter().filter(|view| view.segment.is_damaged());
+        let rebuilds = damaged.map(|view| JobKind::Rebuild { segment: view.segment.id() });
+        let frozen: Vec<_> = view.frozen().collect();
+        let seals = frozen.iter().map(|&generation| JobKind::Seal { generation });
+        // Slow searches are mended first, unless writes are about to be refused.
+        let mut jobs: Vec<_> = if frozen.len() > self.options.max_frozen_generations / 2 {
+            seals.chain(rebuilds).collect()
+        } else {
+            rebuilds.chain(seals).collect()
+        };
+        let whole = || view.segments().iter().filter(|view| !view.segment.is_damaged());
+        let unverified = whole().filter(|view| !view.segment.is_verified());
+        jobs.extend(unverified.map(|view| JobKind::Verify { segment: view.segment.id() }));
+        let busy = self.jobs.lock().busy_segments();
+        let sizes = whole().filter(|view| !busy.contains(&view.segment.id())).map(merge_policy::Size::of);
+        if let Some(segments) = merge_policy::choose(sizes.collect(), &self.options, self.is_idle()) {
+            jobs.push(JobKind::Merge { segments });
+        }
+        jobs
+    }
+
+    /// Jobs that failed and wait for another try.
+    pub(crate) fn failed_jobs(&self) -> Vec<JobFailure> {
+        self.jobs.lock().failed.clone()
+    }
+
+    /// Jobs that were handed out.
+    pub(crate) fn running_jobs(&self) -> Vec<JobKind> {
+        self.jobs.lock().running.clone()
+    }
+}
+
+impl Job {
+    /// What is to be done.
+    pub fn kind(&self) -> &JobKind {
+        &self.kind
+    }
+
+    /// Does it. `control` says with how many threads, and may stop it.
+    ///
+    /// # Errors
+    /// Everything is as it was, and the job is offered again later. [`ShardError::Stopped`] if it was stopped.
+    pub fn run(self, control: &BuildControl<'_>) -> Result<(), ShardError> {
+        let done = self.work(control);
+        let now = self.shard.env().now();
+        let mut board = self.shard.jobs.lock();
+        match &done {
+            Ok(()) => board.failed.retain(|failure| failure.job != self.kind),
+            Err(ShardError::Stopped) => {}
+            Err(error) => {
+                tracing::warn!(job = ?self.kind, %error, "a job failed and is tried again later");
+                board.note_failure(&self.kind, error, now, self.shard.options.retry_after);
+            }
+        }
+        drop(board);
+        done
+    }
+
+    fn work(&self, control: &BuildControl<'_>) -> Result<(), ShardError> {
+        let shard = &*self.shard;
+        let view = shard.view();
+        let segment = |id: SegmentId| view.segments().iter().find(|view| view.segment.id() == id).cloned();
+        match &self.kind {
+            JobKind::Seal { generation } => {
+                let generation = view.generations().iter().find(|other| other.number() == *generation);
+                let sources = generation.cloned().map(Source::Generation);
+                shard.replace(&view, sources.into_iter().collect(), control)
+            }
+            JobKind::Merge { segments } => {
+                let sources = segments.iter().filter_map(|id| segment(*id)).map(Source::Segment);
+                shard.replace(&view, sources.collect(), control)
+            }
+            JobKind::Rebuild { segment: id } => {
+                shard.replace(&view, segment(*id).map(Source::Segment).into_iter().collect(), control)
+            }
+            JobKind::Verify { segment: id } => {
+                let complete = segment(*id).map_or(Ok(true), |view| view.segment.verify(control.stop))?;
+                if complete { Ok(()) } else { Err(ShardError::Stopped) }
+            }
+        }
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        let mut board = self.shard.jobs.lock();
+        if let Some(at) = board.running.iter().position(|kind| *kind == self.kind) {
+            board.running.swap_remove(at);
+        }
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Job").field(&self.kind).finish()
+    }
+}
+
+impl JobKind {
+    fn segments(&self) -> &[SegmentId] {
+        match self {
+            Self::Seal { .. } => &[],
+            Self::Merge { segments } => segments,
+            Self::Rebuild { segment } | Self::Verify { segment } => std::slice::from_ref(segment),
+        }
+    }
+
+    fn generation(&self) -> Option<u32> {
+        match self {
+            Self::Seal { generation } => Some(*generation),
+            _ => None,
+        }
+    }
+
+    /// Whether a failure of the one says something about the other. Merges fail for reasons that are not their segments'.
+    fn fails_like(&self, other: &Self) -> bool {
+        self == other || matches!((self, other), (Self::Merge { .. }, Self::Merge { .. }))
+    }
+}
+
+impl JobBoard {
+    /// A panic elsewhere leaves the board whole: it is changed by single calls.
+    fn lock(&self) -> MutexGuard<'_, Board> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Board {
+    /// Whether a job touches nothing that another one works on, and has not failed a moment ago.
+    fn is_free(&self, kind: &JobKind, now: Duration) -> bool {
+        let overlaps = |other: &JobKind| {
+            kind.generation().is_some() && kind.generation() == other.generation()
+                || kind.segments().iter().any(|id| other.segments().contains(id))
+        };
+        let waits = |failure: &JobFailure| failure.job.fails_like(kind) && now < failure.next_try;
+        !self.running.iter().any(overlaps) && !self.failed.iter().any(waits)
+    }
+
+    fn busy_segments(&self) -> Vec<SegmentId> {
+        self.running.iter().flat_map(JobKind::segments).copied().collect()
+    }
+
+    fn note_failure(&mut self, kind: &JobKind, error: &ShardError, now: Duration, retry_after: Duration) {
+        let before = self.failed.iter().position(|failure| failure.job.fails_like(kind));
+        let failures = before.map_or(0, |at| self.failed.swap_remove(at).failures);
+        let wait = retry_after.saturating_mul(1 << failures.min(16)).min(MAX_RETRY);
+        self.failed.push(JobFailure {
+            job: kind.clone(),
+            reason: error.to_string(),
+            failures: failures + 1,
+            next_try: now + wait,
+        });
+    }
+}

@@ -1,0 +1,242 @@
+//! Opening a shard: whose is it, how far did it come, which files belong to it.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use sagitta_engine::bitmap::Bitmap;
+use sagitta_engine::kv::{Kv, KvRead, ScanRange, WriteBatch};
+use sagitta_model::{PointId, Schema};
+
+use crate::codec::{DecodeError, Reader, Record};
+use crate::damage::DamageLog;
+use crate::folder::Folder;
+use crate::growing::ChunkRows;
+use crate::layout::{FAMILIES, HEAD_KEY, IDENTITY_KEY, Key, MANIFEST_KEY, META, PENDING, SEGMENT_IDS, TOMBSTONES};
+use crate::records::{Head, Identity, Manifest, Request};
+use crate::requests::RequestWindow;
+use crate::segment::SegmentContext;
+use crate::state::{Location, State};
+use crate::view::{BLOCK_ROWS, read_points, read_vectors};
+use crate::{Engines, Generation, Segment, SegmentId, SegmentView, ShardError, ShardOptions, ShardSpec};
+
+pub(crate) struct Opened {
+    pub(crate) kv: Arc<dyn Kv>,
+    pub(crate) state: State,
+}
+
+/// Opens what is in the folder, or founds it.
+pub(crate) fn open(
+    folder: &Folder,
+    spec: &ShardSpec,
+    engines: &Engines,
+    options: &ShardOptions,
+    damages: &Arc<DamageLog>,
+) -> Result<Opened, ShardError> {
+    let kv = engines.kv.open(&folder.database(), &FAMILIES, &options.kv)?;
+    check_identity(folder, &*kv, spec)?;
+    let head: Head = read_meta(&*kv, HEAD_KEY)?.unwrap_or_default();
+    let manifest: Manifest = read_meta(&*kv, MANIFEST_KEY)?.unwrap_or_default();
+    let named: Vec<_> = manifest.segments.iter().map(|entry| entry.id).collect();
+    // All that can be read now is on disk, so nothing can bring an unnamed segment back.
+    folder.remove_all_but(&named)?;
+    remove_unnamed_copies(&*kv, &named)?;
+
+    let schema = Arc::new(spec.schema.clone());
+    let context = SegmentContext { schema: &schema, engine: &*engines.index, kv: &*kv, damages };
+    let mut segments = Vec::with_capacity(named.len());
+    for entry in &manifest.segments {
+        let segment = Arc::new(Segment::open(folder.segment(entry.id), *entry, &context)?);
+        let live = Arc::new(read_live(&*kv, entry.id, entry.rows)?);
+        segments.push(SegmentView { segment, live });
+    }
+    let mut state = State {
+        head,
+        manifest,
+        segments,
+        frozen: Vec::new(),
+        growing: Arc::new(Generation::new(head.generation)),
+        unsealed: Default::default(),
+        requests: read_requests(&*kv, head.first_request)?,
+    };
+    read_generations(&*kv, &schema, &mut state)?;
+    check_count(&state)?;
+    if state.growing.rows() >= options.seal_rows || state.growing.vector_bytes() >= options.seal_bytes {
+        state.freeze();
+    }
+    Ok(Opened { kv, state })
+}
+
+/// Compares whose database it is, or writes it into a new one.
+fn check_identity(folder: &Folder, kv: &dyn Kv, spec: &ShardSpec) -> Result<(), ShardError> {
+    let wanted = Identity { collection: spec.collection, shard: spec.shard, schema: spec.schema.clone() };
+    let Some(bytes) = kv.get(META, IDENTITY_KEY)? else {
+        let mut batch = WriteBatch::new();
+        batch.put(META, IDENTITY_KEY, &wanted.to_sealed());
+        kv.write(&batch)?;
+        return Ok(kv.flush()?);
+    };
+    let row = |source| row_error(IDENTITY_KEY, source);
+    let format = Reader::unseal(&bytes, Identity::NAME, u8::MAX).map_err(row)?.format();
+    if format > Identity::FORMAT {
+        let (found, supported) = (format.into(), Identity::FORMAT.into());
+        return Err(ShardError::NewerFormat { dir: folder.root().to_path_buf(), found, supported });
+    }
+    let found = Identity::from_sealed(&bytes).map_err(row)?;
+    let mismatch = |what, found: String, expected: String| {
+        Err(ShardError::Identity { dir: folder.root().to_path_buf(), what, found, expected })
+    };
+    if found.collection != wanted.collection {
+        let uuid = |id| PointId::Uuid(id).to_string();
+        return mismatch("collection", uuid(found.collection), uuid(wanted.collection));
+    }
+    if found.shard != wanted.shard {
+        return mismatch("shard", found.shard.to_string(), wanted.shard.to_string());
+    }
+    if found.schema != wanted.schema {
+        return mismatch("schema", format!("{:?}", found.schema), format!("{:?}", wanted.schema));
+    }
+    Ok(())
+}
+
+fn read_meta<R: Record>(kv: &dyn KvRead, key: &[u8]) -> Result<Option<R>, ShardError> {
+    let bytes = kv.get(META, key)?;
+    bytes.map(|bytes| R::from_sealed(&bytes).map_err(|source| row_error(key, source))).transpose()
+}
+
+fn row_error(key: &[u8], source: DecodeError) -> ShardError {
+    ShardError::Row { what: format!("meta row {:?}", String::from_utf8_lossy(key)), source }
+}
+
+fn inconsistent<T>(what: String) -> Result<T, ShardError> {
+    Err(ShardError::Inconsistent { what })
+}
+
+/// Removes the copies of ids of builds that came to nothing. Looks once into each gap between segments.
+fn remove_unnamed_copies(kv: &dyn Kv, named: &[SegmentId]) -> Result<(), ShardError> {
+    let starts = [0].into_iter().chain(named.iter().map(|id| id + 1));
+    let ends = named.iter().copied().chain([SegmentId::MAX]);
+    let mut batch = WriteBatch::new();
+    for (start, end) in starts.zip(ends) {
+        let (start, end) = (Key::segment(start), Key::segment(end));
+        let mut found = false;
+        kv.scan(SEGMENT_IDS, &ScanRange::between(&start, &end), &mut |_, _| {
+            found = true;
+            ControlFlow::Break(())
+        })?;
+        if found {
+            batch.delete_range(SEGMENT_IDS, &start, &end);
+        }
+    }
+    if !batch.is_empty() {
+        kv.write(&batch)?;
+    }
+    Ok(())
+}
+
+/// The rows of a segment without a tombstone.
+fn read_live(kv: &dyn KvRead, segment: SegmentId, rows: u32) -> Result<Bitmap, ShardError> {
+    let mut live = Bitmap::full(rows as usize);
+    let mut wrong = false;
+    kv.scan(TOMBSTONES, &ScanRange::prefix(&Key::segment(segment)), &mut |key, _| {
+        match Key::read_segment_row(key).filter(|(_, row)| *row < rows) {
+            Some((_, row)) => live.clear(row),
+            None => wrong = true,
+        }
+        ControlFlow::Continue(())
+    })?;
+    if wrong {
+        return inconsistent(format!("segment {segment} has tombstones of rows that it does not have"));
+    }
+    Ok(live)
+}
+
+fn read_requests(kv: &dyn KvRead, first: u64) -> Result<RequestWindow, ShardError> {
+    let mut window = RequestWindow::default();
+    let mut failure = None;
+    // Those before the first one are deleted; passing over what the database keeps of them would take time.
+    let range = ScanRange::between(&Key::request(first), &Key::request(u64::MAX));
+    kv.scan(META, &range, &mut |key, value| {
+        match (Key::read_request(key), Request::from_sealed(value)) {
+            (Some(index), Ok(Request(request_id))) => window.push(index, request_id),
+            (_, Err(source)) => failure = Some(row_error(key, source)),
+            (None, Ok(_)) => failure = Some(ShardError::Inconsistent { what: format!("{key:02x?} is no request") }),
+        }
+        ControlFlow::Continue(())
+    })?;
+    failure.map_or(Ok(window), Err)
+}
+
+/// Loads the rows that are in no segment.
+fn read_generations(kv: &dyn KvRead, schema: &Schema, state: &mut State) -> Result<(), ShardError> {
+    let mut pending: BTreeMap<u32, Vec<(PointId, u64)>> = BTreeMap::new();
+    let mut wrong = None;
+    kv.scan(PENDING, &ScanRange::all(), &mut |key, value| {
+        match (Key::read_pending(key), value.try_into().map(u64::from_le_bytes)) {
+            (Some((generation, id)), Ok(version)) => pending.entry(generation).or_default().push((id, version)),
+            _ => wrong = Some(format!("{key:02x?} is not a pending row")),
+        }
+        ControlFlow::Continue(())
+    })?;
+    if let Some(wrong) = wrong {
+        return inconsistent(wrong);
+    }
+    for (number, rows) in pending {
+        if number > state.head.generation {
+            return inconsistent(format!("generation {number} has rows, the last one is {}", state.head.generation));
+        }
+        let mut generation = Generation::new(number);
+        for block in rows.chunks(BLOCK_ROWS) {
+            let chunk = read_chunk(kv, schema, block)?;
+            let start = generation.append(chunk);
+            for (row, (id, _)) in (start..).zip(block) {
+                let before = state.unsealed.insert(*id, Location { generation: number, row });
+                if before.is_some() {
+                    return inconsistent(format!("point {id} is in two generations"));
+                }
+            }
+        }
+        match number == state.head.generation {
+            true => state.growing = Arc::new(generation),
+            false => state.frozen.push(Arc::new(generation)),
+        }
+    }
+    Ok(())
+}
+
+fn read_chunk(kv: &dyn KvRead, schema: &Schema, rows: &[(PointId, u64)]) -> Result<ChunkRows, ShardError> {
+    let ids: Vec<_> = rows.iter().map(|(id, _)| *id).collect();
+    let mut chunk = ChunkRows::with_capacity(schema, rows.len());
+    read_points(kv, &ids, &mut |at, record| {
+        let (id, version) = rows[at];
+        match record {
+            Some(record) if record.version == version => {
+                let payload = record.payload.decode();
+                let payload = payload.map_err(|source| ShardError::Row { what: format!("the point {id}"), source })?;
+                chunk.push(id, version, Arc::new(payload));
+                Ok(())
+            }
+            found => {
+                let found = found.map(|record| record.version);
+                inconsistent(format!("point {id} is pending in version {version}, but stored in {found:?}"))
+            }
+        }
+    })?;
+    let mut values = Vec::new();
+    for (ordinal, spec) in schema.vectors.values().enumerate() {
+        values.resize(ids.len() * spec.dim, 0.0);
+        read_vectors(kv, &ids, ordinal, spec.dim, &mut values)?;
+        values.chunks_exact(spec.dim).for_each(|vector| chunk.push_vector(ordinal, vector));
+    }
+    Ok(chunk)
+}
+
+/// Each point is in one place: cheap to count, and what would be missing from results if it were not so.
+fn check_count(state: &State) -> Result<(), ShardError> {
+    let sealed: usize = state.segments.iter().map(|view| view.live.count()).sum();
+    let rows = (sealed + state.unsealed.len()) as u64;
+    if rows != state.head.points {
+        return inconsistent(format!("{} points are counted, {rows} live rows are there", state.head.points));
+    }
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! The rows of the `meta` family.
+
+use sagitta_engine::mapped::FileDigest;
+use sagitta_model::Schema;
+
+use crate::SegmentId;
+use crate::codec::{DecodeError, Encode, Reader, Record, Writer};
+
+/// Whose database this is. Written once.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Identity {
+    /// UUID of the collection.
+    pub(crate) collection: u128,
+    /// Number of the shard.
+    pub(crate) shard: u64,
+    /// What the collection holds.
+    pub(crate) schema: Schema,
+}
+
+/// How far the log was applied, and what must not be counted again. Written with every batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// Log index up to which everything is in the database.
+    pub(crate) applied_index: u64,
+    /// Points that exist.
+    pub(crate) points: u64,
+    /// Index of the oldest request that is remembered: where to look for requests from.
+    pub(crate) first_request: u64,
+    /// The growing generation.
+    pub(crate) generation: u32,
+}
+
+/// The segments of the shard. Written when they change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    /// The number of the next segment; those of segments that are gone are not used again.
+    pub(crate) next_segment: SegmentId,
+    /// By number.
+    pub(crate) segments: Vec<ManifestEntry>,
+}
+
+/// One segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ManifestEntry {
+    /// Number and name of the folder.
+    pub(crate) id: SegmentId,
+    /// Number of rows, dead ones included.
+    pub(crate) rows: u32,
+    /// Digest of the segment's own manifest, which has those of its other files.
+    pub(crate) digest: FileDigest,
+}
+
+/// The request id of a command that was applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Request(pub(crate) u128);
+
+impl Record for Identity {
+    const NAME: &'static str = "shard identity";
+    /// Also the version of the whole folder's layout.
+    const FORMAT: u8 = 1;
+}
+
+impl Encode for Identity {
+    fn encode(&self, writer: &mut Writer) {
+        writer.u128(self.collection);
+        writer.u64(self.shard);
+        self.schema.encode(writer);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { collection: reader.u128()?, shard: reader.u64()?, schema: Schema::decode(reader)? })
+    }
+}
+
+impl Record for Head {
+    const NAME: &'static str = "shard head";
+    const FORMAT: u8 = 1;
+}
+
+impl Encode for Head {
+    fn encode(&self, writer: &mut Writer) {
+        writer.u64(self.applied_index);
+        writer.u64(self.points);
+        writer.u64(self.first_request);
+        writer.u64(self.generation.into());
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            applied_index: reader.u64()?,
+            points: reader.u64()?,
+            first_request: reader.u64()?,
+            generation: decode_u32(reader)?,
+        })
+    }
+}
+
+impl Record for Manifest {
+    const NAME: &'static str = "manifest of segments";
+    const FORMAT: u8 = 1;
+}
+
+impl Encode for Manifest {
+    fn encode(&self, writer: &mut Writer) {
+        writer.u64(self.next_segment);
+        writer.list(&self.segments);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let manifest = Self { next_segment: reader.u64()?, segments: reader.list()? };
+        let ids: Vec<_> = manifest.segments.iter().map(|entry| entry.id).collect();
+        if !ids.is_sorted_by(|a, b| a < b) || ids.last().is_some_and(|last| *last >= manifest.next_segment) {
+            return Err(reader.fail("segment numbers are out of order"));
+        }
+        Ok(manifest)
+    }
+}
+
+impl Encode for ManifestEntry {
+    fn encode(&self, writer: &mut Writer) {
+        writer.u64(self.id);
+        writer.u64(self.rows.into());
+        self.digest.encode(writer);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { id: reader.u64()?, rows: decode_u32(reader)?, digest: FileDigest::decode(reader)? })
+    }
+}
+
+impl Record for Request {
+    const NAME: &'static str = "request id";
+    const FORMAT: u8 = 1;
+}
+
+impl Encode for Request {
+    fn encode(&self, writer: &mut Writer) {
+        writer.u128(self.0);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.u128().map(Self)
+    }
+}
+
+impl Encode for FileDigest {
+    fn encode(&self, writer: &mut Writer) {
+        writer.raw(&self.to_bytes());
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self::from_bytes(&reader.array()?))
+    }
+}
+
+/// A number that fits 32 bits.
+pub(crate) fn decode_u32(reader: &mut Reader<'_>) -> Result<u32, DecodeError> {
+    u32::try_from(reader.u64()?).map_err(|_| reader.fail("a number has more than 32 bits"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use super::*;
+
+    fn check<R: Record + Debug + PartialEq>(record: &R, golden: &str) {
+        let bytes = record.to_sealed();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, golden, "{}", R::NAME);
+        assert_eq!(R::from_sealed(&bytes).as_ref(), Ok(record));
+    }
+
+    #[test]
+    fn rows_keep_their_bytes() {
+        let digest = FileDigest { bytes: 300, hash: 0x0102 };
+        check(&Head { applied_index: 300, points: 2, first_request: 1, generation: 5 }, "HEAD");
+        let segments = vec![ManifestEntry { id: 4, rows: 300, digest }, ManifestEntry { id: 6, rows: 1, digest }];
+        check(&Manifest { next_segment: 9, segments }, "MANIFEST");
+        check(&Request(0x0102), "REQUEST");
+        check(&Identity { collection: 7, shard: 8, schema: Schema::default() }, "IDENTITY");
+    }
+
+    #[test]
+    fn a_manifest_that_would_use_a_number_again_is_refused() {
+        let entry = |id| ManifestEntry { id, rows: 1, digest: FileDigest { bytes: 0, hash: 0 } };
+        for segments in [vec![entry(2), entry(1)], vec![entry(1), entry(1)], vec![entry(3)]] {
+            let bytes = Manifest { next_segment: 3, segments }.to_sealed();
+            assert!(Manifest::from_sealed(&bytes).is_err());
+        }
+    }
+}

@@ -1,0 +1,68 @@
+use std::collections::{HashMap, VecDeque};
+
+/// Request ids that a shard remembers, by log order. A request that is repeated later than that is applied again, so this
+/// is far more than what can be in flight while a requester still retries.
+pub(crate) const MAX_REQUESTS: usize = 65_536;
+
+/// The last commands that were applied, by request id. Their outcomes are in the database.
+///
+/// What is in it follows from the log alone: every replica remembers and forgets the same.
+#[derive(Debug, Default)]
+pub(crate) struct RequestWindow {
+    by_id: HashMap<u128, u64>,
+    /// Ascending by log index.
+    order: VecDeque<(u64, u128)>,
+}
+
+impl RequestWindow {
+    /// The log index under which the request was applied.
+    pub(crate) fn find(&self, request_id: u128) -> Option<u64> {
+        self.by_id.get(&request_id).copied()
+    }
+
+    /// Remembers a request that was not found, applied after all others.
+    pub(crate) fn push(&mut self, index: u64, request_id: u128) {
+        debug_assert!(self.order.back().is_none_or(|(last, _)| *last < index));
+        self.by_id.insert(request_id, index);
+        self.order.push_back((index, request_id));
+    }
+
+    /// The oldest ones, of which so many more than [`MAX_REQUESTS`] there will be after `new` were pushed.
+    pub(crate) fn overdue(&self, new: usize) -> impl Iterator<Item = u64> + '_ {
+        let excess = (self.order.len() + new).saturating_sub(MAX_REQUESTS);
+        self.order.iter().take(excess).map(|(index, _)| *index)
+    }
+
+    /// Forgets the oldest until no more than [`MAX_REQUESTS`] are left.
+    pub(crate) fn prune(&mut self) {
+        while self.order.len() > MAX_REQUESTS
+            && let Some((_, request_id)) = self.order.pop_front()
+        {
+            self.by_id.remove(&request_id);
+        }
+    }
+
+    /// The log index of the `n`th oldest one, counting from 0.
+    pub(crate) fn nth(&self, n: usize) -> Option<u64> {
+        self.order.get(n).map(|(index, _)| *index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_requests_are_forgotten_first() {
+        let mut window = RequestWindow::default();
+        let most = MAX_REQUESTS as u64;
+        for n in 0..most + 3 {
+            window.push(n * 2, u128::from(n));
+        }
+        assert_eq!(window.overdue(2).collect::<Vec<_>>(), [0, 2, 4, 6, 8]);
+        window.prune();
+        assert_eq!((window.find(2), window.find(3), window.nth(0)), (None, Some(6), Some(6)));
+        assert_eq!(window.overdue(0).count(), 0);
+        assert_eq!(window.by_id.len(), MAX_REQUESTS);
+    }
+}

@@ -1,0 +1,95 @@
+use std::path::Path;
+
+use sagitta_engine::index::IndexFile;
+use sagitta_engine::mapped::{FileDigest, FileError, SealedFile, SealedFileWriter};
+
+use crate::codec::{DecodeError, Encode, Reader, Record, Writer};
+use crate::records::{ManifestEntry, decode_u32};
+use crate::search::Calibration;
+
+/// Which files make up a segment: the content of `segment.manifest`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SegmentManifest {
+    /// Number of rows.
+    pub(crate) rows: u32,
+    /// Of the table of ids.
+    pub(crate) ids: FileDigest,
+    /// Of the payload index.
+    pub(crate) payload: FileDigest,
+    /// By the position of the vector's name in the schema.
+    pub(crate) vectors: Vec<VectorManifest>,
+}
+
+/// One index.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct VectorManifest {
+    /// As the engine wrote them.
+    pub(crate) files: Vec<IndexFile>,
+    /// Measured after the build.
+    pub(crate) calibration: Calibration,
+}
+
+impl SegmentManifest {
+    /// Writes and syncs the file.
+    pub(crate) fn write(&self, path: &Path) -> Result<FileDigest, FileError> {
+        let mut writer = SealedFileWriter::create(path)?;
+        writer.append(&self.to_sealed())?;
+        writer.finish()
+    }
+
+    /// Reads the file of a segment; the error says what is wrong with it.
+    pub(crate) fn read(path: &Path, entry: &ManifestEntry) -> Result<Self, String> {
+        let file = SealedFile::open(path, Some(&entry.digest)).map_err(|error| error.to_string())?;
+        file.check(0..file.bytes().len()).map_err(|error| error.to_string())?;
+        let manifest = Self::from_sealed(file.bytes()).map_err(|error| format!("{}: {error}", path.display()))?;
+        if manifest.rows != entry.rows {
+            return Err(format!("{}: it is of {} rows, expected {}", path.display(), manifest.rows, entry.rows));
+        }
+        Ok(manifest)
+    }
+}
+
+impl Record for SegmentManifest {
+    const NAME: &'static str = "segment manifest";
+    const FORMAT: u8 = 1;
+}
+
+impl Encode for SegmentManifest {
+    fn encode(&self, writer: &mut Writer) {
+        writer.u64(self.rows.into());
+        self.ids.encode(writer);
+        self.payload.encode(writer);
+        writer.list(&self.vectors);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            rows: decode_u32(reader)?,
+            ids: FileDigest::decode(reader)?,
+            payload: FileDigest::decode(reader)?,
+            vectors: reader.list()?,
+        })
+    }
+}
+
+impl Encode for VectorManifest {
+    fn encode(&self, writer: &mut Writer) {
+        writer.list(&self.files);
+        self.calibration.encode(writer);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { files: reader.list()?, calibration: Calibration::decode(reader)? })
+    }
+}
+
+impl Encode for IndexFile {
+    fn encode(&self, writer: &mut Writer) {
+        writer.str(&self.name);
+        self.digest.encode(writer);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { name: reader.str()?.to_owned(), digest: FileDigest::decode(reader)? })
+    }
+}

@@ -1,0 +1,186 @@
+//! Get, count and scroll.
+
+use std::ops::ControlFlow;
+
+use sagitta_engine::index::Stop;
+use sagitta_model::{Filter, Hit, NamedVectors, PayloadSelection, PointId, Record, Selection, VectorSelection};
+
+use super::database::{bad_row, read_points, read_vectors, scan_points};
+use super::{ROWS_PER_CHECK, ReadView};
+use crate::codec::{PointRecord, Projection};
+use crate::{Generation, ShardError};
+
+impl ReadView {
+    /// The selected parts of those of the points that exist, in the order asked for.
+    ///
+    /// # Errors
+    /// What the database reports.
+    pub fn get(&self, ids: &[PointId], selection: &Selection) -> Result<Vec<Record>, ShardError> {
+        let reader = RecordReader::new(self, selection);
+        let mut records = Vec::with_capacity(ids.len());
+        read_points(self.snapshot(), ids, &mut |at, record| {
+            if let Some(record) = record {
+                records.push(reader.record(ids[at], record)?);
+            }
+            Ok(())
+        })?;
+        reader.add_vectors(&mut records)?;
+        Ok(records)
+    }
+
+    /// The selected parts of the points that were hit.
+    ///
+    /// # Errors
+    /// What the database reports.
+    pub fn hydrate(&self, hits: &[Hit], selection: &Selection) -> Result<Vec<Record>, ShardError> {
+        let ids: Vec<_> = hits.iter().map(|hit| hit.id).collect();
+        self.get(&ids, selection)
+    }
+
+    /// How many points there are, or pass a filter.
+    ///
+    /// # Errors
+    /// [`ShardError::Invalid`] for a filter that does not suit the schema, [`ShardError::Stopped`], or what the database
+    /// reports.
+    pub fn count(&self, filter: Option<&Filter>, stop: &dyn Stop) -> Result<u64, ShardError> {
+        let Some(filter) = filter.filter(|filter| !filter.is_empty()) else {
+            return Ok(self.points);
+        };
+        filter.validate(self.schema())?;
+        let mut count = 0;
+        for segment in &self.segments {
+            count += self.matching(segment, filter, stop)?.count() as u64;
+        }
+        for generation in &self.generations {
+            generation.for_each_matching(filter, stop, &mut |_| count += 1)?;
+        }
+        Ok(count)
+    }
+
+    /// The selected parts of the first `limit` points, by id, whose ids are greater than `after` and that pass the filter.
+    ///
+    /// # Errors
+    /// As [`ReadView::count`].
+    pub fn scroll(
+        &self,
+        after: Option<PointId>,
+        filter: Option<&Filter>,
+        limit: usize,
+        selection: &Selection,
+        stop: &dyn Stop,
+    ) -> Result<Vec<Record>, ShardError> {
+        if let Some(filter) = filter.filter(|filter| !filter.is_empty()) {
+            filter.validate(self.schema())?;
+            let ids = self.first_matching(after, filter, limit, stop)?;
+            return self.get(&ids, selection);
+        }
+        let reader = RecordReader::new(self, selection);
+        let mut records = Vec::new();
+        if limit > 0 {
+            scan_points(self.snapshot(), after, &mut |id, record| {
+                records.push(reader.record(id, record)?);
+                Ok(if records.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            })?;
+        }
+        reader.add_vectors(&mut records)?;
+        Ok(records)
+    }
+
+    /// The first `limit` ids greater than `after` whose points pass the filter, ascending.
+    pub(crate) fn first_matching(
+        &self,
+        after: Option<PointId>,
+        filter: &Filter,
+        limit: usize,
+        stop: &dyn Stop,
+    ) -> Result<Vec<PointId>, ShardError> {
+        let mut found = Vec::new();
+        let mut ids = Vec::new();
+        for segment in &self.segments {
+            let rows = self.matching(segment, filter, stop)?;
+            let start = match after {
+                Some(after) => segment.segment.read_ids(self.snapshot(), |ids| ids.first_after(after))?,
+                None => 0,
+            };
+            let rows: Vec<u32> = rows.iter().skip_while(|row| *row < start).take(limit).collect();
+            self.point_ids(segment, &rows, &mut ids)?;
+            found.append(&mut ids);
+        }
+        for generation in &self.generations {
+            generation.for_each_matching(filter, stop, &mut |id| {
+                if after.is_none_or(|after| id > after) {
+                    found.push(id);
+                }
+            })?;
+        }
+        found.sort_unstable();
+        found.truncate(limit);
+        Ok(found)
+    }
+}
+
+impl Generation {
+    /// Calls `visit` with the ids of the live rows that pass a filter.
+    fn for_each_matching(
+        &self,
+        filter: &Filter,
+        stop: &dyn Stop,
+        visit: &mut dyn FnMut(PointId),
+    ) -> Result<(), ShardError> {
+        for chunk in self.chunks() {
+            for (at, row) in chunk.live().iter().enumerate() {
+                if at.is_multiple_of(ROWS_PER_CHECK) && stop.should_stop() {
+                    return Err(ShardError::Stopped);
+                }
+                let id = chunk.ids()[row as usize];
+                if filter.matches(id, &chunk.payloads()[row as usize]) {
+                    visit(id);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes records of what is stored.
+struct RecordReader<'a> {
+    view: &'a ReadView,
+    payload: Option<Projection>,
+    /// Position in the schema, name and dimension.
+    vectors: Vec<(usize, &'a str, usize)>,
+}
+
+impl<'a> RecordReader<'a> {
+    fn new(view: &'a ReadView, selection: &Selection) -> Self {
+        let wanted = |name: &str| match &selection.vectors {
+            VectorSelection::None => false,
+            VectorSelection::All => true,
+            VectorSelection::Names(names) => names.iter().any(|wanted| wanted == name),
+        };
+        let vectors = view.schema().vectors.iter().enumerate();
+        let vectors = vectors.filter(|(_, (name, _))| wanted(name));
+        Self {
+            view,
+            payload: (selection.payload != PayloadSelection::None).then(|| Projection::from(&selection.payload)),
+            vectors: vectors.map(|(ordinal, (name, spec))| (ordinal, name.as_str(), spec.dim)).collect(),
+        }
+    }
+
+    fn record(&self, id: PointId, stored: PointRecord<'_>) -> Result<Record, ShardError> {
+        let payload = self.payload.as_ref().map(|projection| stored.payload.select(projection));
+        let payload = payload.transpose().map_err(|error| bad_row("point", id, error))?;
+        Ok(Record { id, version: stored.version, payload, vectors: NamedVectors::new() })
+    }
+
+    fn add_vectors(&self, records: &mut [Record]) -> Result<(), ShardError> {
+        let ids: Vec<_> = records.iter().map(|record| record.id).collect();
+        for &(ordinal, name, dim) in &self.vectors {
+            let mut values = vec![0.0; ids.len() * dim];
+            read_vectors(self.view.snapshot(), &ids, ordinal, dim, &mut values)?;
+            for (record, values) in records.iter_mut().zip(values.chunks_exact(dim)) {
+                record.vectors.insert(name.to_owned(), values.to_vec());
+            }
+        }
+        Ok(())
+    }
+}
