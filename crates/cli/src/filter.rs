@@ -1,0 +1,74 @@
+//! Filters as people write them: `source = "rust-docs" and words >= 50`, or the tree as JSON.
+//!
+//! ```text
+//! filter     = and-group { "or" and-group }
+//! and-group  = unary { "and" unary }
+//! unary      = "not" unary | "(" filter ")" | test
+//! test       = field ("=" | "!=" | "<" | "<=" | ">" | ">=") value
+//!            | value ("<" | "<=") field [("<" | "<=") value]      also with > and >=
+//!            | field ["not"] "in" "[" [ value { "," value } ] "]"
+//!            | field "exists" | field "is" "null"
+//! field      = name | `name in backticks`        the bare name id is the point's id
+//! value      = "text" | 'text' | number | true | false
+//! ```
+//!
+//! A field that holds a list passes a test if any element does; `!=` and `not in` are negations of the whole test.
+
+mod lexer;
+mod parser;
+mod print;
+mod tree;
+
+use sagitta_model::{Condition, Filter};
+
+pub use print::print;
+
+/// Where a filter's text cannot be understood, and what would be right there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FilterError {
+    /// Byte position in the text; its length if the text ends too early. `None` for a tree in JSON, whose place is in
+    /// the message.
+    pub at: Option<usize>,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+/// Parses a filter in either form; JSON is known by its first brace.
+pub fn parse(text: &str) -> Result<Filter, FilterError> {
+    if text.trim_start().starts_with('{') {
+        return tree::parse(text).map_err(|message| FilterError { at: None, message });
+    }
+    parser::parse(text)
+}
+
+/// The syntax in one screen, for help texts.
+pub const SYNTAX: &str = r#"Filter syntax:
+  source = "rust-docs"                      text goes in double or single quotes
+  words >= 50 and depth < 3                 numbers; `and` binds tighter than `or`
+  50 <= words < 100                         both bounds at once
+  lang in ["c", "rust"] or year = 2026      any of several values
+  not (depth > 5) and draft != true         negation
+  published >= "2026-01-01T00:00:00Z"       times are RFC 3339 text
+  author.name exists                        nested fields; `is null` finds an explicit null
+  id in [7, 9]                              the point's id; a field called id is written `id` in backticks
+Fields must have been declared when the collection was created.
+The same as a tree: {"must": [{"field": "words", "range": {"gte": 50}}], "should": [], "must_not": []}"#;
+
+/// A filter of one condition, unwrapping what need not be wrapped.
+fn only(condition: Condition) -> Filter {
+    match condition {
+        Condition::Filter(filter) => *filter,
+        condition => Filter { must: vec![condition], ..Filter::default() },
+    }
+}
+
+/// A filter as a condition within another, unwrapping what need not be wrapped.
+fn condition(mut filter: Filter) -> Condition {
+    if filter.should.is_empty() && filter.must_not.is_empty() && filter.must.len() == 1 {
+        return filter.must.remove(0);
+    }
+    Condition::Filter(Box::new(filter))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,3 @@
+//! The binary `sagitta`.
+
+fn main() {}
