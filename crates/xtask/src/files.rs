@@ -26,17 +26,9 @@ pub(crate) fn read_tree(root: &Path) -> Result<Tree> {
         .current_dir(root)
         .output()
         .context("cannot run git")?;
-    ensure!(
-        output.status.success(),
-        "git ls-files: {}",
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
+    ensure!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr).trim());
     let listed = String::from_utf8(output.stdout).context("a file name is not UTF-8")?;
-    let mut paths: Vec<String> = listed
-        .split('\0')
-        .filter(|path| !path.is_empty())
-        .map(str::to_owned)
-        .collect();
+    let mut paths: Vec<String> = listed.split('\0').filter(|path| !path.is_empty()).map(str::to_owned).collect();
     paths.sort_unstable();
     paths.dedup();
     paths.retain(|path| root.join(path).is_file());
@@ -45,19 +37,12 @@ pub(crate) fn read_tree(root: &Path) -> Result<Tree> {
     for path in &paths {
         let bytes = std::fs::read(root.join(path)).with_context(|| format!("cannot read {path}"))?;
         if let Some(text) = as_text(bytes) {
-            texts.push(TextFile {
-                path: path.clone(),
-                text,
-            });
+            texts.push(TextFile { path: path.clone(), text });
         }
     }
     Ok(Tree { paths, texts })
 }
 
 fn as_text(bytes: Vec<u8>) -> Option<String> {
-    if bytes.contains(&0) {
-        None
-    } else {
-        String::from_utf8(bytes).ok()
-    }
+    if bytes.contains(&0) { None } else { String::from_utf8(bytes).ok() }
 }

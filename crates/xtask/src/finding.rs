@@ -17,12 +17,7 @@ pub(crate) struct Finding {
 
 impl Finding {
     pub(crate) fn new(path: &str, line: usize, what: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self {
-            path: path.to_owned(),
-            line,
-            what: what.into(),
-            mend: mend.into(),
-        }
+        Self { path: path.to_owned(), line, what: what.into(), mend: mend.into() }
     }
 }
 
@@ -37,9 +32,5 @@ impl fmt::Display for Finding {
 
 /// "1 thing", "2 things".
 pub(crate) fn count(things: usize) -> String {
-    if things == 1 {
-        "1 thing".to_owned()
-    } else {
-        format!("{things} things")
-    }
+    if things == 1 { "1 thing".to_owned() } else { format!("{things} things") }
 }

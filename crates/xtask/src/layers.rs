@@ -59,47 +59,19 @@ struct Reserved {
 }
 
 const RESERVED: [Reserved; 15] = [
-    only(
-        "rocksdb",
-        &["engine-rocksdb"],
-        "one crate knows the store, the rest knows the port `Kv`",
-    ),
-    only(
-        "librocksdb-sys",
-        &["engine-rocksdb"],
-        "one crate knows the store, the rest knows the port `Kv`",
-    ),
-    only(
-        "faiss-sys",
-        &["engine-faiss"],
-        "one crate knows the index library, the rest knows the port `VectorIndex`",
-    ),
-    only(
-        "raft",
-        &["consensus"],
-        "one crate knows Raft, the rest proposes and applies",
-    ),
-    only(
-        "raft-proto",
-        &["consensus"],
-        "one crate knows Raft, the rest proposes and applies",
-    ),
+    only("rocksdb", &["engine-rocksdb"], "one crate knows the store, the rest knows the port `Kv`"),
+    only("librocksdb-sys", &["engine-rocksdb"], "one crate knows the store, the rest knows the port `Kv`"),
+    only("faiss-sys", &["engine-faiss"], "one crate knows the index library, the rest knows the port `VectorIndex`"),
+    only("raft", &["consensus"], "one crate knows Raft, the rest proposes and applies"),
+    only("raft-proto", &["consensus"], "one crate knows Raft, the rest proposes and applies"),
     only("raft-engine", &["consensus"], "one crate knows the log's files"),
-    only(
-        "protobuf",
-        &["consensus"],
-        "raft's own codec, which must never meet the API's",
-    ),
+    only("protobuf", &["consensus"], "raft's own codec, which must never meet the API's"),
     only("tonic*", RIM, "wire types stay at the rim"),
     only("prost*", RIM, "wire types stay at the rim"),
     only("protox", &["wire"], "one crate compiles the proto files"),
     only("cc", &["engine-faiss"], "one crate has C++ of its own"),
     only("tokio*", ASYNC, "storage and pure logic are synchronous"),
-    only(
-        "clap*",
-        &["sagittad", "cli", "load", ABOVE_ALL],
-        "arguments end where a program starts",
-    ),
+    only("clap*", &["sagittad", "cli", "load", ABOVE_ALL], "arguments end where a program starts"),
     Reserved {
         free_in_tests: true,
         ..only(
@@ -110,46 +82,23 @@ const RESERVED: [Reserved; 15] = [
     },
     Reserved {
         free_in_tests: true,
-        ..only(
-            "rand*",
-            &["env", ABOVE_ALL],
-            "randomness comes from a seed, through `env`",
-        )
+        ..only("rand*", &["env", ABOVE_ALL], "randomness comes from a seed, through `env`")
     },
 ];
 
 /// Those that name gRPC.
 const RIM: &[&str] = &["wire", "server", "client", "load", ABOVE_ALL];
 /// Those that wait.
-const ASYNC: &[&str] = &[
-    "env",
-    "consensus",
-    "coordinator",
-    "node",
-    "server",
-    "client",
-    "sagittad",
-    "cli",
-    "load",
-    ABOVE_ALL,
-];
+const ASYNC: &[&str] =
+    &["env", "consensus", "coordinator", "node", "server", "client", "sagittad", "cli", "load", ABOVE_ALL];
 
 const fn only(name: &'static str, owners: &'static [&'static str], why: &'static str) -> Reserved {
-    Reserved {
-        name,
-        owners,
-        free_in_tests: false,
-        why,
-    }
+    Reserved { name, owners, free_in_tests: false, why }
 }
 
 /// Paths that reach a reserved crate even without a dependency on it, through what another crate passes on.
-const RESERVED_PATHS: [(&str, &str); 4] = [
-    ("tonic", "tonic*"),
-    ("prost", "prost*"),
-    ("rocksdb", "rocksdb"),
-    ("faiss_sys", "faiss-sys"),
-];
+const RESERVED_PATHS: [(&str, &str); 4] =
+    [("tonic", "tonic*"), ("prost", "prost*"), ("rocksdb", "rocksdb"), ("faiss_sys", "faiss-sys")];
 
 /// The crates that need a C++ build. Nothing among the workspace's default members may reach them.
 const NATIVE: [&str; 2] = ["engine-rocksdb", "engine-faiss"];
@@ -166,11 +115,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Finding>> {
     for file in tree.texts.iter().filter(|file| file.path.ends_with(".rs")) {
         findings.extend(check_source(&Source::parse(&file.path, &file.text)));
     }
-    let map = tree
-        .texts
-        .iter()
-        .find(|file| file.path == MAP)
-        .map(|file| file.text.as_str());
+    let map = tree.texts.iter().find(|file| file.path == MAP).map(|file| file.text.as_str());
     findings.extend(check_map(map.unwrap_or_default(), &workspace));
     Ok(findings)
 }
@@ -182,8 +127,7 @@ fn row_of(folder: &str) -> Option<u8> {
 fn check_package(package: &Package, workspace: &Workspace) -> Vec<Finding> {
     let Some(row) = row_of(&package.folder) else {
         let what = format!("`{}` has no row", package.folder);
-        let mend =
-            format!("give it one in `ROWS` of {HERE} and in the table of {MAP}, with what it may not know");
+        let mend = format!("give it one in `ROWS` of {HERE} and in the table of {MAP}, with what it may not know");
         return vec![Finding::new(&package.manifest, 0, what, mend)];
     };
     let mut findings = Vec::new();
@@ -205,12 +149,7 @@ fn check_name(package: &Package) -> Option<Finding> {
     };
     (package.name != expected).then(|| {
         let what = format!("the package is called `{}`", package.name);
-        Finding::new(
-            &package.manifest,
-            0,
-            what,
-            format!("folder = crate: call it `{expected}`"),
-        )
+        Finding::new(&package.manifest, 0, what, format!("folder = crate: call it `{expected}`"))
     })
 }
 
@@ -223,24 +162,19 @@ fn check_arrow(package: &Package, row: u8, dependency: &Dependency, target: &Pac
     };
     (!allowed).then(|| {
         let what = format!("`{}` (row {row}) depends on `{}` (row {target_row})", package.folder, target.folder);
-        let mend = "arrows lead to lower rows: define a trait where it is needed and implement it above, or move the code";
+        let mend =
+            "arrows lead to lower rows: define a trait where it is needed and implement it above, or move the code";
         Finding::new(&package.manifest, 0, what, mend)
     })
 }
 
 fn check_reserved(package: &Package, dependency: &Dependency) -> Option<Finding> {
-    let reserved = RESERVED
-        .iter()
-        .find(|reserved| reserved.covers(&dependency.name))?;
+    let reserved = RESERVED.iter().find(|reserved| reserved.covers(&dependency.name))?;
     let test = dependency.kind == Kind::Test;
     let allowed = reserved.owners.contains(&package.folder.as_str()) || (test && reserved.free_in_tests);
     (!allowed).then(|| {
         let what = format!("`{}` depends on `{}`", package.folder, dependency.name);
-        let mend = format!(
-            "{}; only {} may name it ({HERE})",
-            reserved.why,
-            reserved.owners.join(", ")
-        );
+        let mend = format!("{}; only {} may name it ({HERE})", reserved.why, reserved.owners.join(", "));
         Finding::new(&package.manifest, 0, what, mend)
     })
 }
@@ -248,9 +182,7 @@ fn check_reserved(package: &Package, dependency: &Dependency) -> Option<Finding>
 impl Reserved {
     fn covers(&self, name: &str) -> bool {
         match self.name.strip_suffix('*') {
-            Some(start) => {
-                name == start || name.strip_prefix(start).is_some_and(|rest| rest.starts_with('-'))
-            }
+            Some(start) => name == start || name.strip_prefix(start).is_some_and(|rest| rest.starts_with('-')),
             None => name == self.name,
         }
     }
@@ -260,16 +192,10 @@ impl Reserved {
 fn check_default_members(workspace: &Workspace) -> Vec<Finding> {
     let mut findings = Vec::new();
     for member in workspace.packages.iter().filter(|package| package.default_member) {
-        for native in workspace
-            .reach(member)
-            .into_iter()
-            .filter(|package| NATIVE.contains(&package.folder.as_str()))
-        {
-            let what = format!(
-                "`{}` is a default member and needs `{}`",
-                member.folder, native.folder
-            );
-            let mend = "a plain `cargo test` needs no C++ build: use the in-memory twin, or leave it out of `default-members`";
+        for native in workspace.reach(member).into_iter().filter(|package| NATIVE.contains(&package.folder.as_str())) {
+            let what = format!("`{}` is a default member and needs `{}`", member.folder, native.folder);
+            let mend =
+                "a plain `cargo test` needs no C++ build: use the in-memory twin, or leave it out of `default-members`";
             findings.push(Finding::new(&member.manifest, 0, what, mend));
         }
     }
@@ -286,17 +212,8 @@ fn check_source(source: &Source) -> Vec<Finding> {
             };
             let named = words(&line.code, path).any(|at| line.code[at + path.len()..].starts_with("::"));
             if named && !reserved.owners.contains(&folder) {
-                let mend = format!(
-                    "{}; only {} may name it",
-                    reserved.why,
-                    reserved.owners.join(", ")
-                );
-                findings.push(Finding::new(
-                    &source.path,
-                    number,
-                    format!("`{path}::` in `{folder}`"),
-                    mend,
-                ));
+                let mend = format!("{}; only {} may name it", reserved.why, reserved.owners.join(", "));
+                findings.push(Finding::new(&source.path, number, format!("`{path}::` in `{folder}`"), mend));
             }
         }
     }
@@ -306,11 +223,7 @@ fn check_source(source: &Source) -> Vec<Finding> {
 /// The table for people says the same: one line `| row | `crate` | …` for each crate.
 fn check_map(map: &str, workspace: &Workspace) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for folder in workspace
-        .packages
-        .iter()
-        .map(|package| package.folder.as_str())
-        .filter(|&folder| folder != ABOVE_ALL)
+    for folder in workspace.packages.iter().map(|package| package.folder.as_str()).filter(|&folder| folder != ABOVE_ALL)
     {
         let Some(row) = row_of(folder) else { continue };
         let line = format!("| {row} | `{folder}` |");

@@ -58,9 +58,6 @@ fn run(args: &[&str]) -> Result<Vec<Finding>> {
 /// Cargo tells a running program where its crate lies. Asked at run time, since a target folder may be shared by several checkouts.
 fn workspace_root() -> Result<PathBuf> {
     let crate_dir = std::env::var("CARGO_MANIFEST_DIR").context("start it as `cargo xtask`")?;
-    let root = Path::new(&crate_dir)
-        .ancestors()
-        .nth(2)
-        .context("crates/xtask lies two folders below the root")?;
+    let root = Path::new(&crate_dir).ancestors().nth(2).context("crates/xtask lies two folders below the root")?;
     Ok(root.to_path_buf())
 }

@@ -39,18 +39,12 @@ impl Source {
         } else {
             mark_tests(&mut lines);
         }
-        Self {
-            path: path.to_owned(),
-            lines,
-        }
+        Self { path: path.to_owned(), lines }
     }
 
     /// The lines with their numbers, from 1.
     pub(crate) fn numbered(&self) -> impl Iterator<Item = (usize, &Line)> {
-        self.lines
-            .iter()
-            .enumerate()
-            .map(|(index, line)| (index + 1, line))
+        self.lines.iter().enumerate().map(|(index, line)| (index + 1, line))
     }
 }
 
@@ -119,11 +113,7 @@ struct Lexer<'a> {
 
 impl<'a> Lexer<'a> {
     fn new(text: &'a str) -> Self {
-        Self {
-            rest: text.chars().peekable(),
-            done: Vec::new(),
-            line: Line::default(),
-        }
+        Self { rest: text.chars().peekable(), done: Vec::new(), line: Line::default() }
     }
 
     fn lines(mut self) -> Vec<Line> {
@@ -171,11 +161,7 @@ impl<'a> Lexer<'a> {
                 _ => {}
             }
             // A character belongs to one delimiter only: `/*/` opens and does not close.
-            last = if matches!((last, c), ('/', '*') | ('*', '/')) {
-                ' '
-            } else {
-                c
-            };
+            last = if matches!((last, c), ('/', '*') | ('*', '/')) { ' ' } else { c };
             if c == '\n' {
                 self.end_line();
             } else {
@@ -204,12 +190,7 @@ impl<'a> Lexer<'a> {
     /// `r"…"`, `br#"…"#`, `b"…"`, `b'…'`, `r#name`, or just a letter.
     fn prefixed(&mut self, first: char) {
         self.line.code.push(first);
-        let raw = first == 'r'
-            || self
-                .rest
-                .next_if_eq(&'r')
-                .inspect(|&c| self.line.code.push(c))
-                .is_some();
+        let raw = first == 'r' || self.rest.next_if_eq(&'r').inspect(|&c| self.line.code.push(c)).is_some();
         let mut hashes = 0;
         while raw && self.rest.next_if_eq(&'#').is_some() {
             hashes += 1;

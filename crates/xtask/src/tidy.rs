@@ -62,29 +62,17 @@ fn measure(tree: &Tree) -> (Vec<Source>, Vec<Length>) {
 
 fn check_map(tree: &Tree) -> Option<Finding> {
     let Some(map) = tree.texts.iter().find(|file| file.path == MAP) else {
-        return Some(Finding::new(
-            MAP,
-            0,
-            "is missing",
-            "it is the first page that a newcomer reads",
-        ));
+        return Some(Finding::new(MAP, 0, "is missing", "it is the first page that a newcomer reads"));
     };
     let lines = map.text.lines().count();
     (lines >= MAP_LINES).then(|| {
         let what = format!("{lines} lines; fewer than {MAP_LINES} are wanted");
-        Finding::new(
-            MAP,
-            0,
-            what,
-            "a map that shows everything shows nothing: move detail to the crate's own docs",
-        )
+        Finding::new(MAP, 0, what, "a map that shows everything shows nothing: move detail to the crate's own docs")
     })
 }
 
 fn has_extension(file: &TextFile, extension: &str) -> bool {
-    Path::new(&file.path)
-        .extension()
-        .is_some_and(|found| found == extension)
+    Path::new(&file.path).extension().is_some_and(|found| found == extension)
 }
 
 #[cfg(test)]
@@ -92,29 +80,15 @@ mod tests {
     use super::*;
 
     fn tree(map_lines: usize) -> Tree {
-        let file = TextFile {
-            path: MAP.to_owned(),
-            text: "line\n".repeat(map_lines),
-        };
-        Tree {
-            paths: vec![file.path.clone()],
-            texts: vec![file],
-        }
+        let file = TextFile { path: MAP.to_owned(), text: "line\n".repeat(map_lines) };
+        Tree { paths: vec![file.path.clone()], texts: vec![file] }
     }
 
     #[test]
     fn the_map_stays_short() {
         assert_eq!(check_map(&tree(249)), None);
-        assert!(
-            check_map(&tree(250))
-                .expect("too long")
-                .what
-                .starts_with("250 lines")
-        );
-        let missing = Tree {
-            paths: Vec::new(),
-            texts: Vec::new(),
-        };
+        assert!(check_map(&tree(250)).expect("too long").what.starts_with("250 lines"));
+        let missing = Tree { paths: Vec::new(), texts: Vec::new() };
         assert_eq!(check_map(&missing).expect("missing").what, "is missing");
     }
 }

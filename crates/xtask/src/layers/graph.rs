@@ -49,19 +49,14 @@ impl Workspace {
             .current_dir(root)
             .output()
             .context("cannot run cargo metadata")?;
-        ensure!(
-            output.status.success(),
-            "cargo metadata: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr).trim());
         Self::parse(&serde_json::from_slice(&output.stdout).context("cargo metadata is not JSON")?)
     }
 
     pub(super) fn parse(metadata: &Value) -> Result<Self> {
         let root = text(metadata, "workspace_root")?;
-        let default_members: HashSet<&str> = list(metadata, "workspace_default_members")?
-            .filter_map(Value::as_str)
-            .collect();
+        let default_members: HashSet<&str> =
+            list(metadata, "workspace_default_members")?.filter_map(Value::as_str).collect();
         let packages = list(metadata, "packages")?
             .map(|package| Package::parse(package, root, &default_members))
             .collect::<Result<_>>()?;
@@ -82,8 +77,7 @@ impl Workspace {
                     continue;
                 }
                 let target = self.named(&dependency.name);
-                reached
-                    .extend(target.filter(|target| !reached.iter().any(|known| known.name == target.name)));
+                reached.extend(target.filter(|target| !reached.iter().any(|known| known.name == target.name)));
             }
             next += 1;
         }
@@ -95,22 +89,10 @@ impl Package {
     fn parse(package: &Value, root: &str, default_members: &HashSet<&str>) -> Result<Self> {
         let name = text(package, "name")?.to_owned();
         let manifest = text(package, "manifest_path")?;
-        let manifest = manifest
-            .strip_prefix(root)
-            .unwrap_or(manifest)
-            .trim_start_matches('/')
-            .to_owned();
-        let dependencies = list(package, "dependencies")?
-            .map(Dependency::parse)
-            .collect::<Result<_>>()?;
+        let manifest = manifest.strip_prefix(root).unwrap_or(manifest).trim_start_matches('/').to_owned();
+        let dependencies = list(package, "dependencies")?.map(Dependency::parse).collect::<Result<_>>()?;
         let default_member = default_members.contains(text(package, "id")?);
-        Ok(Self {
-            name,
-            folder: folder_of(&manifest).to_owned(),
-            manifest,
-            dependencies,
-            default_member,
-        })
+        Ok(Self { name, folder: folder_of(&manifest).to_owned(), manifest, dependencies, default_member })
     }
 }
 
@@ -121,29 +103,19 @@ impl Dependency {
             Some("build") => Kind::Build,
             Some(_) => Kind::Test,
         };
-        Ok(Self {
-            name: text(dependency, "name")?.to_owned(),
-            kind,
-        })
+        Ok(Self { name: text(dependency, "name")?.to_owned(), kind })
     }
 }
 
 /// The crate that a file belongs to.
 pub(super) fn folder_of(path: &str) -> &str {
-    path.strip_prefix("crates/")
-        .and_then(|rest| rest.split('/').next())
-        .unwrap_or(ABOVE_ALL)
+    path.strip_prefix("crates/").and_then(|rest| rest.split('/').next()).unwrap_or(ABOVE_ALL)
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> Result<&'a str> {
-    value[key]
-        .as_str()
-        .with_context(|| format!("cargo metadata has no text `{key}`"))
+    value[key].as_str().with_context(|| format!("cargo metadata has no text `{key}`"))
 }
 
 fn list<'a>(value: &'a Value, key: &str) -> Result<impl Iterator<Item = &'a Value>> {
-    Ok(value[key]
-        .as_array()
-        .with_context(|| format!("cargo metadata has no list `{key}`"))?
-        .iter())
+    Ok(value[key].as_array().with_context(|| format!("cargo metadata has no list `{key}`"))?.iter())
 }

@@ -27,31 +27,17 @@ fn workspace(packages: &[(&str, &str, &[&str])]) -> Workspace {
 /// What is found in the packages, as `manifest: what`.
 fn found(packages: &[(&str, &str, &[&str])]) -> Vec<String> {
     let workspace = workspace(packages);
-    let in_packages = workspace
-        .packages
-        .iter()
-        .flat_map(|package| check_package(package, &workspace));
+    let in_packages = workspace.packages.iter().flat_map(|package| check_package(package, &workspace));
     let findings = in_packages.chain(check_default_members(&workspace));
-    findings
-        .map(|finding| format!("{}: {}", finding.path, finding.what))
-        .collect()
+    findings.map(|finding| format!("{}: {}", finding.path, finding.what)).collect()
 }
 
 #[test]
 fn arrows_lead_down() {
     let model: (&str, &str, &[&str]) = ("crates/model", "sagitta-model", &[]);
+    assert_eq!(found(&[model, ("crates/shard", "sagitta-shard", &["sagitta-model", "serde"])]), [""; 0]);
     assert_eq!(
-        found(&[
-            model,
-            ("crates/shard", "sagitta-shard", &["sagitta-model", "serde"])
-        ]),
-        [""; 0]
-    );
-    assert_eq!(
-        found(&[
-            ("crates/model", "sagitta-model", &["sagitta-shard"]),
-            ("crates/shard", "sagitta-shard", &[])
-        ]),
+        found(&[("crates/model", "sagitta-model", &["sagitta-shard"]), ("crates/shard", "sagitta-shard", &[])]),
         ["crates/model/Cargo.toml: `model` (row 1) depends on `shard` (row 3)"]
     );
     assert_eq!(
@@ -63,10 +49,7 @@ fn arrows_lead_down() {
 #[test]
 fn tests_may_look_sideways_but_not_up() {
     let shard: (&str, &str, &[&str]) = ("crates/shard", "sagitta-shard", &[]);
-    assert_eq!(
-        found(&[shard, ("crates/wire", "sagitta-wire", &["dev:sagitta-shard"])]),
-        [""; 0]
-    );
+    assert_eq!(found(&[shard, ("crates/wire", "sagitta-wire", &["dev:sagitta-shard"])]), [""; 0]);
     assert_eq!(
         found(&[shard, ("crates/engine", "sagitta-engine", &["dev:sagitta-shard"])]),
         ["crates/engine/Cargo.toml: `engine` (row 2) depends on `shard` (row 3)"]
@@ -78,26 +61,13 @@ fn a_crate_without_a_row_is_refused_with_where_to_add_it() {
     let workspace = workspace(&[("crates/novel", "sagitta-novel", &[])]);
     let finding = &check_package(&workspace.packages[0], &workspace)[0];
     assert_eq!(finding.what, "`novel` has no row");
-    assert!(
-        finding.mend.contains(HERE) && finding.mend.contains(MAP),
-        "{}",
-        finding.mend
-    );
+    assert!(finding.mend.contains(HERE) && finding.mend.contains(MAP), "{}", finding.mend);
 }
 
 #[test]
 fn a_package_is_called_like_its_folder() {
-    assert_eq!(
-        found(&[("crates/model", "model", &[])]),
-        ["crates/model/Cargo.toml: the package is called `model`"]
-    );
-    assert_eq!(
-        found(&[
-            ("crates/sagittad", "sagittad", &[]),
-            ("tests/golden", "golden", &[])
-        ]),
-        [""; 0]
-    );
+    assert_eq!(found(&[("crates/model", "model", &[])]), ["crates/model/Cargo.toml: the package is called `model`"]);
+    assert_eq!(found(&[("crates/sagittad", "sagittad", &[]), ("tests/golden", "golden", &[])]), [""; 0]);
 }
 
 #[test]
@@ -114,11 +84,7 @@ fn reserved_crates_stay_with_their_owners() {
         ("server", "sagitta-server", "anyhow"),
     ] {
         let path = format!("crates/{folder}");
-        assert_eq!(
-            found(&[(&path, name, &[dependency])]).len(),
-            1,
-            "{folder} -> {dependency}"
-        );
+        assert_eq!(found(&[(&path, name, &[dependency])]).len(), 1, "{folder} -> {dependency}");
     }
     for (path, name, dependency) in [
         ("crates/engine-rocksdb", "sagitta-engine-rocksdb", "rocksdb"),
@@ -128,11 +94,7 @@ fn reserved_crates_stay_with_their_owners() {
         ("benches/echo", "echo", "tonic"),
     ] {
         let first: (&str, &str, &[&str]) = ("crates/xtask", "sagitta-xtask", &[]);
-        assert_eq!(
-            found(&[first, (path, name, &[dependency])]),
-            [""; 0],
-            "{path} -> {dependency}"
-        );
+        assert_eq!(found(&[first, (path, name, &[dependency])]), [""; 0], "{path} -> {dependency}");
     }
 }
 
@@ -141,22 +103,11 @@ fn default_members_need_no_native_build() {
     let faiss: (&str, &str, &[&str]) = ("crates/engine-faiss", "sagitta-engine-faiss", &[]);
     let node: (&str, &str, &[&str]) = ("crates/node", "sagitta-node", &["sagitta-engine-faiss"]);
     assert_eq!(
-        found(&[
-            ("crates/server", "sagitta-server", &["sagitta-node"]),
-            node,
-            faiss
-        ]),
+        found(&[("crates/server", "sagitta-server", &["sagitta-node"]), node, faiss]),
         ["crates/server/Cargo.toml: `server` is a default member and needs `engine-faiss`"]
     );
     let tested: (&str, &str, &[&str]) = ("crates/node", "sagitta-node", &["dev:sagitta-engine-faiss"]);
-    assert_eq!(
-        found(&[
-            ("crates/server", "sagitta-server", &["sagitta-node"]),
-            tested,
-            faiss
-        ]),
-        [""; 0]
-    );
+    assert_eq!(found(&[("crates/server", "sagitta-server", &["sagitta-node"]), tested, faiss]), [""; 0]);
     assert_eq!(found(&[tested, faiss]).len(), 1);
 }
 
@@ -164,32 +115,14 @@ fn default_members_need_no_native_build() {
 fn source_names_no_reserved_crate() {
     let found = |path: &str, text: &str| check_source(&Source::parse(path, text)).len();
     assert_eq!(found("crates/node/src/a.rs", "use tonic::Status;\n"), 1);
-    assert_eq!(
-        found(
-            "crates/node/src/a.rs",
-            "fn f() -> sagitta_wire::prost::Message {}\n"
-        ),
-        1
-    );
-    assert_eq!(
-        found(
-            "crates/node/src/a.rs",
-            "// tonic::Status\nuse my_tonic::A; let tonic = 1;\n"
-        ),
-        0
-    );
+    assert_eq!(found("crates/node/src/a.rs", "fn f() -> sagitta_wire::prost::Message {}\n"), 1);
+    assert_eq!(found("crates/node/src/a.rs", "// tonic::Status\nuse my_tonic::A; let tonic = 1;\n"), 0);
     assert_eq!(found("crates/server/src/a.rs", "use tonic::Status;\n"), 0);
 }
 
 #[test]
 fn the_map_shows_every_crate_in_its_row() {
-    let workspace = workspace(&[
-        ("crates/shard", "sagitta-shard", &[]),
-        ("tests/golden", "golden", &[]),
-    ]);
+    let workspace = workspace(&[("crates/shard", "sagitta-shard", &[]), ("tests/golden", "golden", &[])]);
     assert_eq!(check_map("| 3 | `shard` | one replica |", &workspace), []);
-    assert_eq!(
-        check_map("| 2 | `shard` | one replica |", &workspace)[0].what,
-        "no line `| 3 | `shard` | …`"
-    );
+    assert_eq!(check_map("| 2 | `shard` | one replica |", &workspace)[0].what, "no line `| 3 | `shard` | …`");
 }

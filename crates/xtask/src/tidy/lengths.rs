@@ -26,19 +26,9 @@ pub(crate) struct Length {
 /// The lengths of the file and of each function in it that is not a test.
 pub(crate) fn measure(source: &Source) -> Vec<Length> {
     let all_test = source.lines.iter().all(|line| line.test);
-    let counted = source
-        .lines
-        .iter()
-        .filter(|line| line.has_code() && (all_test || !line.test))
-        .count();
+    let counted = source.lines.iter().filter(|line| line.has_code() && (all_test || !line.test)).count();
     let limit = if all_test { TEST_FILE_LINES } else { FILE_LINES };
-    let file = Length {
-        path: source.path.clone(),
-        function: None,
-        line: 0,
-        lines: counted,
-        limit,
-    };
+    let file = Length { path: source.path.clone(), function: None, line: 0, lines: counted, limit };
     std::iter::once(file).chain(functions(source)).collect()
 }
 
@@ -46,23 +36,13 @@ fn functions(source: &Source) -> Vec<Length> {
     let mut found = Vec::new();
     for (number, line) in source.numbered().filter(|(_, line)| !line.test) {
         for at in words(&line.code, "fn") {
-            let name: String = line.code[at + 2..]
-                .trim_start()
-                .chars()
-                .take_while(|&c| is_word(c))
-                .collect();
+            let name: String = line.code[at + 2..].trim_start().chars().take_while(|&c| is_word(c)).collect();
             if name.is_empty() {
                 continue; // The type of a function pointer.
             }
             if let Some(lines) = body_lines(&source.lines[number - 1..], at) {
                 let path = source.path.clone();
-                found.push(Length {
-                    path,
-                    function: Some(name),
-                    line: number,
-                    lines,
-                    limit: FUNCTION_LINES,
-                });
+                found.push(Length { path, function: Some(name), line: number, lines, limit: FUNCTION_LINES });
             }
         }
     }
@@ -99,28 +79,18 @@ mod tests {
 
     fn lengths(path: &str, text: &str) -> Vec<(Option<String>, usize, usize)> {
         let measured = measure(&Source::parse(path, text));
-        measured
-            .into_iter()
-            .map(|length| (length.function, length.lines, length.limit))
-            .collect()
+        measured.into_iter().map(|length| (length.function, length.lines, length.limit)).collect()
     }
 
     #[test]
     fn comments_blank_lines_and_tests_do_not_count() {
-        let text =
-            "//! docs\n\nfn a() {\n    // why\n    b();\n}\n\n#[cfg(test)]\nmod tests {\n    fn c() {}\n}\n";
-        assert_eq!(
-            lengths("crates/x/src/a.rs", text),
-            [(None, 3, 500), (Some("a".into()), 3, 70)]
-        );
+        let text = "//! docs\n\nfn a() {\n    // why\n    b();\n}\n\n#[cfg(test)]\nmod tests {\n    fn c() {}\n}\n";
+        assert_eq!(lengths("crates/x/src/a.rs", text), [(None, 3, 500), (Some("a".into()), 3, 70)]);
     }
 
     #[test]
     fn a_file_of_tests_is_measured_whole() {
-        assert_eq!(
-            lengths("crates/x/src/a/tests.rs", "#[test]\nfn a() {}\n"),
-            [(None, 2, 1000)]
-        );
+        assert_eq!(lengths("crates/x/src/a/tests.rs", "#[test]\nfn a() {}\n"), [(None, 2, 1000)]);
     }
 
     #[test]
@@ -143,9 +113,6 @@ where
 }
 ";
         let found: Vec<_> = lengths("crates/x/src/a.rs", text).into_iter().skip(1).collect();
-        assert_eq!(
-            found,
-            [(Some("given".into()), 3, 70), (Some("long".into()), 8, 70)]
-        );
+        assert_eq!(found, [(Some("given".into()), 3, 70), (Some("long".into()), 8, 70)]);
     }
 }

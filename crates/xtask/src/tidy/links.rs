@@ -34,18 +34,10 @@ fn broken(file: &TextFile, target: &str, tree: &Tree) -> Option<String> {
         return Some(format!("the link `{target}` leads out of the repository"));
     };
     let folder = format!("{path}/");
-    if !path.is_empty()
-        && !tree
-            .paths
-            .iter()
-            .any(|known| *known == path || known.starts_with(&folder))
-    {
+    if !path.is_empty() && !tree.paths.iter().any(|known| *known == path || known.starts_with(&folder)) {
         return Some(format!("the link `{target}` leads to no file"));
     }
-    let page = tree
-        .texts
-        .iter()
-        .find(|text| text.path == path && path.ends_with(".md"))?;
+    let page = tree.texts.iter().find(|text| text.path == path && path.ends_with(".md"))?;
     let known = anchor.is_empty() || anchors(&page.text).contains(anchor);
     (!known).then(|| format!("the link `{target}` leads to no heading of {path}"))
 }
@@ -101,9 +93,7 @@ fn anchors(text: &str) -> HashSet<String> {
         c if is_word(c) => Some(c),
         _ => None,
     };
-    headings
-        .map(|(_, line)| title(line).chars().filter_map(keep).collect())
-        .collect()
+    headings.map(|(_, line)| title(line).chars().filter_map(keep).collect()).collect()
 }
 
 #[cfg(test)]
@@ -111,21 +101,12 @@ mod tests {
     use super::*;
 
     fn found(text: &str) -> Vec<String> {
-        let page = |path: &str, text: &str| TextFile {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        };
-        let texts = vec![
-            page("docs/a.md", text),
-            page("README.md", "# First steps: a, b\n"),
-        ];
+        let page = |path: &str, text: &str| TextFile { path: path.to_owned(), text: text.to_owned() };
+        let texts = vec![page("docs/a.md", text), page("README.md", "# First steps: a, b\n")];
         let mut paths: Vec<String> = texts.iter().map(|file| file.path.clone()).collect();
         paths.push("proto/v1/x.proto".to_owned());
         let tree = Tree { paths, texts };
-        check(&tree.texts[0], &tree)
-            .iter()
-            .map(|finding| format!("{}: {}", finding.line, finding.what))
-            .collect()
+        check(&tree.texts[0], &tree).iter().map(|finding| format!("{}: {}", finding.line, finding.what)).collect()
     }
 
     #[test]
@@ -138,14 +119,8 @@ mod tests {
     #[test]
     fn links_that_lead_nowhere_are_found() {
         assert_eq!(found("x\n[a](b.md)\n"), ["2: the link `b.md` leads to no file"]);
-        assert_eq!(
-            found("[a](../../x)\n"),
-            ["1: the link `../../x` leads out of the repository"]
-        );
-        assert_eq!(
-            found("[a](/README.md)\n"),
-            ["1: the link `/README.md` leads out of the repository"]
-        );
+        assert_eq!(found("[a](../../x)\n"), ["1: the link `../../x` leads out of the repository"]);
+        assert_eq!(found("[a](/README.md)\n"), ["1: the link `/README.md` leads out of the repository"]);
         assert_eq!(
             found("[a](../README.md#last)\n"),
             ["1: the link `../README.md#last` leads to no heading of README.md"]

@@ -7,15 +7,7 @@ use crate::finding::Finding;
 mod tests;
 
 /// Statements that declare nothing which a reader would look up.
-const SILENT: [&str; 7] = [
-    "syntax",
-    "edition",
-    "package",
-    "import",
-    "option",
-    "reserved",
-    "extensions",
-];
+const SILENT: [&str; 7] = ["syntax", "edition", "package", "import", "option", "reserved", "extensions"];
 
 pub(crate) fn check(file: &TextFile) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -90,12 +82,7 @@ fn declares(statement: &str) -> Option<String> {
     if SILENT.contains(&first) {
         return None;
     }
-    let second = words
-        .next()
-        .unwrap_or_default()
-        .split('(')
-        .next()
-        .unwrap_or_default();
+    let second = words.next().unwrap_or_default().split('(').next().unwrap_or_default();
     if matches!(first, "message" | "enum" | "service" | "rpc" | "oneof") && second != "=" {
         return Some(format!("{first} `{second}`"));
     }

@@ -29,19 +29,14 @@ impl Ratchet {
 
     fn parse(text: &str) -> Result<Self> {
         let mut allowed = BTreeMap::new();
-        for line in text
-            .lines()
-            .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        {
+        for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let words: Vec<&str> = line.split_whitespace().collect();
             let (key, lines) = match words[..] {
                 [path, lines] => ((path.to_owned(), None), lines),
                 [path, function, lines] => ((path.to_owned(), Some(function.to_owned())), lines),
                 _ => bail!("`{line}` is neither `path lines` nor `path function lines`"),
             };
-            let lines = lines
-                .parse()
-                .with_context(|| format!("`{line}` does not end in a number"))?;
+            let lines = lines.parse().with_context(|| format!("`{line}` does not end in a number"))?;
             ensure!(allowed.insert(key, lines).is_none(), "`{line}` is listed twice");
         }
         Ok(Self { allowed })
@@ -50,10 +45,7 @@ impl Ratchet {
     pub(crate) fn render(&self) -> String {
         let mut text = HEADER.to_owned();
         for ((path, function), lines) in &self.allowed {
-            let function = function
-                .as_ref()
-                .map(|name| format!(" {name}"))
-                .unwrap_or_default();
+            let function = function.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
             text.push_str(&format!("{path}{function} {lines}\n"));
         }
         text
@@ -61,22 +53,14 @@ impl Ratchet {
 
     /// What is too long without being listed, longer than listed, or listed with more lines than it needs.
     pub(crate) fn check(&self, lengths: &[Length]) -> Vec<Finding> {
-        let mut findings: Vec<Finding> = lengths
-            .iter()
-            .filter_map(|length| self.check_length(length))
-            .collect();
+        let mut findings: Vec<Finding> = lengths.iter().filter_map(|length| self.check_length(length)).collect();
         for ((path, function), needed) in self.shrunk(lengths).differs_from(self) {
             let name = function.as_ref().unwrap_or(path);
             let what = match needed {
                 Some(lines) => format!("{path}: `{name}` has only {lines} lines now"),
                 None => format!("{path}: `{name}` keeps to the limit now"),
             };
-            findings.push(Finding::new(
-                PATH,
-                0,
-                what,
-                "run `cargo xtask tidy --shrink` and commit the shorter list",
-            ));
+            findings.push(Finding::new(PATH, 0, what, "run `cargo xtask tidy --shrink` and commit the shorter list"));
         }
         findings
     }
@@ -89,10 +73,7 @@ impl Ratchet {
             return None;
         }
         let what = match &length.function {
-            Some(name) => format!(
-                "function `{name}` has {} lines of code, {allowed} are allowed",
-                length.lines
-            ),
+            Some(name) => format!("function `{name}` has {} lines of code, {allowed} are allowed", length.lines),
             None => format!("{} lines of code, {allowed} are allowed", length.lines),
         };
         let mend = match listed {
@@ -135,22 +116,12 @@ mod tests {
     use super::*;
 
     fn length(function: Option<&str>, lines: usize) -> Length {
-        Length {
-            path: "a.rs".into(),
-            function: function.map(str::to_owned),
-            line: 3,
-            lines,
-            limit: 70,
-        }
+        Length { path: "a.rs".into(), function: function.map(str::to_owned), line: 3, lines, limit: 70 }
     }
 
     fn findings(list: &str, lengths: &[Length]) -> Vec<String> {
         let ratchet = Ratchet::parse(list).expect("a well-formed list");
-        ratchet
-            .check(lengths)
-            .iter()
-            .map(|finding| format!("{}: {}", finding.path, finding.what))
-            .collect()
+        ratchet.check(lengths).iter().map(|finding| format!("{}: {}", finding.path, finding.what)).collect()
     }
 
     #[test]
@@ -158,10 +129,7 @@ mod tests {
         assert_eq!(findings("", &[length(None, 70), length(Some("f"), 70)]), [""; 0]);
         assert_eq!(
             findings("", &[length(None, 71), length(Some("f"), 72)]),
-            [
-                "a.rs: 71 lines of code, 70 are allowed",
-                "a.rs: function `f` has 72 lines of code, 70 are allowed"
-            ]
+            ["a.rs: 71 lines of code, 70 are allowed", "a.rs: function `f` has 72 lines of code, 70 are allowed"]
         );
     }
 
@@ -172,37 +140,16 @@ mod tests {
             findings("a.rs f 90\n", &[length(Some("f"), 91)]),
             ["a.rs: function `f` has 91 lines of code, 90 are allowed"]
         );
-        assert_eq!(
-            findings("a.rs f 90\n", &[length(Some("f"), 80)]).len(),
-            1,
-            "an entry that is too generous"
-        );
-        assert_eq!(
-            findings("a.rs f 90\n", &[length(Some("f"), 70)]).len(),
-            1,
-            "an entry that is no longer needed"
-        );
-        assert_eq!(
-            findings("a.rs f 90\n", &[]).len(),
-            1,
-            "an entry of something that is gone"
-        );
+        assert_eq!(findings("a.rs f 90\n", &[length(Some("f"), 80)]).len(), 1, "an entry that is too generous");
+        assert_eq!(findings("a.rs f 90\n", &[length(Some("f"), 70)]).len(), 1, "an entry that is no longer needed");
+        assert_eq!(findings("a.rs f 90\n", &[]).len(), 1, "an entry of something that is gone");
     }
 
     #[test]
     fn shrinking_lowers_and_removes_and_never_adds() {
-        let ratchet =
-            Ratchet::parse("# why\n\na.rs f 90\na.rs g 90\na.rs 600\n").expect("a well-formed list");
-        let now = [
-            length(Some("f"), 75),
-            length(Some("f"), 80),
-            length(Some("h"), 99),
-            length(None, 700),
-        ];
-        assert_eq!(
-            ratchet.shrunk(&now).render(),
-            format!("{HEADER}a.rs 600\na.rs f 80\n")
-        );
+        let ratchet = Ratchet::parse("# why\n\na.rs f 90\na.rs g 90\na.rs 600\n").expect("a well-formed list");
+        let now = [length(Some("f"), 75), length(Some("f"), 80), length(Some("h"), 99), length(None, 700)];
+        assert_eq!(ratchet.shrunk(&now).render(), format!("{HEADER}a.rs 600\na.rs f 80\n"));
     }
 
     #[test]

@@ -24,30 +24,13 @@ pub(crate) fn check(source: &Source) -> Vec<Finding> {
 fn check_crate_docs(source: &Source) -> Option<Finding> {
     let mut parts = source.path.split('/');
     let is_root = matches!(
-        (
-            parts.next(),
-            parts.next(),
-            parts.next(),
-            parts.next(),
-            parts.next()
-        ),
-        (
-            Some("crates"),
-            Some(_),
-            Some("src"),
-            Some("lib.rs" | "main.rs"),
-            None
-        )
+        (parts.next(), parts.next(), parts.next(), parts.next(), parts.next()),
+        (Some("crates"), Some(_), Some("src"), Some("lib.rs" | "main.rs"), None)
     );
     if !is_root {
         return None;
     }
-    let docs = || {
-        source
-            .lines
-            .iter()
-            .take_while(|line| line.comment.starts_with("//!"))
-    };
+    let docs = || source.lines.iter().take_while(|line| line.comment.starts_with("//!"));
     let what = if docs().next().is_none() {
         "the crate's first lines are not its documentation"
     } else if !docs().any(|line| line.comment.contains("May not know:")) {
@@ -55,32 +38,19 @@ fn check_crate_docs(source: &Source) -> Option<Finding> {
     } else {
         return None;
     };
-    Some(Finding::new(
-        &source.path,
-        1,
-        what,
-        "start with `//!`: what the crate is, and a sentence `May not know: …`",
-    ))
+    Some(Finding::new(&source.path, 1, what, "start with `//!`: what the crate is, and a sentence `May not know: …`"))
 }
 
 fn check_unsafe(source: &Source, number: usize, line: &Line) -> Vec<Finding> {
     let mut findings = Vec::new();
     for at in words(&line.code, "unsafe") {
-        if !UNSAFE_ALLOWED
-            .iter()
-            .any(|allowed| source.path.starts_with(allowed))
-        {
-            let mend =
-                "unsafe code lives in crates/engine-faiss and the one mmap of crates/engine/src/mapped.rs";
+        if !UNSAFE_ALLOWED.iter().any(|allowed| source.path.starts_with(allowed)) {
+            let mend = "unsafe code lives in crates/engine-faiss and the one mmap of crates/engine/src/mapped.rs";
             findings.push(Finding::new(&source.path, number, "`unsafe`", mend));
         } else if asks_for_reason(&line.code[at..]) && !has_safety_comment(source, number) {
-            let mend = "say in a comment `// SAFETY: …` right above why it is sound (`# Safety` in the docs of an unsafe fn)";
-            findings.push(Finding::new(
-                &source.path,
-                number,
-                "`unsafe` without a SAFETY comment",
-                mend,
-            ));
+            let mend =
+                "say in a comment `// SAFETY: …` right above why it is sound (`# Safety` in the docs of an unsafe fn)";
+            findings.push(Finding::new(&source.path, number, "`unsafe` without a SAFETY comment", mend));
         }
     }
     findings
@@ -89,12 +59,9 @@ fn check_unsafe(source: &Source, number: usize, line: &Line) -> Vec<Finding> {
 /// A block, an impl, a trait or a named function; not the type of a function pointer, and not `#[unsafe(no_mangle)]`.
 fn asks_for_reason(code: &str) -> bool {
     let rest = code["unsafe".len()..].trim_start();
-    let rest = rest.strip_prefix("extern").map_or(rest, |rest| {
-        rest.trim_start().trim_start_matches("\"\"").trim_start()
-    });
-    let pointer = rest
-        .strip_prefix("fn")
-        .is_some_and(|rest| rest.trim_start().starts_with('('));
+    let rest =
+        rest.strip_prefix("extern").map_or(rest, |rest| rest.trim_start().trim_start_matches("\"\"").trim_start());
+    let pointer = rest.strip_prefix("fn").is_some_and(|rest| rest.trim_start().starts_with('('));
     !pointer && !rest.starts_with('(')
 }
 
@@ -122,12 +89,10 @@ fn check_allow(source: &Source, number: usize, line: &Line) -> Vec<Finding> {
     let mut findings = Vec::new();
     for word in ["allow", "expect"] {
         for at in words(&line.code, word) {
-            let is_attribute =
-                in_attribute(&line.code[..at]) && line.code[at + word.len()..].starts_with('(');
+            let is_attribute = in_attribute(&line.code[..at]) && line.code[at + word.len()..].starts_with('(');
             if is_attribute && !arguments(source, number, at).contains("reason =") {
                 let what = format!("`#[{word}(…)]` without a reason");
-                let mend =
-                    format!("write `#[{word}(…, reason = \"…\")]`, or mend what the lint complains of");
+                let mend = format!("write `#[{word}(…, reason = \"…\")]`, or mend what the lint complains of");
                 findings.push(Finding::new(&source.path, number, what, mend));
             }
         }
@@ -161,8 +126,8 @@ fn arguments(source: &Source, number: usize, at: usize) -> String {
 }
 
 fn check_sleep(source: &Source, number: usize, line: &Line) -> Option<Finding> {
-    let sleeps =
-        line.test && words(&line.code, "sleep").any(|at| line.code[at + "sleep".len()..].starts_with('('));
-    let mend = "await the condition itself: a test that sleeps is slow when it passes and wrong when the machine is busy";
+    let sleeps = line.test && words(&line.code, "sleep").any(|at| line.code[at + "sleep".len()..].starts_with('('));
+    let mend =
+        "await the condition itself: a test that sleeps is slow when it passes and wrong when the machine is busy";
     sleeps.then(|| Finding::new(&source.path, number, "a test sleeps", mend))
 }

@@ -7,12 +7,7 @@ use crate::finding::Finding;
 use crate::source::{is_word, words};
 
 /// Words that mark unfinished work. Taken apart so that this file does not trip over itself.
-const MARKERS: [&str; 4] = [
-    concat!("TO", "DO"),
-    concat!("FIX", "ME"),
-    concat!("X", "XX"),
-    concat!("HA", "CK"),
-];
+const MARKERS: [&str; 4] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX"), concat!("HA", "CK")];
 /// Folders of one machine, taken apart for the same reason.
 const MACHINE_PATHS: [&str; 3] = [concat!("/ro", "ot"), concat!("/ho", "me"), concat!("/wo", "rk")];
 /// Files written by a program, or by somebody else whose text must stay as it is.
@@ -30,8 +25,7 @@ pub(crate) fn check(file: &TextFile) -> Vec<Finding> {
     let is_data = DATA.iter().any(|data| extension == *data);
     let mut findings = Vec::new();
     for (index, line) in file.text.split('\n').enumerate() {
-        let mut found =
-            |what: String, mend: &str| findings.push(Finding::new(&file.path, index + 1, what, mend));
+        let mut found = |what: String, mend: &str| findings.push(Finding::new(&file.path, index + 1, what, mend));
         if !is_data {
             check_whitespace(file, line, &mut found);
         }
@@ -44,30 +38,19 @@ pub(crate) fn check(file: &TextFile) -> Vec<Finding> {
             }
         }
         if let Some(path) = MACHINE_PATHS.into_iter().find(|path| names_path(line, path)) {
-            found(
-                format!("`{path}`, a folder of one machine"),
-                "take it from an argument or an environment variable",
-            );
+            found(format!("`{path}`, a folder of one machine"), "take it from an argument or an environment variable");
         }
     }
     if !is_data && !file.text.is_empty() && (!file.text.ends_with('\n') || file.text.ends_with("\n\n")) {
         let what = "the file does not end in exactly one line break";
-        findings.push(Finding::new(
-            &file.path,
-            file.text.lines().count(),
-            what,
-            "end it with one",
-        ));
+        findings.push(Finding::new(&file.path, file.text.lines().count(), what, "end it with one"));
     }
     findings
 }
 
 fn check_whitespace(file: &TextFile, line: &str, found: &mut impl FnMut(String, &str)) {
     if line.ends_with('\r') {
-        found(
-            "a Windows line end".to_owned(),
-            "save the file with plain line breaks",
-        );
+        found("a Windows line end".to_owned(), "save the file with plain line breaks");
     } else if line.ends_with([' ', '\t']) {
         found("blanks at the end of the line".to_owned(), "remove them");
     }
@@ -82,8 +65,7 @@ fn names_path(line: &str, path: &str) -> bool {
     line.match_indices(path).any(|(at, _)| {
         let before = line[..at].chars().next_back();
         let after = line[at + path.len()..].chars().next();
-        let inside =
-            before.is_some_and(|c| is_word(c) || matches!(c, '.' | '}' | ')' | '~' | '-' | '*' | '/'));
+        let inside = before.is_some_and(|c| is_word(c) || matches!(c, '.' | '}' | ')' | '~' | '-' | '*' | '/'));
         !inside && !after.is_some_and(|c| is_word(c) || c == '-')
     })
 }
@@ -93,43 +75,25 @@ mod tests {
     use super::*;
 
     fn found(path: &str, text: &str) -> Vec<String> {
-        let file = TextFile {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        };
-        check(&file)
-            .iter()
-            .map(|finding| format!("{}: {}", finding.line, finding.what))
-            .collect()
+        let file = TextFile { path: path.to_owned(), text: text.to_owned() };
+        check(&file).iter().map(|finding| format!("{}: {}", finding.line, finding.what)).collect()
     }
 
     #[test]
     fn white_space_is_plain() {
         assert_eq!(found("a.md", "one\n\ntwo\n"), [""; 0]);
         assert_eq!(found("a.md", ""), [""; 0]);
-        assert_eq!(
-            found("a.md", "one \ntwo\r\n"),
-            ["1: blanks at the end of the line", "2: a Windows line end"]
-        );
+        assert_eq!(found("a.md", "one \ntwo\r\n"), ["1: blanks at the end of the line", "2: a Windows line end"]);
         assert_eq!(found("a.rs", "\tone\n"), ["1: a tab"]);
         assert_eq!(found("Makefile", "\tone\n"), [""; 0]);
-        assert_eq!(
-            found("a.md", "one"),
-            ["1: the file does not end in exactly one line break"]
-        );
-        assert_eq!(
-            found("a.md", "one\n\n"),
-            ["2: the file does not end in exactly one line break"]
-        );
+        assert_eq!(found("a.md", "one"), ["1: the file does not end in exactly one line break"]);
+        assert_eq!(found("a.md", "one\n\n"), ["2: the file does not end in exactly one line break"]);
     }
 
     #[test]
     fn unfinished_work_is_found() {
         for marker in MARKERS {
-            assert_eq!(
-                found("a.md", &format!("// {marker}: later\n")),
-                [format!("1: `{marker}`")]
-            );
+            assert_eq!(found("a.md", &format!("// {marker}: later\n")), [format!("1: `{marker}`")]);
             assert_eq!(found("a.md", &format!("A{marker}S\n")), [""; 0]);
         }
     }
@@ -140,10 +104,7 @@ mod tests {
             assert_eq!(found("a.sh", &format!("cd {path}/main\n")).len(), 1, "{path}");
             assert_eq!(found("a.sh", &format!("cd \"{path}\"\n")).len(), 1, "{path}");
             assert_eq!(
-                found(
-                    "a.md",
-                    &format!("see a{path}/b, {path}shop, ${{HOME}}{path}, https://x.org{path}\n")
-                ),
+                found("a.md", &format!("see a{path}/b, {path}shop, ${{HOME}}{path}, https://x.org{path}\n")),
                 [""; 0]
             );
         }

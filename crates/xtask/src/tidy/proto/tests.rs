@@ -1,14 +1,8 @@
 use super::*;
 
 fn found(text: &str) -> Vec<String> {
-    let file = TextFile {
-        path: "proto/x.proto".to_owned(),
-        text: text.to_owned(),
-    };
-    check(&file)
-        .iter()
-        .map(|finding| format!("{}: {}", finding.line, finding.what))
-        .collect()
+    let file = TextFile { path: "proto/x.proto".to_owned(), text: text.to_owned() };
+    check(&file).iter().map(|finding| format!("{}: {}", finding.line, finding.what)).collect()
 }
 
 #[test]
@@ -79,8 +73,5 @@ fn a_comment_speaks_of_one_thing() {
         found("// Both?\nmessage A {\n  string a = 1; // First.\n  string b = 2;\n}\n"),
         ["4: field `b` without a comment"]
     );
-    assert_eq!(
-        found("// A section.\n\nmessage A {}\n"),
-        ["3: message `A` without a comment"]
-    );
+    assert_eq!(found("// A section.\n\nmessage A {}\n"), ["3: message `A` without a comment"]);
 }

@@ -6,22 +6,13 @@ const OTHER: &str = "crates/shard/src/seal.rs";
 /// The findings in `text`, as `line: what`.
 fn found(path: &str, text: &str) -> Vec<String> {
     let findings = check(&Source::parse(path, text));
-    findings
-        .iter()
-        .map(|finding| format!("{}: {}", finding.line, finding.what))
-        .collect()
+    findings.iter().map(|finding| format!("{}: {}", finding.line, finding.what)).collect()
 }
 
 #[test]
 fn unsafe_stays_in_its_places() {
-    assert_eq!(
-        found(OTHER, "fn f() {\n    // SAFETY: none\n    unsafe { g() }\n}\n"),
-        ["3: `unsafe`"]
-    );
-    assert_eq!(
-        found(OTHER, "#![deny(unsafe_code)]\n// unsafe\nlet a = \"unsafe\";\n"),
-        [""; 0]
-    );
+    assert_eq!(found(OTHER, "fn f() {\n    // SAFETY: none\n    unsafe { g() }\n}\n"), ["3: `unsafe`"]);
+    assert_eq!(found(OTHER, "#![deny(unsafe_code)]\n// unsafe\nlet a = \"unsafe\";\n"), [""; 0]);
 }
 
 #[test]
@@ -74,29 +65,14 @@ fn an_allowed_lint_has_its_reason() {
 fn tests_do_not_sleep() {
     let text = "fn f() { sleep(1) }\n#[cfg(test)]\nmod tests {\n    fn g() { thread::sleep(SECOND) }\n}\n";
     assert_eq!(found(OTHER, text), ["4: a test sleeps"]);
-    assert_eq!(
-        found(
-            "tests/cluster/src/lib.rs",
-            "//! x\nfn f() { sleeper(1); asleep(2) }\n"
-        ),
-        [""; 0]
-    );
+    assert_eq!(found("tests/cluster/src/lib.rs", "//! x\nfn f() { sleeper(1); asleep(2) }\n"), [""; 0]);
 }
 
 #[test]
 fn a_crate_says_what_it_may_not_know() {
     let path = "crates/shard/src/lib.rs";
-    assert_eq!(
-        found(path, "//! One replica's data.\n//!\n//! May not know: Raft.\n"),
-        [""; 0]
-    );
-    assert_eq!(
-        found(path, "//! One replica's data.\n"),
-        ["1: the crate does not say what it may not know"]
-    );
-    assert_eq!(
-        found(path, "use a;\n//! May not know: b"),
-        ["1: the crate's first lines are not its documentation"]
-    );
+    assert_eq!(found(path, "//! One replica's data.\n//!\n//! May not know: Raft.\n"), [""; 0]);
+    assert_eq!(found(path, "//! One replica's data.\n"), ["1: the crate does not say what it may not know"]);
+    assert_eq!(found(path, "use a;\n//! May not know: b"), ["1: the crate's first lines are not its documentation"]);
     assert_eq!(found("crates/shard/src/seal/lib.rs", ""), [""; 0]);
 }
