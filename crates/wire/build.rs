@@ -1,0 +1,31 @@
+//! Generates the code of the API from `proto/`, without `protoc`.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use prost::Message as _;
+
+const FILES: [&str; 4] =
+    ["sagitta/v1/common.proto", "sagitta/v1/collections.proto", "sagitta/v1/points.proto", "sagitta/v1/search.proto"];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    println!("cargo::rerun-if-changed={}", root.display());
+
+    // With comments: they are the API's documentation, and reflection shows them.
+    let mut compiler = protox::Compiler::new([&root])?;
+    compiler.include_imports(true).include_source_info(true).open_files(FILES)?;
+    let descriptors = compiler.file_descriptor_set();
+
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("sagitta.v1.descriptors"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure()
+        // Packed vectors are slices of the received message, not copies.
+        .bytes(".")
+        // Ordered maps encode the same way every time, which golden bytes and page tokens rely on.
+        .btree_map(".")
+        .codec_path("crate::codec::Codec")
+        .out_dir(&out)
+        .compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,342 @@
+//! Errors as callers see them, and the one table between kinds of errors and gRPC's status codes.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+
+use sagitta_model::{ErrorKind, Problem, Violation};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+use crate::common::Convert;
+use crate::error::WireError;
+use crate::v1;
+
+/// The domain of every reason.
+pub(crate) const DOMAIN: &str = "sagitta";
+
+/// The words that programs may branch on, beyond those that say no more than the kind.
+pub mod reason {
+    /// The message is not well-formed protobuf, or nests too deep.
+    pub const MALFORMED_MESSAGE: &str = "MALFORMED_MESSAGE";
+    /// The page token is damaged or belongs to another request.
+    pub const PAGE_TOKEN_INVALID: &str = "PAGE_TOKEN_INVALID";
+    /// A version token is damaged.
+    pub const VERSION_TOKEN_INVALID: &str = "VERSION_TOKEN_INVALID";
+    /// The request id was used by a different request.
+    pub const REQUEST_ID_REUSED: &str = "REQUEST_ID_REUSED";
+    /// A chunk of an upload was larger than the credit that was left.
+    pub const CREDIT_EXCEEDED: &str = "CREDIT_EXCEEDED";
+    /// A message of an upload came out of order.
+    pub const SEQUENCE_BROKEN: &str = "SEQUENCE_BROKEN";
+    /// The deadline passed; whether a write was done is unknown.
+    pub const DEADLINE_EXCEEDED: &str = "DEADLINE_EXCEEDED";
+}
+
+/// How long callers are asked to wait when nothing better is known.
+pub(crate) const DEFAULT_RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// An error on its way to or from a caller.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    /// What the caller should do.
+    pub kind: ErrorKind,
+    /// For programs: one of [`reason`], or a word like the kind's.
+    pub reason: Cow<'static, str>,
+    /// For people.
+    pub message: String,
+    /// With kind `Invalid`: the offending fields.
+    pub violations: Vec<Violation>,
+    /// With kinds `NotFound` and `Conflict`: the thing in question.
+    pub resource: Option<Resource>,
+    /// With kinds `Overloaded` and `Unavailable`: how long to wait before trying again.
+    pub retry_after: Option<Duration>,
+}
+
+/// What a request was about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// The type: `collection`, `request`.
+    pub kind: Cow<'static, str>,
+    /// The name.
+    pub name: String,
+}
+
+impl Failure {
+    /// An error of a kind, with the reason that says no more than the kind.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            reason: Cow::Borrowed(plain_reason(kind)),
+            message: message.into(),
+            violations: Vec::new(),
+            resource: None,
+            retry_after: None,
+        }
+    }
+
+    /// A request with an offending field.
+    pub fn invalid(violation: Violation) -> Self {
+        let message = violation.to_string();
+        Self { violations: vec![violation], ..Self::new(ErrorKind::Invalid, message) }
+    }
+
+    /// A collection that does not exist.
+    pub fn no_collection(name: &str) -> Self {
+        let message = format!("there is no collection `{name:.160}`");
+        Self::new(ErrorKind::NotFound, message).with_resource("collection", name)
+    }
+
+    /// A collection that exists already.
+    pub fn collection_exists(name: &str) -> Self {
+        let message = format!("there is a collection `{name:.160}` already");
+        Self::new(ErrorKind::Conflict, message).with_resource("collection", name)
+    }
+
+    /// A request id that was used by a different request.
+    pub fn request_id_reused(id: impl fmt::Display) -> Self {
+        let id = id.to_string();
+        let message = format!("request id {id} was used by a different request; make a new id for each request");
+        Self::new(ErrorKind::Conflict, message).with_reason(reason::REQUEST_ID_REUSED).with_resource("request", id)
+    }
+
+    /// A call whose time ran out.
+    pub fn deadline_exceeded() -> Self {
+        let message = "the deadline passed before the call was done; a write may have been applied all the same";
+        Self::new(ErrorKind::Unavailable, message).with_reason(reason::DEADLINE_EXCEEDED)
+    }
+
+    /// With a more telling reason.
+    #[must_use]
+    pub fn with_reason(self, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason: reason.into(), ..self }
+    }
+
+    /// With the thing in question.
+    #[must_use]
+    pub fn with_resource(self, kind: impl Into<Cow<'static, str>>, name: impl Into<String>) -> Self {
+        Self { resource: Some(Resource { kind: kind.into(), name: name.into() }), ..self }
+    }
+
+    /// With the time to wait before trying again.
+    #[must_use]
+    pub fn with_retry_after(self, delay: Duration) -> Self {
+        Self { retry_after: Some(delay), ..self }
+    }
+
+    /// Whether the same request, with the same request id, may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        match self.kind {
+            ErrorKind::Overloaded | ErrorKind::Unavailable => true,
+            // A concurrent change, as opposed to a thing that exists.
+            ErrorKind::Conflict => self.resource.is_none(),
+            ErrorKind::Invalid | ErrorKind::NotFound | ErrorKind::Denied | ErrorKind::Corrupt | ErrorKind::Internal => {
+                false
+            }
+        }
+    }
+
+    /// The status code. The only place where kinds become codes; [`Failure::from_status`] is the way back.
+    pub fn code(&self) -> Code {
+        match self.kind {
+            ErrorKind::Invalid => Code::InvalidArgument,
+            ErrorKind::NotFound => Code::NotFound,
+            ErrorKind::Conflict if self.resource.is_some() => Code::AlreadyExists,
+            ErrorKind::Conflict => Code::Aborted,
+            ErrorKind::Denied => Code::PermissionDenied,
+            ErrorKind::Overloaded => Code::ResourceExhausted,
+            ErrorKind::Unavailable if self.reason == reason::DEADLINE_EXCEEDED => Code::DeadlineExceeded,
+            ErrorKind::Unavailable => Code::Unavailable,
+            ErrorKind::Corrupt => Code::DataLoss,
+            ErrorKind::Internal => Code::Internal,
+        }
+    }
+
+    /// Reads a status as the caller gets it, from a server or from the transport on this side.
+    pub fn from_status(status: &Status) -> Self {
+        let details = status.check_error_details().unwrap_or_default();
+        let ours = details.error_info().filter(|info| info.domain == DOMAIN);
+        // A status that the transport made up here has a source; the connection broke, whatever its code.
+        let broken = ours.is_none() && std::error::Error::source(status).is_some();
+        let (kind, plain) =
+            if broken { (ErrorKind::Unavailable, "CONNECTION_BROKEN") } else { from_code(status.code()) };
+        let mut failure = Self::new(kind, status.message()).with_reason(plain);
+        if let Some(info) = ours {
+            failure.reason = Cow::Owned(info.reason.clone());
+        }
+        if let Some(request) = details.bad_request() {
+            let violations = request.field_violations.iter();
+            failure.violations = violations.map(|v| Violation::new(&*v.field, &*v.description)).collect();
+        }
+        if let Some(info) = details.resource_info() {
+            failure = failure.with_resource(info.resource_type.clone(), info.resource_name.clone());
+        } else if matches!(status.code(), Code::AlreadyExists | Code::FailedPrecondition) {
+            // Not a concurrent change, so not worth a retry.
+            failure = failure.with_resource("", "");
+        }
+        failure.retry_after = details.retry_info().and_then(|info| info.retry_delay);
+        failure
+    }
+}
+
+/// Every status code as a kind, and the reason where the server gave none.
+fn from_code(code: Code) -> (ErrorKind, &'static str) {
+    match code {
+        Code::InvalidArgument => (ErrorKind::Invalid, "INVALID"),
+        Code::OutOfRange => (ErrorKind::Invalid, "OUT_OF_RANGE"),
+        Code::Unimplemented => (ErrorKind::Invalid, "UNIMPLEMENTED"),
+        Code::NotFound => (ErrorKind::NotFound, "NOT_FOUND"),
+        Code::AlreadyExists => (ErrorKind::Conflict, "ALREADY_EXISTS"),
+        Code::Aborted => (ErrorKind::Conflict, "ABORTED"),
+        Code::FailedPrecondition => (ErrorKind::Conflict, "FAILED_PRECONDITION"),
+        Code::PermissionDenied => (ErrorKind::Denied, "DENIED"),
+        Code::Unauthenticated => (ErrorKind::Denied, "UNAUTHENTICATED"),
+        Code::ResourceExhausted => (ErrorKind::Overloaded, "OVERLOADED"),
+        Code::Unavailable => (ErrorKind::Unavailable, "UNAVAILABLE"),
+        Code::DeadlineExceeded => (ErrorKind::Unavailable, reason::DEADLINE_EXCEEDED),
+        Code::Cancelled => (ErrorKind::Unavailable, "CANCELLED"),
+        Code::DataLoss => (ErrorKind::Corrupt, "CORRUPT"),
+        Code::Internal => (ErrorKind::Internal, "INTERNAL"),
+        // What is no error, or says nothing, is not for the caller to act on.
+        Code::Ok | Code::Unknown => (ErrorKind::Internal, "UNKNOWN"),
+    }
+}
+
+fn plain_reason(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Invalid => "INVALID",
+        ErrorKind::NotFound => "NOT_FOUND",
+        ErrorKind::Conflict => "CONFLICT",
+        ErrorKind::Denied => "DENIED",
+        ErrorKind::Overloaded => "OVERLOADED",
+        ErrorKind::Unavailable => "UNAVAILABLE",
+        ErrorKind::Corrupt => "CORRUPT",
+        ErrorKind::Internal => "INTERNAL",
+    }
+}
+
+// A status travels in HTTP/2 headers, of which peers accept 16 KiB in all. The message takes up to three bytes
+// for one there and is repeated in the details, which take four bytes for three: with these bounds, 12 KiB at
+// most.
+/// Longest message or reason, in bytes.
+const MAX_TEXT_BYTES: usize = 1_024;
+/// Longest path or name, in bytes.
+const MAX_PATH_BYTES: usize = 256;
+/// Violations in a status; the first ones are the most telling.
+const MAX_VIOLATIONS: usize = 4;
+
+impl From<Failure> for Status {
+    fn from(failure: Failure) -> Self {
+        let mut details = ErrorDetails::new();
+        details.set_error_info(failure.reason.clone(), DOMAIN, HashMap::new());
+        if failure.kind == ErrorKind::Invalid {
+            let violations = failure.violations.iter().take(MAX_VIOLATIONS);
+            let violations = violations.map(|violation| {
+                let field = shorten(&violation.field, MAX_PATH_BYTES);
+                FieldViolation::new(field, shorten(&violation.reason, MAX_TEXT_BYTES))
+            });
+            details.set_bad_request(violations.collect::<Vec<_>>());
+        }
+        if let Some(resource) = &failure.resource {
+            details.set_resource_info(resource.kind.clone(), shorten(&resource.name, MAX_PATH_BYTES), "", "");
+        }
+        if matches!(failure.kind, ErrorKind::Overloaded | ErrorKind::Unavailable) {
+            details.set_retry_info(Some(failure.retry_after.unwrap_or(DEFAULT_RETRY_AFTER)));
+        }
+        Status::with_error_details(failure.code(), shorten(&failure.message, MAX_TEXT_BYTES), details)
+    }
+}
+
+/// The beginning of a text that is too long for a header.
+fn shorten(text: &str, most: usize) -> String {
+    const ELLIPSIS: &str = "...";
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let end = (0..=most - ELLIPSIS.len()).rev().find(|&end| text.is_char_boundary(end)).unwrap_or_default();
+    format!("{}{ELLIPSIS}", &text[..end])
+}
+
+impl From<Violation> for Failure {
+    fn from(violation: Violation) -> Self {
+        Self::invalid(violation)
+    }
+}
+
+impl From<WireError> for Failure {
+    fn from(error: WireError) -> Self {
+        let failure = Self::invalid(error.violation());
+        match error {
+            WireError::Invalid(_) => failure,
+            WireError::PageToken(_) => failure.with_reason(reason::PAGE_TOKEN_INVALID),
+            WireError::VersionToken { .. } => failure.with_reason(reason::VERSION_TOKEN_INVALID),
+        }
+    }
+}
+
+impl From<WireError> for Status {
+    fn from(error: WireError) -> Self {
+        Failure::from(error).into()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self { violations: problem.violations, ..Self::new(problem.kind, problem.message) }
+    }
+}
+
+/// What a part of an answer says of an error; reason, resource and delay are for statuses only.
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        Self { kind: failure.kind, message: failure.message, violations: failure.violations }
+    }
+}
+
+impl Convert for Problem {
+    type Proto = v1::Problem;
+    type Error = Violation;
+
+    fn from_proto(proto: v1::Problem) -> Result<Self, Violation> {
+        let kind = match proto.kind() {
+            v1::ErrorKind::Invalid => ErrorKind::Invalid,
+            v1::ErrorKind::NotFound => ErrorKind::NotFound,
+            v1::ErrorKind::Conflict => ErrorKind::Conflict,
+            v1::ErrorKind::Denied => ErrorKind::Denied,
+            v1::ErrorKind::Overloaded => ErrorKind::Overloaded,
+            v1::ErrorKind::Unavailable => ErrorKind::Unavailable,
+            v1::ErrorKind::Corrupt => ErrorKind::Corrupt,
+            v1::ErrorKind::Internal | v1::ErrorKind::Unspecified => ErrorKind::Internal,
+        };
+        let violations = proto.violations.into_iter().map(|v| Violation::new(v.field, v.reason));
+        Ok(Self { kind, message: proto.message, violations: violations.collect() })
+    }
+
+    fn into_proto(self) -> v1::Problem {
+        let kind = match self.kind {
+            ErrorKind::Invalid => v1::ErrorKind::Invalid,
+            ErrorKind::NotFound => v1::ErrorKind::NotFound,
+            ErrorKind::Conflict => v1::ErrorKind::Conflict,
+            ErrorKind::Denied => v1::ErrorKind::Denied,
+            ErrorKind::Overloaded => v1::ErrorKind::Overloaded,
+            ErrorKind::Unavailable => v1::ErrorKind::Unavailable,
+            ErrorKind::Corrupt => v1::ErrorKind::Corrupt,
+            ErrorKind::Internal => v1::ErrorKind::Internal,
+        };
+        let violations = self.violations.into_iter();
+        let violations = violations.map(|v| v1::FieldViolation { field: v.field, reason: v.reason });
+        v1::Problem { kind: kind.into(), message: self.message, violations: violations.collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests;
