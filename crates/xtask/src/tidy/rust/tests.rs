@@ -22,6 +22,7 @@ fn unsafe_says_why_it_is_sound() {
         "unsafe { f() }\n",
         "// It is fine.\nunsafe impl Send for A {}\n",
         "// SAFETY: of the other one.\nunsafe { f() };\nunsafe { g() };\n",
+        "unsafe { f() }; // SAFETY: of this one.\nunsafe { g() };\n",
         "// SAFETY: too far away.\n\nunsafe fn f() {}\n",
         "unsafe extern \"C\" {\n    fn f();\n}\n",
     ] {
