@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sagitta_cluster::{Collection, Command, Effect, Refusal};
 use sagitta_env::Deadline;
-use sagitta_model::{CollectionInfo, CollectionName, CollectionStatistics, Schema, Violation};
+use sagitta_model::{CollectionInfo, CollectionName, CollectionStatistics, Schema};
 
 use crate::client::{ShardClient, ShardSpec};
 use crate::{Coordinator, Error};
@@ -22,7 +22,6 @@ impl<C: ShardClient> Coordinator<C> {
         schema: Schema,
         deadline: Deadline,
     ) -> Result<CollectionInfo, Error> {
-        schema.validate().map_err(|v| v.within("collection"))?;
         let (id, unix_micros) = (self.env.uuid(), self.env.unix_micros());
         let command = Command::CreateCollection { request_id, id, name, schema, shards: SHARDS, unix_micros };
         let Effect::Created(collection) = self.control.propose(command, deadline).await? else {
@@ -117,7 +116,8 @@ impl<C: ShardClient> Coordinator<C> {
         Ok(total)
     }
 
-    pub(crate) fn find(&self, name: &CollectionName) -> Result<Arc<Collection>, Error> {
+    /// A collection by name: what requests are resolved against and routed by.
+    pub fn find(&self, name: &CollectionName) -> Result<Arc<Collection>, Error> {
         self.control.state().collection(name).map(Arc::clone).map_err(Error::from)
     }
 }
@@ -130,9 +130,4 @@ fn info(collection: &Collection, statistics: Option<CollectionStatistics>) -> Co
         created_unix_micros: collection.created_unix_micros,
         statistics,
     }
-}
-
-/// A violation of a request's field.
-pub(crate) fn violation(field: &str, reason: impl Into<String>) -> Error {
-    Violation::new(field, reason).into()
 }

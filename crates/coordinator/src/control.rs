@@ -78,7 +78,7 @@ impl Control {
     /// Agrees on a command and applies it.
     pub async fn propose(&self, command: Command, deadline: Deadline) -> Result<Effect, Error> {
         let internal = |what: String| Error::Control(ControlError::new(ErrorKind::Internal, what));
-        match self.group.propose(Bytes::from(command.encode()), deadline).await {
+        match self.group.propose(Bytes::from(command.encode()), deadline.at()).await {
             Outcome::Applied(applied) => match decode_outcome(&applied.response) {
                 Ok(outcome) => Ok(outcome?),
                 Err(error) => Err(internal(format!("the control group answered what it should not: {error}"))),
@@ -94,7 +94,7 @@ impl Control {
 
     /// Waits until every change that was acknowledged before is in [`Control::state`].
     pub async fn catch_up(&self, env: &Env, deadline: Deadline) -> Result<(), Error> {
-        match env.until(deadline, self.group.read_index(deadline)).await {
+        match env.until(deadline, self.group.read_index(deadline.at())).await {
             Ok(sagitta_consensus::ReadOutcome::At(_)) => Ok(()),
             Ok(other) => Err(ControlError::new(ErrorKind::Unavailable, format!("the control group: {other:?}")).into()),
             Err(_) => Err(Error::DeadlineExceeded),
@@ -102,8 +102,8 @@ impl Control {
     }
 
     /// Writes the state to its file and closes the group.
-    pub async fn close(&self) {
-        self.group.close().await;
+    pub async fn close(&self, deadline: Deadline) -> Result<(), ControlError> {
+        Ok(self.group.close(deadline.at()).await?)
     }
 }
 

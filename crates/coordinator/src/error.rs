@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sagitta_cluster::Refusal;
-use sagitta_model::{ErrorKind, Violation};
+use sagitta_model::ErrorKind;
 
 use crate::client::ShardError;
 use crate::control::ControlError;
@@ -11,9 +11,6 @@ use crate::control::ControlError;
 /// Why a request failed, with what its caller can do about it.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Error {
-    /// The request is wrong.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    Invalid(Vec<Violation>),
     /// The control plane refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -37,7 +34,6 @@ impl Error {
     /// What the caller should do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Invalid(_) => ErrorKind::Invalid,
             Self::Refused(refusal) => refusal.kind(),
             Self::Control(error) => error.kind(),
             Self::Shard { error, .. } => error.kind,
@@ -56,11 +52,5 @@ impl Error {
     /// Turns what a shard said into a request's error.
     pub(crate) fn of_shard(shard: u64) -> impl FnOnce(ShardError) -> Self {
         move |error| Self::Shard { shard, error }
-    }
-}
-
-impl From<Violation> for Error {
-    fn from(violation: Violation) -> Self {
-        Self::Invalid(vec![violation])
     }
 }

@@ -1,24 +1,18 @@
 //! Points: written to the shards that are responsible for them, read back from there.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use sagitta_cluster::Collection;
 use sagitta_env::Deadline;
-use sagitta_model::{
-    Change, CollectionName, Consistency, Filter, Point, PointId, Record, Schema, Selection, Target, VectorSelection, Violation,
-    Wait, WriteResult,
-};
+use sagitta_model::{Change, Consistency, Filter, PointId, Record, Selection, Target, Wait, WriteResult};
 
 use crate::client::{Read, ShardClient, Tokens};
-use crate::collections::violation;
 use crate::{Coordinator, Error};
 
-/// One write of one collection.
+/// One write of one collection, resolved against its schema.
 #[derive(Clone, Debug)]
 pub struct Write {
-    /// The collection.
-    pub collection: CollectionName,
     /// The caller's request id: the same request again changes nothing.
     pub request_id: u128,
     /// What to change.
@@ -43,12 +37,10 @@ pub struct Page {
 }
 
 impl<C: ShardClient> Coordinator<C> {
-    /// Changes points. Everything is checked before anything is written; then each shard applies its part whole, or fails it whole.
-    pub async fn write(&self, mut write: Write) -> Result<WriteResult, Error> {
-        let collection = self.find(&write.collection)?;
-        prepare(&mut write.change, &collection.schema)?;
+    /// Changes points. Each shard applies its part whole, or fails it whole.
+    pub async fn write(&self, collection: &Collection, write: Write) -> Result<WriteResult, Error> {
         let mut result = WriteResult::default();
-        for part in split(&collection, write.change) {
+        for part in split(collection, write.change) {
             let written = self.shards.write(part.shard, write.request_id, part.change, write.wait, write.deadline).await;
             let mut written = written.map_err(Error::of_shard(part.shard))?;
             for failure in &mut written.failures {
@@ -65,21 +57,19 @@ impl<C: ShardClient> Coordinator<C> {
     /// The points of these ids that exist, in the order of the ids; an id given twice is answered twice.
     pub async fn get(
         &self,
-        name: &CollectionName,
+        collection: &Collection,
         ids: Vec<PointId>,
         selection: Selection,
         consistency: &Consistency,
         deadline: Deadline,
     ) -> Result<Vec<Record>, Error> {
-        let collection = self.find(name)?;
-        check_selection(&selection, &collection.schema)?;
         let read = read(consistency, deadline);
         if let [shard] = &collection.shards[..] {
             let records = self.shards.get(shard.id, ids, selection, read).await;
             return records.map_err(Error::of_shard(shard.id));
         }
         let mut found = HashMap::new();
-        for (shard, part) in by_shard(&collection, ids.iter().copied()) {
+        for (shard, part) in by_shard(collection, ids.iter().copied()) {
             let records = self.shards.get(shard, part, selection.clone(), read.clone()).await;
             found.extend(records.map_err(Error::of_shard(shard))?.into_iter().map(|record| (record.id, record)));
         }
@@ -89,13 +79,11 @@ impl<C: ShardClient> Coordinator<C> {
     /// How many points pass the filter.
     pub async fn count(
         &self,
-        name: &CollectionName,
+        collection: &Collection,
         filter: Option<Arc<Filter>>,
         consistency: &Consistency,
         deadline: Deadline,
     ) -> Result<u64, Error> {
-        let collection = self.find(name)?;
-        check_filter(filter.as_deref(), &collection.schema)?;
         let read = read(consistency, deadline);
         let mut count = 0;
         for shard in &collection.shards {
@@ -108,14 +96,11 @@ impl<C: ShardClient> Coordinator<C> {
     /// One page of the points that pass the filter, ascending by id.
     pub async fn scroll(
         &self,
-        name: &CollectionName,
+        collection: &Collection,
         page: Page,
         consistency: &Consistency,
         deadline: Deadline,
     ) -> Result<Vec<Record>, Error> {
-        let collection = self.find(name)?;
-        check_filter(page.filter.as_deref(), &collection.schema)?;
-        check_selection(&page.selection, &collection.schema)?;
         let read = read(consistency, deadline);
         let mut records = Vec::new();
         for shard in &collection.shards {
@@ -139,46 +124,6 @@ pub(crate) fn read(consistency: &Consistency, deadline: Deadline) -> Read {
         Consistency::Strong => Tokens::Latest,
     };
     Read { tokens, deadline }
-}
-
-fn check_filter(filter: Option<&Filter>, schema: &Schema) -> Result<(), Error> {
-    let checked = filter.map_or(Ok(()), |filter| filter.validate(schema));
-    checked.map_err(|v| v.within("filter").into())
-}
-
-pub(crate) fn check_selection(selection: &Selection, schema: &Schema) -> Result<(), Error> {
-    if let VectorSelection::Names(names) = &selection.vectors {
-        for (at, name) in names.iter().enumerate() {
-            let known = schema.vector(name).map(drop);
-            known.map_err(|v| Violation::new(format!("vectors.include.names[{at}]"), v.reason))?;
-        }
-    }
-    Ok(())
-}
-
-/// Names unnamed vectors and checks the whole change against the schema.
-fn prepare(change: &mut Change, schema: &Schema) -> Result<(), Error> {
-    match change {
-        Change::Upsert(points) => prepare_points(points, schema),
-        Change::Delete(_) => Ok(()),
-        Change::DeleteByFilter(filter) => check_filter(Some(filter), schema),
-        Change::UpdatePayload { target: Target::Ids(_), .. } => Ok(()),
-        Change::UpdatePayload { target: Target::Filter(filter), .. } => check_filter(Some(filter), schema),
-    }
-}
-
-fn prepare_points(points: &mut [Point], schema: &Schema) -> Result<(), Error> {
-    let mut seen = HashSet::with_capacity(points.len());
-    for (at, point) in points.iter_mut().enumerate() {
-        let place = || format!("points[{at}]");
-        if !seen.insert(point.id) {
-            let reason = format!("is {}, which occurs twice in this request: send each id once", point.id);
-            return Err(violation(&format!("points[{at}].id"), reason));
-        }
-        point.name_vector(schema).map_err(|v| v.within(&place()))?;
-        point.validate(schema).map_err(|v| v.within(&place()))?;
-    }
-    Ok(())
 }
 
 /// A shard's part of a change.

@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
+use sagitta_cluster::Collection;
 use sagitta_env::Deadline;
-use sagitta_model::{CollectionName, Consistency, Coverage, Problem, SearchQuery, SearchResult, Selection};
+use sagitta_model::{Consistency, Coverage, Problem, SearchQuery, SearchResult, Selection};
 
 use crate::client::ShardClient;
 use crate::merge::merge_results;
-use crate::points::{check_selection, read};
+use crate::points::read;
 use crate::{Coordinator, Error};
 
-/// Some searches of one collection.
+/// Some searches of one collection, resolved against its schema.
 #[derive(Clone, Debug)]
 pub struct Search {
-    /// The collection.
-    pub collection: CollectionName,
     /// The searches, each with what to return of its hits.
     pub queries: Vec<(SearchQuery, Selection)>,
     /// How fresh the answer must be.
@@ -29,22 +28,9 @@ pub struct Search {
 
 impl<C: ShardClient> Coordinator<C> {
     /// Runs the searches: one result for each, in their order, and which shards were searched.
-    ///
-    /// A violation names the search it is in by its position: `[3].filter.must[0]`.
-    pub async fn search(&self, search: Search) -> Result<(Vec<SearchResult>, Coverage), Error> {
+    pub async fn search(&self, collection: &Collection, search: Search) -> Result<(Vec<SearchResult>, Coverage), Error> {
         let started = self.env.now();
-        let collection = self.find(&search.collection)?;
-        let mut queries = search.queries;
-        for (at, (query, selection)) in queries.iter_mut().enumerate() {
-            let place = |v: sagitta_model::Violation| v.within(&format!("[{at}]"));
-            query.validate(&collection.schema).map_err(place)?;
-            check_selection(selection, &collection.schema)?;
-            if query.vector_name.is_empty() {
-                let (name, _) = collection.schema.vector("").map_err(place)?;
-                name.clone_into(&mut query.vector_name);
-            }
-        }
-        let queries: Arc<[_]> = queries.into();
+        let queries: Arc<[_]> = search.queries.into();
         let shards: Vec<u64> = collection.shards.iter().map(|shard| shard.id).collect();
         let read = read(&search.consistency, search.deadline);
         let answers = self.shards.search(&shards, queries.clone(), search.explain, read).await;

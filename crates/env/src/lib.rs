@@ -147,6 +147,11 @@ impl Deadline {
     /// No bound.
     pub const NEVER: Self = Self(None);
 
+    /// The moment as a time of the clock; never is the end of time.
+    pub fn at(self) -> Duration {
+        self.0.unwrap_or(Duration::MAX)
+    }
+
     /// Whether the moment has passed.
     pub fn has_passed(self, env: &Env) -> bool {
         self.0.is_some_and(|at| env.now() >= at)

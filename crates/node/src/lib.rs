@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use sagitta_consensus::{GroupId, GroupSpec, HostHandle, NodeId};
 use sagitta_env::Env;
@@ -26,6 +27,9 @@ pub use replica::{Freshness, Replica};
 
 /// Searches that wait for a thread at most, per thread: at 100 microseconds each a queue this long takes 25 ms.
 const QUEUE_PER_THREAD: usize = 256;
+
+/// How long a replica may take to finish what runs and to flush.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How a node runs.
 #[derive(Clone, Debug)]
@@ -112,7 +116,7 @@ impl Node {
     /// Stops hosting a shard and removes its data; one that is not there is fine.
     pub async fn remove(&self, shard: u64) -> Result<(), NodeError> {
         if let Some(replica) = self.replicas.remove(shard) {
-            replica.close().await;
+            replica.close(self.env.deadline(CLOSE_TIMEOUT)).await?;
         }
         let removed = self.host.remove_group(GroupId(shard)).await;
         removed.map_err(|error| NodeError::Consensus { shard, error })?;
@@ -150,12 +154,14 @@ impl Node {
         self.replicas.get(shard).ok_or(NodeError::NotHosted { shard })
     }
 
-    /// Finishes what runs, flushes every shard, ends the threads.
+    /// Finishes what runs, flushes every shard, ends the threads. What could not be flushed is kept in the log.
     pub async fn close(&self) {
         self.builder.stop();
         for (shard, _) in self.replicas.all() {
             if let Some(replica) = self.replicas.remove(shard) {
-                replica.close().await;
+                if let Err(error) = replica.close(self.env.deadline(CLOSE_TIMEOUT)).await {
+                    tracing::warn!(shard, %error, "not closed cleanly; the log is kept and replayed");
+                }
             }
         }
     }

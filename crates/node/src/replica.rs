@@ -1,13 +1,14 @@
 //! One hosted replica: a shard, its Raft group and the threads that search it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use sagitta_consensus::{GroupHandle, Outcome, ReadOutcome};
 use sagitta_engine::index::Stop;
 use sagitta_env::{Deadline, Env};
-use sagitta_model::{Change, ErrorKind, Filter, PointId, Problem, Record, SearchQuery, SearchResult, Selection, VersionToken, Wait, WriteResult};
+use sagitta_model::{
+    Change, CollectionStatistics, Filter, PointId, Record, SearchQuery, SearchResult, Selection, VersionToken, Wait, WriteResult,
+};
 use sagitta_shard::{Command, ReadView, SearchContext, Shard, ShardStats, WriteOutcome};
 use tokio::sync::watch;
 
@@ -94,7 +95,7 @@ impl Replica {
 
     async fn propose(&self, command: &Command, deadline: Deadline) -> Result<WriteOutcome, NodeError> {
         let data = Bytes::from(sagitta_shard::codec::encode_command(command));
-        match self.group.propose(data, deadline).await {
+        match self.group.propose(data, deadline.at()).await {
             Outcome::Applied(applied) => sagitta_shard::codec::decode_outcome(&applied.response)
                 .map_err(|error| NodeError::Answer(error.to_string().into())),
             Outcome::NotLeader { .. } => Err(NodeError::NotLeader),
@@ -116,7 +117,7 @@ impl Replica {
         let index = match freshness {
             Freshness::Any => return Ok(()),
             Freshness::AtLeast(index) => index,
-            Freshness::Latest => match self.group.read_index(deadline).await {
+            Freshness::Latest => match self.group.read_index(deadline.at()).await {
                 ReadOutcome::At(index) => index,
                 ReadOutcome::NotLeader { .. } => return Err(NodeError::NotLeader),
                 ReadOutcome::Refused(refusal) => return Err(refusal.into()),
@@ -211,8 +212,8 @@ impl Replica {
     }
 
     /// Takes no more writes and makes everything durable.
-    pub(crate) async fn close(&self) {
-        self.group.close().await;
+    pub(crate) async fn close(&self, deadline: Deadline) -> Result<(), NodeError> {
+        self.group.close(deadline.at()).await.map_err(|error| NodeError::Consensus { shard: self.id, error })
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sagitta_consensus::{
-    ClusterId, ConsensusError, Host, HostHandle, HostSettings, LogError, NodeId, RaftEngineLog, RaftEngineSettings, SilentTransport,
+    ClusterId, ConsensusError, Host, HostSettings, LogError, NodeId, RaftEngineLog, RaftEngineSettings, SilentTransport,
 };
 use sagitta_coordinator::{Control, ControlError, Coordinator};
 use sagitta_env::{Env, JoinHandle};
@@ -30,7 +30,7 @@ pub struct Server {
     env: Env,
     address: SocketAddr,
     data: DataDir,
-    host: HostHandle,
+    host: Host,
     node: Arc<Node>,
     coordinator: Arc<Coordinator<LocalShards>>,
     health: Health,
@@ -94,6 +94,7 @@ impl Server {
 
         let node_id = raft_id(data.node_id());
         let host = start_consensus(&data, node_id, &env)?;
+        let handle = host.handle();
         let options = NodeOptions {
             dir: data.shards(),
             node: node_id,
@@ -101,8 +102,8 @@ impl Server {
             build_threads: config.build_threads,
             shard: ShardOptions::default(),
         };
-        let node = Arc::new(Node::start(env.clone(), options, engines, host.clone())?);
-        let control = Control::open(&data.control(), data.cluster_id(), vec![node_id], &host).await?;
+        let node = Arc::new(Node::start(env.clone(), options, engines, handle.clone())?);
+        let control = Control::open(&data.control(), data.cluster_id(), vec![node_id], &handle).await?;
         control.catch_up(&env, env.deadline(GRACE)).await?;
         let shards = Arc::new(LocalShards::new(node.clone()));
         let coordinator = Arc::new(Coordinator::start(env.clone(), control, shards).await?);
@@ -147,17 +148,20 @@ impl Server {
             }
         };
         self.node.close().await;
-        self.coordinator.control().close().await;
-        self.host.stop().await;
+        let deadline = self.env.deadline(GRACE);
+        if let Err(error) = self.coordinator.control().close(deadline).await {
+            tracing::warn!(%error, "the control state was not saved; its log is kept and replayed");
+        }
+        self.host.shutdown(deadline.at()).await?;
         tracing::info!("stopped");
         Ok(served?)
     }
 }
 
-fn start_consensus(data: &DataDir, node: NodeId, env: &Env) -> Result<HostHandle, StartError> {
+fn start_consensus(data: &DataDir, node: NodeId, env: &Env) -> Result<Host, StartError> {
     let log = RaftEngineLog::open(&data.log(), RaftEngineSettings::default())?;
     let settings = HostSettings::new(ClusterId(data.cluster_id()), node);
-    Ok(Host::start(settings, Box::new(log), Box::new(SilentTransport), env.clone())?)
+    Ok(Host::start(env, settings, Arc::new(log), Arc::new(SilentTransport))?)
 }
 
 /// Raft names members by 64 bits above zero: the upper half of the node's UUID, which carries 60 random bits.

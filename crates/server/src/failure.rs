@@ -1,0 +1,27 @@
+//! Errors of the coordinator as callers see them.
+
+use sagitta_cluster::Refusal;
+use sagitta_coordinator::Error;
+use sagitta_model::{CollectionName, ErrorKind};
+use sagitta_wire::{Failure, reason};
+
+/// What a caller is told of an error, with the thing in question named.
+pub(crate) fn failure(error: Error, collection: Option<&CollectionName>) -> Failure {
+    let failure = match &error {
+        Error::Refused(Refusal::NotFound(name)) => Failure::no_collection(name),
+        Error::Refused(Refusal::AlreadyExists(name)) => Failure::collection_exists(name),
+        Error::DeadlineExceeded => Failure::new(ErrorKind::Unavailable, error.to_string()).with_reason(reason::DEADLINE_EXCEEDED),
+        Error::Shard { error: shard, .. } if shard.request_id_reused => {
+            let failure = Failure::new(ErrorKind::Conflict, shard.message.clone());
+            failure.with_reason(reason::REQUEST_ID_REUSED).with_resource("request", "")
+        }
+        _ => Failure::new(error.kind(), error.to_string()),
+    };
+    if matches!(failure.kind, ErrorKind::Internal | ErrorKind::Corrupt) {
+        tracing::error!(%error, collection = collection.map(CollectionName::as_str), "a call failed");
+    }
+    match error.retry_after() {
+        Some(delay) => failure.with_retry_after(delay),
+        None => failure,
+    }
+}

@@ -1,0 +1,36 @@
+//! The gRPC handlers: decode and resolve, call one function of the coordinator, encode.
+
+mod collections;
+mod points;
+mod search;
+
+use std::sync::Arc;
+
+use sagitta_cluster::Collection;
+use sagitta_coordinator::{Coordinator, ShardClient};
+use sagitta_env::Env;
+use sagitta_model::CollectionName;
+use sagitta_wire::{Failure, RequestId};
+
+use crate::failure::failure;
+
+/// What all handlers share.
+pub(crate) struct Services<C> {
+    coordinator: Arc<Coordinator<C>>,
+    env: Env,
+}
+
+impl<C: ShardClient> Services<C> {
+    pub(crate) fn new(coordinator: Arc<Coordinator<C>>, env: Env) -> Self {
+        Self { coordinator, env }
+    }
+
+    fn find(&self, name: &CollectionName) -> Result<Arc<Collection>, Failure> {
+        self.coordinator.find(name).map_err(|error| failure(error, Some(name)))
+    }
+
+    /// The caller's request id, or one of our own for a caller that gives up that protection.
+    fn request_id(&self, asked: Option<RequestId>) -> u128 {
+        asked.map_or_else(|| self.env.uuid(), |id| id.0)
+    }
+}
