@@ -113,6 +113,23 @@ impl Bitmap {
         self.combine(other, |a, b| a & !b);
     }
 
+    /// Adds the rows of another set over as many rows, given as its [`Bitmap::words`]: for sets that are stored.
+    ///
+    /// # Panics
+    /// If the number of words differs, or a row beyond the length is among them.
+    pub fn or_words(&mut self, words: impl ExactSizeIterator<Item = u64>) {
+        assert_eq!(self.words.len(), words.len(), "bitmaps of different segments");
+        let mut count = 0;
+        for (mine, theirs) in self.words.iter_mut().zip(words) {
+            *mine |= theirs;
+            count += mine.count_ones() as usize;
+        }
+        self.count = count;
+        let used = self.len % WORD_BITS;
+        let last = self.words.last().copied().unwrap_or(0);
+        assert!(used == 0 || last >> used == 0, "a row beyond a bitmap of {} rows", self.len);
+    }
+
     /// Turns the set into its complement.
     pub fn not(&mut self) {
         for word in &mut self.words {

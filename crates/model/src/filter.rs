@@ -91,8 +91,9 @@ pub struct Bounds<T> {
 impl<T: PartialOrd> Bounds<T> {
     /// Whether `value` lies within.
     pub fn contain(&self, value: &T) -> bool {
-        let above = self.lower.as_ref().is_none_or(|(bound, inclusive)| value > bound || (*inclusive && value == bound));
-        let below = self.upper.as_ref().is_none_or(|(bound, inclusive)| value < bound || (*inclusive && value == bound));
+        // By order and not by `==`: to filters the integer 3 is the float 3.0.
+        let above = self.lower.as_ref().is_none_or(|(bound, inclusive)| value > bound || (*inclusive && value >= bound));
+        let below = self.upper.as_ref().is_none_or(|(bound, inclusive)| value < bound || (*inclusive && value <= bound));
         above && below
     }
 }

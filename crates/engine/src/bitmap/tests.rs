@@ -46,6 +46,9 @@ fn set_operations_equal_those_of_a_plain_set() {
         check(&both, &(&threes & &fives), "and");
         let mut either = a.clone();
         either.or(&b);
+        let mut words = a.clone();
+        words.or_words(b.words().iter().copied());
+        assert_eq!(words, either, "or of words");
         check(&either, &(&threes | &fives), "or");
         let mut without = a.clone();
         without.and_not(&b);

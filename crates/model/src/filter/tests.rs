@@ -94,6 +94,8 @@ fn integers_and_floats_compare_without_rounding() {
     assert!(Number::Int(-1) > Number::Float(-1.5) && Number::Int(1) < Number::Float(1.5));
     assert!(Number::Int(0).same(Number::Float(-0.0)));
     assert_eq!(Number::Int(0).partial_cmp(&Number::Float(f64::NAN)), None);
+    let three = Bounds { lower: Some((Number::Float(3.0), true)), upper: Some((Number::Int(3), true)) };
+    assert!(three.contain(&Number::Int(3)) && three.contain(&Number::Float(3.0)));
 }
 
 #[test]

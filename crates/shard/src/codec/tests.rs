@@ -1,0 +1,326 @@
+use std::fmt::Debug;
+use std::ops::ControlFlow;
+
+use sagitta_model::{
+    Change, ErrorKind, FieldPath, Filter, IndexPolicy, ItemFailure, Metric, Object, PayloadChange, PayloadSelection,
+    Point, PointId, Problem, Schema, Target, Value, VectorSpec, Violation,
+};
+
+use rand::RngCore;
+
+use super::*;
+use crate::sample::{PATHS, Sampler, field_path};
+use crate::{Command, WriteOutcome};
+
+const SEEDS: u64 = 300;
+
+fn schema(sampler: &mut Sampler) -> Schema {
+    let mut schema = Schema::default();
+    sampler.declare_fields(&mut schema);
+    for name in ["body", "title"] {
+        let spec = VectorSpec {
+            dim: 1 + sampler.below(3000),
+            metric: sampler.choose(&Metric::ALL),
+            index: sampler.choose(&IndexPolicy::ALL),
+        };
+        schema.vectors.insert(name.to_owned(), spec);
+    }
+    schema
+}
+
+fn point(sampler: &mut Sampler, schema: &Schema) -> Point {
+    let names = ["body", "title", ""];
+    let vectors = sampler.list(3, |s| (s.choose(&names).to_owned(), s.list(5, |s| s.float() as f32)));
+    let payload = if sampler.one_in(2) { sampler.object(3) } else { sampler.payload(schema) };
+    Point { id: sampler.id(), vectors: vectors.into_iter().collect(), payload }
+}
+
+fn command(sampler: &mut Sampler) -> Command {
+    let schema = schema(sampler);
+    let change = match sampler.below(6) {
+        0 | 1 => Change::Upsert(sampler.list(6, |s| point(s, &schema))),
+        2 => Change::Delete(sampler.list(9, Sampler::id)),
+        3 => Change::DeleteByFilter(sampler.filter(&schema, &[], 2)),
+        _ => Change::UpdatePayload {
+            target: if sampler.one_in(2) {
+                Target::Ids(sampler.list(9, Sampler::id))
+            } else {
+                Target::Filter(sampler.filter(&schema, &[], 2))
+            },
+            change: match sampler.below(3) {
+                0 => PayloadChange::Merge(sampler.object(2)),
+                1 => PayloadChange::Replace(sampler.object(2)),
+                _ => PayloadChange::Delete(sampler.list(3, |s| field_path(s.choose::<&str>(&PATHS)))),
+            },
+        },
+    };
+    let after = if sampler.one_in(3) { Some(sampler.id()) } else { None };
+    Command { request_id: u128::from(sampler.below(1000) as u64) << 100 | 7, after, change }
+}
+
+fn outcome(sampler: &mut Sampler) -> WriteOutcome {
+    let problem = |s: &mut Sampler| Problem {
+        kind: s.choose(&[
+            ErrorKind::Invalid,
+            ErrorKind::NotFound,
+            ErrorKind::Conflict,
+            ErrorKind::Denied,
+            ErrorKind::Overloaded,
+            ErrorKind::Unavailable,
+            ErrorKind::Corrupt,
+            ErrorKind::Internal,
+        ]),
+        message: s.text(),
+        violations: s.list(2, |s| Violation::new(s.text(), s.text())),
+    };
+    WriteOutcome {
+        index: sampler.below(1 << 40) as u64,
+        applied: sampler.below(1000) as u64,
+        failures: sampler.list(3, |s| ItemFailure { index: s.below(500), id: s.id(), problem: problem(s) }),
+        failed: sampler.below(10) as u64,
+        refused: if sampler.one_in(3) { Some(problem(sampler)) } else { None },
+        resume_after: if sampler.one_in(3) { Some(sampler.id()) } else { None },
+        deduplicated: false,
+    }
+}
+
+/// What is written reads back, equal values have equal bytes, and no other bytes pass for a record.
+fn check<R: Record + PartialEq + Debug>(record: &R, sampler: &mut Sampler, seed: u64) {
+    let sealed = record.to_sealed();
+    let again = R::from_sealed(&sealed).unwrap_or_else(|error| panic!("seed {seed}: {error}: {record:?}"));
+    assert_eq!(again, *record, "seed {seed}");
+    assert_eq!(again.to_sealed(), sealed, "seed {seed}");
+
+    // Every truncation, of short records; some of long ones.
+    for len in (0..sealed.len()).filter(|len| sealed.len() < 300 || len % 37 == 0) {
+        assert!(R::from_sealed(&sealed[..len]).is_err(), "seed {seed}, first {len} bytes");
+    }
+    let mut flipped = sealed.clone();
+    let at = sampler.below(sealed.len());
+    flipped[at] ^= 1 << sampler.below(8);
+    assert!(R::from_sealed(&flipped).is_err(), "seed {seed}, byte {at} flipped");
+
+    // The same without the checksum's protection: anything may come out, but nothing may panic or eat memory.
+    let body = &sealed[1..sealed.len() - 8];
+    for len in (0..body.len()).filter(|len| body.len() < 300 || len % 37 == 0) {
+        let mut reader = Reader::new(&body[..len], R::NAME);
+        assert!(R::decode(&mut reader).is_err(), "seed {seed}, body cut at {len}");
+    }
+    let mut body = body.to_vec();
+    for _ in 0..20 {
+        let at = sampler.below(body.len());
+        body[at] = sampler.below(256) as u8;
+        let mut reader = Reader::new(&body, R::NAME);
+        if let Ok(other) = R::decode(&mut reader) {
+            let _ = other.to_sealed();
+        }
+    }
+}
+
+#[test]
+fn records_read_back_and_nothing_else_passes_for_one() {
+    for seed in 0..SEEDS {
+        let mut sampler = Sampler::new(seed);
+        let sampler = &mut sampler;
+        check(&schema(sampler), sampler, seed);
+        check(&command(sampler), sampler, seed);
+        check(&outcome(sampler), sampler, seed);
+        let schema = schema(sampler);
+        check::<Filter>(&sampler.filter(&schema, &[], 3), sampler, seed);
+    }
+}
+
+#[test]
+fn random_bytes_never_panic() {
+    for seed in 0..20_000 {
+        let mut sampler = Sampler::new(seed);
+        // Small bytes are more often meaningful.
+        let most = sampler.choose(&[4, 8, 256]);
+        let bytes = sampler.list(60, |s| s.below(most) as u8);
+        let reader = || Reader::new(&bytes, "test");
+        let _ = Command::decode(&mut reader());
+        let _ = WriteOutcome::decode(&mut reader());
+        let _ = Filter::decode(&mut reader());
+        let _ = Schema::decode(&mut reader());
+        let _ = PayloadRef::new(&bytes).select(&Projection::only(&[field_path("a.b"), field_path("c")]));
+        if let Ok(value) = Value::decode(&mut reader()) {
+            let mut writer = Writer::new();
+            value.encode(&mut writer);
+            assert!(bytes.starts_with(&writer.into_bytes()), "seed {seed}: one encoding of each value");
+        }
+        assert!(Command::from_sealed(&bytes).is_err(), "seed {seed}");
+    }
+}
+
+#[test]
+fn lengths_and_depths_are_bounded_before_they_are_believed() {
+    // A list, a text and a batch that claim to have 2^62 entries.
+    let mut huge = Writer::new();
+    huge.u64(1 << 62);
+    let huge = huge.into_bytes();
+    assert!(Object::decode(&mut Reader::new(&huge, "test")).is_err());
+    assert!(String::decode(&mut Reader::new(&huge, "test")).is_err());
+    assert!(Filter::decode(&mut Reader::new(&huge, "test")).is_err());
+
+    let nested = |depth: usize| {
+        let mut value = Value::Null;
+        for _ in 0..depth {
+            value = Value::Array(vec![value]);
+        }
+        let mut writer = Writer::new();
+        value.encode(&mut writer);
+        writer.into_bytes()
+    };
+    assert!(Value::decode(&mut Reader::new(&nested(64), "test")).is_ok());
+    let error = Value::decode(&mut Reader::new(&nested(65), "test")).expect_err("too deep");
+    assert!(error.reason.contains("deep"), "{error}");
+    // Deep enough to end a stack, if it were descended into.
+    assert!(Value::decode(&mut Reader::new(&[6, 1].repeat(1 << 20), "test")).is_err());
+}
+
+#[test]
+fn a_newer_format_is_refused_as_such() {
+    let mut writer = Writer::sealed(Schema::FORMAT + 1);
+    Schema::default().encode(&mut writer);
+    let error = Schema::from_sealed(&writer.seal()).expect_err("newer");
+    assert_eq!(
+        error.to_string(),
+        "a collection schema cannot be read: its format is newer than this version of the program (at byte 0)"
+    );
+}
+
+#[test]
+fn numbers_have_one_encoding() {
+    for n in [0, 1, 127, 128, 300, u64::from(u32::MAX), 1 << 63, u64::MAX] {
+        let mut writer = Writer::new();
+        writer.u64(n);
+        writer.i64(n as i64);
+        let bytes = writer.into_bytes();
+        let mut reader = Reader::new(&bytes, "test");
+        assert_eq!((reader.u64(), reader.i64()), (Ok(n), Ok(n as i64)));
+    }
+    for bad in [&[0x80, 0x00][..], &[0xff; 10], &[0x80; 11], &[0x80], &[]] {
+        assert!(Reader::new(bad, "test").u64().is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn point_records_keep_version_and_payload_and_vectors_every_bit() {
+    let mut buffer = Vec::new();
+    for seed in 0..SEEDS {
+        let mut sampler = Sampler::new(seed);
+        let (version, payload) = (sampler.below(1 << 50) as u64, sampler.object(4));
+        PointRecord::write(version, &payload, &mut buffer);
+        let record = PointRecord::read(&buffer).expect("reads back");
+        assert_eq!((record.version, record.payload.decode()), (version, Ok(payload)), "seed {seed}");
+        for len in 0..buffer.len() {
+            assert!(PointRecord::read(&buffer[..len]).is_err(), "seed {seed}, first {len} bytes");
+        }
+
+        let vector = sampler.list(40, |s| f32::from_bits(s.0.next_u32()));
+        let mut bytes = Vec::new();
+        write_vector(&vector, &mut bytes);
+        let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&read_vector(&bytes, vector.len()).expect("reads back")), bits(&vector), "seed {seed}");
+        let mut out = vec![0.0; vector.len()];
+        assert_eq!(read_vector_into(&bytes, &mut out), Ok(()));
+        assert_eq!(bits(&out), bits(&vector), "seed {seed}");
+        assert!(
+            read_vector(&bytes, vector.len() + 1).is_err()
+                && read_vector(&bytes[..bytes.len().saturating_sub(1)], vector.len()).is_err()
+                || vector.is_empty()
+        );
+    }
+}
+
+#[test]
+fn selecting_from_encoded_payloads_equals_selecting_from_decoded_ones() {
+    for seed in 0..SEEDS * 10 {
+        let mut sampler = Sampler::new(seed);
+        let payload = sampler.object(4);
+        let paths = sampler.list(4, |s| field_path(s.choose(&["a", "b", "a.b", "a.b.c", "c.d", "c", "d.a", "e.e"])));
+        let mut writer = Writer::new();
+        payload.encode(&mut writer);
+        let bytes = writer.into_bytes();
+        for selection in [
+            PayloadSelection::None,
+            PayloadSelection::All,
+            PayloadSelection::Include(paths.clone()),
+            PayloadSelection::Exclude(paths.clone()),
+        ] {
+            let projection = Projection::from(&selection);
+            let selected = PayloadRef::new(&bytes).select(&projection).expect("well-formed");
+            assert_eq!(selected, projection.apply(&payload), "seed {seed}, {selection:?} of {payload:?}");
+            check_selection(&selection, &payload, &selected, &format!("seed {seed}, {selection:?} of {payload:?}"));
+        }
+    }
+}
+
+/// What a selection means, in terms of what paths reach.
+fn check_selection(selection: &PayloadSelection, payload: &Object, selected: &Object, what: &str) {
+    let reached = |path: &FieldPath, object: &Object| {
+        let mut found = Vec::new();
+        let _ = path.visit(object, &mut |value| {
+            // Lists within lists are values that paths do not go into.
+            if !matches!(value, Value::Array(_)) {
+                found.push(value.clone());
+            }
+            ControlFlow::Continue(())
+        });
+        found
+    };
+    match selection {
+        PayloadSelection::None => assert!(selected.is_empty()),
+        PayloadSelection::All => assert_eq!(selected, payload),
+        PayloadSelection::Include(paths) => {
+            for path in paths {
+                assert_eq!(reached(path, selected), reached(path, payload), "{path} in {selected:?}: {what}");
+            }
+        }
+        PayloadSelection::Exclude(paths) => {
+            let mut expected = payload.clone();
+            paths.iter().for_each(|path| path.remove(&mut expected));
+            assert_eq!(*selected, expected, "{what}");
+        }
+    }
+}
+
+fn golden_command() -> Command {
+    let mut payload = Object::new();
+    payload.insert("n".into(), Value::Int(-3));
+    payload.insert("s".into(), "é".into());
+    payload.insert("v".into(), Value::Array(vec![Value::Null, true.into(), 0.5.into()]));
+    let vectors = [("v".to_owned(), vec![1.0, -2.0])].into();
+    let point = Point { id: PointId::Num(300), vectors, payload };
+    Command { request_id: 1, after: Some(PointId::Uuid(2)), change: Change::Upsert(vec![point]) }
+}
+
+/// The bytes of format 1. They never change: a new format gets bytes of its own beside these.
+#[test]
+fn format_1_has_these_bytes() {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let mut schema = Schema::default();
+    schema.vectors.insert("v".into(), VectorSpec { dim: 384, metric: Metric::L2, index: IndexPolicy::Graph });
+    schema.fields.insert(field_path("a.b"), sagitta_model::FieldType::Float);
+    let filter =
+        Filter { must_not: vec![sagitta_model::Condition::has_id(vec![PointId::Num(1)])], ..Filter::default() };
+    let outcome = WriteOutcome { index: 9, applied: 1, ..WriteOutcome::default() };
+    let mut record = Vec::new();
+    PointRecord::write(7, &Object::from([("k".to_owned(), Value::Bool(false))]), &mut record);
+    let golden = [
+        (hex(&golden_command().to_sealed()), GOLDEN_COMMAND),
+        (hex(&schema.to_sealed()), GOLDEN_SCHEMA),
+        (hex(&filter.to_sealed()), GOLDEN_FILTER),
+        (hex(&outcome.to_sealed()), GOLDEN_OUTCOME),
+        (hex(&record), GOLDEN_POINT),
+    ];
+    for (bytes, expected) in golden {
+        assert_eq!(bytes, expected);
+    }
+}
+
+const GOLDEN_COMMAND: &str = "0101000000000000000000000000000000010102000000000000000000000000000000000101760100ac020100020000803f000000c003016e030501730502c3a901760603000204000000000000e03f4c266d3f88368a06";
+const GOLDEN_SCHEMA: &str = "01010176800302020103612e62022438b46c8027f944";
+const GOLDEN_FILTER: &str = "01000001010100017d7480717df285c2";
+const GOLDEN_OUTCOME: &str = "01090100000000f1337c286e459db2";
+const GOLDEN_POINT: &str = "010701016b0129197391725332b3";
