@@ -51,12 +51,7 @@ impl CodeSpace {
 
     /// Of low, step and centre, which all have one value per dimension.
     pub(crate) fn from_parts(metric: Metric, [low, step, centre]: [Vec<f32>; 3]) -> CodeSpace {
-        CodeSpace {
-            metric,
-            low,
-            step,
-            centre,
-        }
+        CodeSpace { metric, low, step, centre }
     }
 
     pub(crate) fn parts(&self) -> [&[f32]; 3] {
@@ -73,12 +68,7 @@ impl CodeSpace {
 
     /// Bytes of a record.
     pub(crate) fn stride(&self) -> usize {
-        self.dim()
-            + if self.has_correction() {
-                CORRECTION_BYTES
-            } else {
-                0
-            }
+        self.dim() + if self.has_correction() { CORRECTION_BYTES } else { 0 }
     }
 
     /// Appends the record of a row.
@@ -96,10 +86,7 @@ impl CodeSpace {
     /// The query's code. Its values are normalised already where that matters.
     pub(crate) fn query(&self, query: &PreparedQuery) -> CodedQuery {
         let (code, scale) = self.query_code(query.values(), 1.0);
-        CodedQuery {
-            code: QueryCode::new(&code),
-            scale: scale * self.key_factor(),
-        }
+        CodedQuery { code: QueryCode::new(&code), scale: scale * self.key_factor() }
     }
 
     fn query_code(&self, values: &[f32], factor: f32) -> (Vec<i8>, f32) {
@@ -107,21 +94,12 @@ impl CodeSpace {
         let largest = (0..values.len()).map(|at| weight(at).abs()).fold(0.0, f32::max);
         // Of a query without any weight every key is the same.
         let scale = if largest > 0.0 { largest / QUERY_MAX } else { 1.0 };
-        (
-            (0..values.len())
-                .map(|at| (weight(at) / scale).round() as i8)
-                .collect(),
-            scale,
-        )
+        ((0..values.len()).map(|at| (weight(at) / scale).round() as i8).collect(), scale)
     }
 
     /// What a row is multiplied by before it is coded: normalised for cosine.
     fn factor(&self, row: &[f32]) -> f32 {
-        if self.metric == Metric::Cosine {
-            inverse_norm(row)
-        } else {
-            1.0
-        }
+        if self.metric == Metric::Cosine { inverse_norm(row) } else { 1.0 }
     }
 
     /// L2's key is twice the inner product.
@@ -134,10 +112,7 @@ impl CodeSpace {
     }
 
     fn squared_from_centre(&self, row: &[f32]) -> f32 {
-        let squares = row
-            .iter()
-            .zip(&self.centre)
-            .map(|(&value, &centre)| f64::from(value - centre).powi(2));
+        let squares = row.iter().zip(&self.centre).map(|(&value, &centre)| f64::from(value - centre).powi(2));
         squares.sum::<f64>() as f32
     }
 }
@@ -165,9 +140,7 @@ impl RowQueries {
             let factor = space.factor(row);
             let (code, scale) = space.query_code(row, factor);
             queries.codes.extend_from_slice(&code);
-            queries
-                .codes
-                .resize(queries.codes.len().next_multiple_of(stride), 0);
+            queries.codes.resize(queries.codes.len().next_multiple_of(stride), 0);
             queries.scale.push(scale * space.key_factor());
             // The part of the inner product that all codes share.
             let shared: f64 = (0..row.len())
@@ -176,14 +149,8 @@ impl RowQueries {
                     from_centre * f64::from(space.low[at] - space.centre[at])
                 })
                 .sum();
-            let squared = if space.has_correction() {
-                f64::from(space.squared_from_centre(row))
-            } else {
-                0.0
-            };
-            queries
-                .offset
-                .push((squared - shared * f64::from(space.key_factor())) as f32);
+            let squared = if space.has_correction() { f64::from(space.squared_from_centre(row)) } else { 0.0 };
+            queries.offset.push((squared - shared * f64::from(space.key_factor())) as f32);
         }
         queries
     }
@@ -227,16 +194,9 @@ impl CodeStore {
         let file = SealedFile::open(path, Some(digest))?;
         if file.bytes().len() != CodeRows::bytes_needed(shape.dim, space.stride(), shape.rows) {
             let reason = "its length does not fit its number of rows".to_string();
-            return Err(IndexError::Format {
-                path: path.to_path_buf(),
-                reason,
-            });
+            return Err(IndexError::Format { path: path.to_path_buf(), reason });
         }
-        Ok(CodeStore {
-            file,
-            space,
-            rows: shape.rows,
-        })
+        Ok(CodeStore { file, space, rows: shape.rows })
     }
 
     pub(crate) fn space(&self) -> &CodeSpace {
@@ -248,12 +208,7 @@ impl CodeStore {
     }
 
     pub(crate) fn codes(&self) -> CodeRows<'_> {
-        CodeRows::new(
-            self.file.bytes(),
-            self.space.dim(),
-            self.space.stride(),
-            self.rows,
-        )
+        CodeRows::new(self.file.bytes(), self.space.dim(), self.space.stride(), self.rows)
     }
 
     /// The key of each of `rows`, all of which must be rows of this index. `dots` is scratch.
@@ -285,8 +240,7 @@ impl CodeStore {
     fn check(&self, rows: &[u32]) -> Result<(), IndexError> {
         let stride = self.space.stride();
         for &row in rows {
-            self.file
-                .check(row as usize * stride..(row as usize + 1) * stride)?;
+            self.file.check(row as usize * stride..(row as usize + 1) * stride)?;
         }
         Ok(())
     }

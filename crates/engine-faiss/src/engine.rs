@@ -2,13 +2,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sagitta_engine::index::{
-    BuildControl, Built, IndexEngine, IndexError, IndexFile, IndexKind, IndexShape, IndexSpec, Rows,
-    Similarities, VectorIndex, check_vector,
+    BuildControl, Built, IndexEngine, IndexError, IndexFile, IndexKind, IndexShape, IndexSpec, Rows, Similarities,
+    VectorIndex, check_vector,
 };
 use sagitta_engine::mapped::{FileDigest, SealedFile};
 
 use crate::codes::{CodeSpace, CodeStore};
 use crate::flat::FlatIndex;
+use crate::graph::GraphIndex;
+use crate::graph::build::{BuildCodes, Graph};
+use crate::graph::links::Links;
 use crate::head::{HEAD, Head, Levels};
 use crate::kernels::{Encoding, Kernels};
 use crate::rows::RowStore;
@@ -16,6 +19,7 @@ use crate::vectors::Vectors;
 
 const ROWS: &str = "rows";
 const CODES: &str = "codes";
+const LINKS: &str = "links";
 
 /// Rows between two looks at whether to stop.
 const ROWS_PER_CHECK: usize = 1024;
@@ -34,29 +38,21 @@ impl IndexEngine for FaissEngine {
     ) -> Result<Built, IndexError> {
         spec.check(&rows)?;
         check_rows(spec, rows, control)?;
-        let shape = IndexShape {
-            rows: rows.len(),
-            dim: spec.dim,
-            metric: spec.metric,
-            kind: spec.kind,
-        };
+        let shape = IndexShape { rows: rows.len(), dim: spec.dim, metric: spec.metric, kind: spec.kind };
         let (encoding, digest) = RowStore::build(&dir.join(ROWS), spec.metric, rows, control.stop)?;
-        let mut files = vec![IndexFile {
-            name: ROWS.to_string(),
-            digest,
-        }];
+        let mut files = vec![IndexFile { name: ROWS.to_string(), digest }];
         let space = CodeSpace::calibrate(spec.metric, rows);
         let digest = CodeStore::build(&dir.join(CODES), &space, rows, control.stop)?;
-        files.push(IndexFile {
-            name: CODES.to_string(),
-            digest,
-        });
-        let head = Head {
-            shape,
-            encoding,
-            codes: Some(space),
-            levels: Levels::default(),
-        };
+        files.push(IndexFile { name: CODES.to_string(), digest });
+        let mut levels = Levels::default();
+        if spec.kind == IndexKind::Graph {
+            let codes = BuildCodes::new(&space, rows);
+            let graph = Graph::build(&codes, rows.len(), spec.graph, control)?;
+            let (sizes, digest) = Links::build(&dir.join(LINKS), &graph.view(), spec.graph.links)?;
+            files.push(IndexFile { name: LINKS.to_string(), digest });
+            levels = sizes;
+        }
+        let head = Head { shape, encoding, codes: Some(space), levels };
         files.push(head.write(dir)?);
         (control.progress)(1.0);
         Ok(Built { files })
@@ -66,12 +62,8 @@ impl IndexEngine for FaissEngine {
         let folder = Folder { dir, files };
         let head = Head::read(&folder.open(HEAD)?)?;
         Ok(match head.shape.kind {
-            IndexKind::Flat => Arc::new(FlatIndex {
-                vectors: folder.vectors(&head)?,
-            }),
-            IndexKind::Graph => Arc::new(FlatIndex {
-                vectors: folder.vectors(&head)?,
-            }),
+            IndexKind::Flat => Arc::new(FlatIndex { vectors: folder.vectors(&head)? }),
+            IndexKind::Graph => Arc::new(GraphIndex { vectors: folder.vectors(&head)?, links: folder.links(&head)? }),
             IndexKind::Compact => todo_compact(),
         })
     }
@@ -114,11 +106,12 @@ impl Folder<'_> {
         RowStore::open(&self.dir.join(ROWS), self.digest(ROWS)?, shape, encoding)
     }
 
+    fn links(&self, head: &Head) -> Result<Links, IndexError> {
+        Links::open(&self.dir.join(LINKS), self.digest(LINKS)?, head.shape, &head.levels)
+    }
+
     fn vectors(&self, head: &Head) -> Result<Vectors, IndexError> {
-        let space = head
-            .codes
-            .clone()
-            .expect("invariant: the head of a flat index or a graph has a code space");
+        let space = head.codes.clone().expect("invariant: the head of a flat index or a graph has a code space");
         Ok(Vectors {
             shape: head.shape,
             rows: self.rows(head.shape, head.encoding)?,

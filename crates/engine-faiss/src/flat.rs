@@ -1,6 +1,6 @@
 use sagitta_engine::index::{
-    Candidate, IndexError, IndexMemory, IndexShape, PreparedQuery, RowSet, ScanParams, SearchParams,
-    SearchStats, Stop, VectorIndex,
+    Candidate, IndexError, IndexMemory, IndexShape, PreparedQuery, RowSet, ScanParams, SearchParams, SearchStats, Stop,
+    VectorIndex,
 };
 
 use crate::vectors::Vectors;
@@ -22,11 +22,7 @@ impl VectorIndex for FlatIndex {
         out: &mut Vec<Candidate>,
     ) -> Result<SearchStats, IndexError> {
         let rows = params.allow.map_or(RowSet::All, RowSet::Bitmap);
-        let scan = ScanParams {
-            rerank: params.rerank,
-            stop: params.stop,
-            ..ScanParams::new(params.k, rows)
-        };
+        let scan = ScanParams { rerank: params.rerank, stop: params.stop, ..ScanParams::new(params.k, rows) };
         self.vectors.scan(query, &scan, out)
     }
 
@@ -39,12 +35,7 @@ impl VectorIndex for FlatIndex {
         self.vectors.scan(query, params, out)
     }
 
-    fn similarities(
-        &self,
-        query: &PreparedQuery,
-        rows: &[u32],
-        out: &mut Vec<f32>,
-    ) -> Result<(), IndexError> {
+    fn similarities(&self, query: &PreparedQuery, rows: &[u32], out: &mut Vec<f32>) -> Result<(), IndexError> {
         self.vectors.similarities(query, rows, out)
     }
 

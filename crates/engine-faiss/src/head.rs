@@ -44,18 +44,12 @@ impl Head {
     pub(crate) fn write(&self, dir: &Path) -> Result<IndexFile, IndexError> {
         let mut writer = SealedFileWriter::create(&dir.join(HEAD))?;
         writer.append(&self.to_bytes())?;
-        Ok(IndexFile {
-            name: HEAD.to_string(),
-            digest: writer.finish()?,
-        })
+        Ok(IndexFile { name: HEAD.to_string(), digest: writer.finish()? })
     }
 
     pub(crate) fn read(file: &SealedFile) -> Result<Head, IndexError> {
         file.check(0..file.bytes().len())?;
-        Head::from_bytes(file.bytes()).map_err(|reason| IndexError::Format {
-            path: file.path().to_path_buf(),
-            reason,
-        })
+        Head::from_bytes(file.bytes()).map_err(|reason| IndexError::Format { path: file.path().to_path_buf(), reason })
     }
 
     fn to_bytes(&self) -> Vec<u8> {
@@ -75,9 +69,7 @@ impl Head {
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<Head, String> {
-        let (shape, mut rest) = bytes
-            .split_at_checked(IndexShape::ENCODED_BYTES)
-            .ok_or("it is too short")?;
+        let (shape, mut rest) = bytes.split_at_checked(IndexShape::ENCODED_BYTES).ok_or("it is too short")?;
         let shape = IndexShape::from_bytes(shape)?;
         let [encoding, _] = take(&mut rest)?;
         let encoding = match encoding {
@@ -95,11 +87,7 @@ impl Head {
         for _ in 0..count {
             upper.push(u32::from_le_bytes(take(&mut rest)?) as usize);
         }
-        let mut floats = || {
-            (0..shape.dim)
-                .map(|_| Ok(f32::from_le_bytes(take(&mut rest)?)))
-                .collect()
-        };
+        let mut floats = || (0..shape.dim).map(|_| Ok(f32::from_le_bytes(take(&mut rest)?))).collect();
         let codes = match shape.kind {
             IndexKind::Compact => None,
             IndexKind::Flat | IndexKind::Graph => {
@@ -111,12 +99,7 @@ impl Head {
         if !rest.is_empty() {
             return Err(format!("it has {} bytes too many", rest.len()));
         }
-        Ok(Head {
-            shape,
-            encoding,
-            codes,
-            levels: Levels { links, upper },
-        })
+        Ok(Head { shape, encoding, codes, levels: Levels { links, upper } })
     }
 }
 
@@ -133,23 +116,10 @@ mod tests {
     use super::*;
 
     fn example() -> Head {
-        let shape = IndexShape {
-            rows: 5,
-            dim: 2,
-            metric: Metric::L2,
-            kind: IndexKind::Graph,
-        };
+        let shape = IndexShape { rows: 5, dim: 2, metric: Metric::L2, kind: IndexKind::Graph };
         let codes = CodeSpace::from_parts(Metric::L2, [vec![-1.0, 0.0], vec![0.5, 1.0], vec![0.0, 2.0]]);
-        let levels = Levels {
-            links: 16,
-            upper: vec![3, 1],
-        };
-        Head {
-            shape,
-            encoding: Encoding::F16,
-            codes: Some(codes),
-            levels,
-        }
+        let levels = Levels { links: 16, upper: vec![3, 1] };
+        Head { shape, encoding: Encoding::F16, codes: Some(codes), levels }
     }
 
     #[test]
@@ -171,10 +141,7 @@ mod tests {
             "0000000000000040", // low, step, centre
         );
         let bytes = example().to_bytes();
-        assert_eq!(
-            bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
-            golden
-        );
+        assert_eq!(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>(), golden);
         assert_eq!(Head::from_bytes(&bytes).unwrap(), example());
     }
 

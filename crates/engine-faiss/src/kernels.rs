@@ -47,8 +47,7 @@ impl Encoding {
 }
 
 /// `out[i]` = dot product of the query with the code of `rows[i]`; `chunks` chunks from `codes + rows[i] * stride`.
-type DotsFn =
-    unsafe fn(query: *const i8, chunks: usize, codes: *const u8, stride: usize, rows: &[u32], out: *mut i32);
+type DotsFn = unsafe fn(query: *const i8, chunks: usize, codes: *const u8, stride: usize, rows: &[u32], out: *mut i32);
 
 /// The sum over all values of `q * r`, or of `(q - r)^2`.
 type SumFn = unsafe fn(query: &[f32], row: *const u8) -> f32;
@@ -92,10 +91,7 @@ impl Kernels {
     pub(crate) fn dots(&self, query: &QueryCode, codes: &CodeRows<'_>, rows: &[u32], out: &mut [i32]) {
         assert_eq!(rows.len(), out.len(), "one product per row");
         assert_eq!(query.chunks, codes.chunks, "codes of one length");
-        assert!(
-            rows.iter().all(|&row| row < codes.rows),
-            "a row outside the codes"
-        );
+        assert!(rows.iter().all(|&row| row < codes.rows), "a row outside the codes");
         // SAFETY: this level is one that the processor has (`available`). The query holds `chunks` chunks. Every row is
         // below `codes.rows`, so its chunks are inside the slice (`CodeRows::new`). `out` has one place per row.
         unsafe {
@@ -110,20 +106,27 @@ impl Kernels {
         }
     }
 
+    /// As [`Kernels::dots`], for the C++ side.
+    ///
+    /// # Safety
+    /// `chunks` chunks are readable at the query and at `codes + row * stride` for each row, and `out` has a place per row.
+    pub(crate) unsafe fn dots_unchecked(
+        &self,
+        query: *const i8,
+        chunks: usize,
+        codes: *const u8,
+        stride: usize,
+        rows: &[u32],
+        out: *mut i32,
+    ) {
+        // SAFETY: this level is one that the processor has; the rest is the caller's promise.
+        unsafe { (self.dots)(query, chunks, codes, stride, rows, out) };
+    }
+
     /// The similarity of the query to an encoded row, of which `row` holds exactly the values.
     #[inline]
-    pub(crate) fn similarity(
-        &self,
-        query: &PreparedQuery,
-        encoding: Encoding,
-        row: &[u8],
-        inverse_norm: f32,
-    ) -> f32 {
-        assert_eq!(
-            row.len(),
-            query.dim() * encoding.value_bytes(),
-            "dimensions of query and row"
-        );
+    pub(crate) fn similarity(&self, query: &PreparedQuery, encoding: Encoding, row: &[u8], inverse_norm: f32) -> f32 {
+        assert_eq!(row.len(), query.dim() * encoding.value_bytes(), "dimensions of query and row");
         let sums = &self.sums[encoding as usize];
         // SAFETY: this level is one that the processor has, and the row has as many values as the query.
         let sum = |squares: usize| unsafe { sums[squares](query.values(), row.as_ptr()) };
@@ -140,10 +143,7 @@ impl Similarities for Kernels {
     fn many(&self, query: &PreparedQuery, rows: &[f32], inverse_norms: &[f32], out: &mut [f32]) {
         assert_eq!(rows.len(), out.len() * query.dim(), "one similarity per row");
         let cosine = query.metric() == Metric::Cosine;
-        assert!(
-            !cosine || inverse_norms.len() == out.len(),
-            "one inverse norm per row"
-        );
+        assert!(!cosine || inverse_norms.len() == out.len(), "one inverse norm per row");
         for (at, (row, out)) in rows.chunks_exact(query.dim()).zip(out).enumerate() {
             let inverse_norm = if cosine { inverse_norms[at] } else { 1.0 };
             *out = self.similarity(query, Encoding::F32, f32_bytes(row), inverse_norm);
@@ -174,10 +174,7 @@ impl QueryCode {
             line
         };
         let lines: Vec<Line> = code.chunks(CHUNK).map(line).collect();
-        QueryCode {
-            chunks: lines.len(),
-            lines,
-        }
+        QueryCode { chunks: lines.len(), lines }
     }
 
     fn bytes(&self) -> &[i8] {
@@ -204,16 +201,8 @@ impl<'a> CodeRows<'a> {
     /// # Panics
     /// If there are too few bytes.
     pub(crate) fn new(bytes: &'a [u8], dim: usize, stride: usize, rows: usize) -> CodeRows<'a> {
-        assert!(
-            bytes.len() >= CodeRows::bytes_needed(dim, stride, rows),
-            "codes are cut short"
-        );
-        CodeRows {
-            bytes,
-            stride,
-            rows: rows as u32,
-            chunks: dim.div_ceil(CHUNK),
-        }
+        assert!(bytes.len() >= CodeRows::bytes_needed(dim, stride, rows), "codes are cut short");
+        CodeRows { bytes, stride, rows: rows as u32, chunks: dim.div_ceil(CHUNK) }
     }
 
     /// Asks the processor to fetch the code of a row.

@@ -9,7 +9,9 @@
 
 mod codes;
 mod engine;
+mod ffi;
 mod flat;
+mod graph;
 mod head;
 mod kernels;
 mod rows;

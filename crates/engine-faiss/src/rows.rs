@@ -47,8 +47,7 @@ impl RowStore {
                 Encoding::U8 => record.extend(row.iter().map(|&value| value as u8)),
                 Encoding::F16 => record.extend(row.iter().flat_map(|&value| {
                     let half = half::exactly_from_f32(value);
-                    half.expect("invariant: every value was found to be a half")
-                        .to_le_bytes()
+                    half.expect("invariant: every value was found to be a half").to_le_bytes()
                 })),
                 Encoding::F32 => record.extend_from_slice(f32_bytes(row)),
             }
@@ -67,27 +66,15 @@ impl RowStore {
         encoding: Encoding,
     ) -> Result<RowStore, IndexError> {
         let file = SealedFile::open(path, Some(digest))?;
-        let norm_bytes = if shape.metric == Metric::Cosine {
-            NORM_BYTES
-        } else {
-            0
-        };
+        let norm_bytes = if shape.metric == Metric::Cosine { NORM_BYTES } else { 0 };
         let stride = shape.dim * encoding.value_bytes() + norm_bytes;
         if file.bytes().len() != shape.rows * stride {
             let reason = "its length does not fit its number of rows".to_string();
-            return Err(IndexError::Format {
-                path: path.to_path_buf(),
-                reason,
-            });
+            return Err(IndexError::Format { path: path.to_path_buf(), reason });
         }
         // Single rows are read, of which the next is elsewhere.
         file.advise(Access::Random);
-        Ok(RowStore {
-            file,
-            shape,
-            encoding,
-            stride,
-        })
+        Ok(RowStore { file, shape, encoding, stride })
     }
 
     /// The exact similarity of the query to each of `rows`.
@@ -116,28 +103,18 @@ impl RowStore {
     /// The vector of a row, as it was given.
     pub(crate) fn read(&self, row: u32, out: &mut [f32]) -> Result<(), IndexError> {
         if out.len() != self.shape.dim {
-            return Err(IndexError::Dimension {
-                expected: self.shape.dim,
-                actual: out.len(),
-            });
+            return Err(IndexError::Dimension { expected: self.shape.dim, actual: out.len() });
         }
         let values = &self.checked_record(row)?[..self.value_bytes()];
         match self.encoding {
-            Encoding::U8 => out
-                .iter_mut()
-                .zip(values)
-                .for_each(|(out, &byte)| *out = f32::from(byte)),
+            Encoding::U8 => out.iter_mut().zip(values).for_each(|(out, &byte)| *out = f32::from(byte)),
             Encoding::F16 => {
                 let halves = values.as_chunks().0;
-                out.iter_mut()
-                    .zip(halves)
-                    .for_each(|(out, &half)| *out = half::to_f32(u16::from_le_bytes(half)));
+                out.iter_mut().zip(halves).for_each(|(out, &half)| *out = half::to_f32(u16::from_le_bytes(half)));
             }
             Encoding::F32 => {
                 let floats = values.as_chunks().0;
-                out.iter_mut()
-                    .zip(floats)
-                    .for_each(|(out, &float)| *out = f32::from_le_bytes(float));
+                out.iter_mut().zip(floats).for_each(|(out, &float)| *out = f32::from_le_bytes(float));
             }
         }
         Ok(())
@@ -167,15 +144,9 @@ impl RowStore {
 
 fn narrowest(values: &[f32]) -> Encoding {
     // By bits: -0.0 equals 0 but is not the same value to give back.
-    if values
-        .iter()
-        .all(|value| f32::from(*value as u8).to_bits() == value.to_bits())
-    {
+    if values.iter().all(|value| f32::from(*value as u8).to_bits() == value.to_bits()) {
         Encoding::U8
-    } else if values
-        .iter()
-        .all(|&value| half::exactly_from_f32(value).is_some())
-    {
+    } else if values.iter().all(|&value| half::exactly_from_f32(value).is_some()) {
         Encoding::F16
     } else {
         Encoding::F32

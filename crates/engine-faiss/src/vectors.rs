@@ -4,8 +4,7 @@
 use std::cell::RefCell;
 
 use sagitta_engine::index::{
-    Candidate, IndexError, IndexMemory, IndexShape, PreparedQuery, RowSet, ScanParams, SearchStats, Stop,
-    TopCandidates,
+    Candidate, IndexError, IndexMemory, IndexShape, PreparedQuery, RowSet, ScanParams, SearchStats, Stop, TopCandidates,
 };
 
 use crate::codes::CodeStore;
@@ -56,32 +55,19 @@ impl Vectors {
             if params.exact {
                 return exact_scan(self.shape, &self.rows, self.kernels, query, params, scratch, out);
             }
-            let rerank = rerank_or(
-                params.rerank,
-                params.k,
-                SCAN_RERANK_FACTOR * params.k,
-                SCAN_RERANK_MIN,
-            );
+            let rerank = rerank_or(params.rerank, params.k, SCAN_RERANK_FACTOR * params.k, SCAN_RERANK_MIN);
             let coded = self.codes.space().query(query);
             let mut best = TopCandidates::new(rerank);
             let mut stats = SearchStats::default();
             for_each_block(params.rows, self.shape.rows, params.stop, scratch, |scratch| {
                 stats.distances += scratch.rows.len() as u64;
-                self.codes.keys(
-                    self.kernels,
-                    &coded,
-                    &scratch.rows,
-                    &mut scratch.dots,
-                    &mut scratch.keys,
-                )?;
+                self.codes.keys(self.kernels, &coded, &scratch.rows, &mut scratch.dots, &mut scratch.keys)?;
                 offer_all(&mut best, &scratch.rows, &scratch.keys);
                 Ok(())
             })?;
             best.drain_sorted(&mut scratch.candidates);
             scratch.rows.clear();
-            scratch
-                .rows
-                .extend(scratch.candidates.iter().map(|candidate| candidate.row));
+            scratch.rows.extend(scratch.candidates.iter().map(|candidate| candidate.row));
             stats.reranked = scratch.rows.len() as u64;
             self.rerank(query, params.k, scratch, out)?;
             Ok(stats)
@@ -96,8 +82,7 @@ impl Vectors {
         scratch: &mut Scratch,
         out: &mut Vec<Candidate>,
     ) -> Result<(), IndexError> {
-        self.rows
-            .similarities(self.kernels, query, &scratch.rows, &mut scratch.scores)?;
+        self.rows.similarities(self.kernels, query, &scratch.rows, &mut scratch.scores)?;
         let mut best = TopCandidates::new(k);
         offer_all(&mut best, &scratch.rows, &scratch.scores);
         best.drain_sorted(out);
@@ -121,11 +106,7 @@ impl Vectors {
 
     pub(crate) fn memory(&self) -> IndexMemory {
         let (codes, rows) = (self.codes.file().bytes().len(), self.rows.file().bytes().len());
-        IndexMemory {
-            mapped_hot: codes as u64,
-            mapped_cold: rows as u64,
-            heap: 0,
-        }
+        IndexMemory { mapped_hot: codes as u64, mapped_cold: rows as u64, heap: 0 }
     }
 }
 
@@ -159,11 +140,7 @@ pub(crate) fn exact_scan(
         Ok(())
     })?;
     best.drain_sorted(out);
-    Ok(SearchStats {
-        distances: 0,
-        expanded: 0,
-        reranked: compared,
-    })
+    Ok(SearchStats { distances: 0, expanded: 0, reranked: compared })
 }
 
 /// Offers those that have a chance: most rows of a scan have none, and one comparison tells.

@@ -6,16 +6,15 @@ use sagitta_engine_faiss::FaissEngine;
 
 fn check(kind: IndexKind, min_rows: usize) {
     let scratch = tempfile::tempdir().unwrap();
-    Suite {
-        engine: &FaissEngine,
-        kind,
-        min_rows,
-        scratch: scratch.path(),
-    }
-    .check_all();
+    Suite { engine: &FaissEngine, kind, min_rows, scratch: scratch.path() }.check_all();
 }
 
 #[test]
 fn flat_conforms() {
     check(IndexKind::Flat, 1);
+}
+
+#[test]
+fn graph_conforms() {
+    check(IndexKind::Graph, 1);
 }

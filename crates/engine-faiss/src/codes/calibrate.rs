@@ -12,22 +12,10 @@ const LEVELS: f32 = 255.0;
 pub(super) fn calibrate(metric: Metric, rows: Rows<'_>) -> CodeSpace {
     let every = rows.len().div_ceil(SAMPLE).max(1);
     let dim = rows.dim();
-    let clip: f32 = std::env::var("CLIP")
-        .ok()
-        .and_then(|v| v.parse().ok())
-        .unwrap_or(0.0);
+    let clip: f32 = std::env::var("CLIP").ok().and_then(|v| v.parse().ok()).unwrap_or(0.0);
     let global = std::env::var("GLOBAL").is_ok();
-    let mut space = CodeSpace {
-        metric,
-        low: vec![0.0; dim],
-        step: vec![1.0; dim],
-        centre: vec![0.0; dim],
-    };
-    let sample: Vec<(&[f32], f32)> = rows
-        .iter()
-        .step_by(every)
-        .map(|row| (row, space.factor(row)))
-        .collect();
+    let mut space = CodeSpace { metric, low: vec![0.0; dim], step: vec![1.0; dim], centre: vec![0.0; dim] };
+    let sample: Vec<(&[f32], f32)> = rows.iter().step_by(every).map(|row| (row, space.factor(row))).collect();
     let mut column = Vec::new();
     let mut ranges = Vec::new();
     for at in 0..dim {

@@ -26,14 +26,7 @@ const REGISTER: usize = 32;
 /// # Safety
 /// As [`super::DotsFn`], on a processor where [`is_available`].
 #[target_feature(enable = "avx2")]
-unsafe fn dots(
-    query: *const i8,
-    chunks: usize,
-    codes: *const u8,
-    stride: usize,
-    rows: &[u32],
-    out: *mut i32,
-) {
+unsafe fn dots(query: *const i8, chunks: usize, codes: *const u8, stride: usize, rows: &[u32], out: *mut i32) {
     for (at, &row) in rows.iter().enumerate() {
         // SAFETY: the caller's promise: `chunks` chunks are readable at both, and `out` has a place per row.
         unsafe {
@@ -43,7 +36,7 @@ unsafe fn dots(
                 for (half, sum) in sums.iter_mut().enumerate() {
                     let offset = step * REGISTER + half * (REGISTER / 2);
                     // Widened to 16 bits: the instruction for bytes would saturate.
-                    let q = _mm256_cvtepi8_epi16(_mm_load_si128(query.add(offset).cast()));
+                    let q = _mm256_cvtepi8_epi16(_mm_loadu_si128(query.add(offset).cast()));
                     let c = _mm256_cvtepu8_epi16(_mm_loadu_si128(code.add(offset).cast()));
                     *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(q, c));
                 }
@@ -82,10 +75,7 @@ unsafe fn sum<const ENCODING: u8, const SQUARES: bool>(query: &[f32], row: *cons
             let r = load_rest::<ENCODING>(row, from, query.len());
             for (register, lanes) in lanes.iter_mut().enumerate() {
                 let at = register * REGISTER_LANES;
-                let (q, r) = (
-                    _mm256_loadu_ps(q.as_ptr().add(at)),
-                    _mm256_loadu_ps(r.as_ptr().add(at)),
-                );
+                let (q, r) = (_mm256_loadu_ps(q.as_ptr().add(at)), _mm256_loadu_ps(r.as_ptr().add(at)));
                 *lanes = add_term::<SQUARES>(*lanes, q, r);
             }
         }

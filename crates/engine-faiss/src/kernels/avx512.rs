@@ -30,14 +30,7 @@ const TOGETHER: usize = 4;
 /// # Safety
 /// As [`super::DotsFn`], on a processor where [`is_available`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn dots(
-    query: *const i8,
-    chunks: usize,
-    codes: *const u8,
-    stride: usize,
-    rows: &[u32],
-    out: *mut i32,
-) {
+unsafe fn dots(query: *const i8, chunks: usize, codes: *const u8, stride: usize, rows: &[u32], out: *mut i32) {
     let (groups, rest) = rows.as_chunks::<TOGETHER>();
     for (at, group) in groups.iter().enumerate() {
         let ahead = rows.get((at + 1) * TOGETHER..).unwrap_or_default();
@@ -47,15 +40,14 @@ unsafe fn dots(
             let start = group.map(|row| codes.add(row as usize * stride));
             let mut sums = [_mm512_setzero_si512(); TOGETHER];
             for chunk in 0..chunks {
-                let q = _mm512_load_si512(query.add(chunk * CHUNK).cast());
+                let q = _mm512_loadu_si512(query.add(chunk * CHUNK).cast());
                 for lane in 0..TOGETHER {
                     let c = _mm512_loadu_si512(start[lane].add(chunk * CHUNK).cast());
                     sums[lane] = _mm512_dpbusd_epi32(sums[lane], c, q);
                 }
             }
             for lane in 0..TOGETHER {
-                out.add(at * TOGETHER + lane)
-                    .write(_mm512_reduce_add_epi32(sums[lane]));
+                out.add(at * TOGETHER + lane).write(_mm512_reduce_add_epi32(sums[lane]));
             }
         }
     }
@@ -65,12 +57,11 @@ unsafe fn dots(
             let start = codes.add(row as usize * stride);
             let mut sum = _mm512_setzero_si512();
             for chunk in 0..chunks {
-                let q = _mm512_load_si512(query.add(chunk * CHUNK).cast());
+                let q = _mm512_loadu_si512(query.add(chunk * CHUNK).cast());
                 let c = _mm512_loadu_si512(start.add(chunk * CHUNK).cast());
                 sum = _mm512_dpbusd_epi32(sum, c, q);
             }
-            out.add(groups.len() * TOGETHER + at)
-                .write(_mm512_reduce_add_epi32(sum));
+            out.add(groups.len() * TOGETHER + at).write(_mm512_reduce_add_epi32(sum));
         }
     }
 }
@@ -82,9 +73,7 @@ unsafe fn prefetch_codes(codes: *const u8, stride: usize, chunks: usize, rows: &
     for &row in rows {
         for chunk in 0..chunks {
             // SAFETY: the caller's promise; prefetching reads nothing that the program can see.
-            unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(codes.add(row as usize * stride + chunk * CACHE_LINE).cast())
-            };
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(codes.add(row as usize * stride + chunk * CACHE_LINE).cast()) };
         }
     }
 }
@@ -113,19 +102,13 @@ unsafe fn sum<const ENCODING: u8, const SQUARES: bool>(query: &[f32], row: *cons
             let r = load_rest::<ENCODING>(row, from, query.len());
             for half in 0..2 {
                 let at = half * HALF_LANES;
-                let (q, r) = (
-                    _mm512_loadu_ps(q.as_ptr().add(at)),
-                    _mm512_loadu_ps(r.as_ptr().add(at)),
-                );
+                let (q, r) = (_mm512_loadu_ps(q.as_ptr().add(at)), _mm512_loadu_ps(r.as_ptr().add(at)));
                 lanes[half] = add_term::<SQUARES>(lanes[half], q, r);
             }
         }
     }
     let sixteen = _mm512_add_ps(lanes[0], lanes[1]);
-    let eight = _mm256_add_ps(
-        _mm512_castps512_ps256(sixteen),
-        _mm512_extractf32x8_ps::<1>(sixteen),
-    );
+    let eight = _mm256_add_ps(_mm512_castps512_ps256(sixteen), _mm512_extractf32x8_ps::<1>(sixteen));
     super::avx2::add_lanes(eight)
 }
 

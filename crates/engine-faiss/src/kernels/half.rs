@@ -46,10 +46,6 @@ pub(crate) fn exactly_from_f32(value: f32) -> Option<u16> {
     }
     let kept = (significand >> lost_bits) as u16;
     // A normal number's leading bit is not stored: adding it raises the exponent by the one that is missing here.
-    let exponent_below = if subnormal_shift > 0 {
-        0
-    } else {
-        (exponent + F16_BIAS - 1) as u16
-    };
+    let exponent_below = if subnormal_shift > 0 { 0 } else { (exponent + F16_BIAS - 1) as u16 };
     Some(sign | ((exponent_below << F16_MANTISSA_BITS) + kept))
 }

@@ -21,24 +21,13 @@ pub(super) const F32: u8 = Encoding::F32 as u8;
 
 /// # Safety
 /// As [`super::DotsFn`]: `chunks` chunks are readable at the query and at every row's code, and `out` has a place per row.
-unsafe fn dots(
-    query: *const i8,
-    chunks: usize,
-    codes: *const u8,
-    stride: usize,
-    rows: &[u32],
-    out: *mut i32,
-) {
+unsafe fn dots(query: *const i8, chunks: usize, codes: *const u8, stride: usize, rows: &[u32], out: *mut i32) {
     // SAFETY: the caller's promise.
     let query = unsafe { std::slice::from_raw_parts(query, chunks * CHUNK) };
     for (at, &row) in rows.iter().enumerate() {
         // SAFETY: the caller's promise.
         let code = unsafe { std::slice::from_raw_parts(codes.add(row as usize * stride), chunks * CHUNK) };
-        let product = query
-            .iter()
-            .zip(code)
-            .map(|(&q, &c)| i32::from(q) * i32::from(c))
-            .sum();
+        let product = query.iter().zip(code).map(|(&q, &c)| i32::from(q) * i32::from(c)).sum();
         // SAFETY: the caller's promise.
         unsafe { out.add(at).write(product) };
     }
