@@ -1,0 +1,148 @@
+//! Opening a group: whose log it is, and whether it continues what the state machine holds.
+
+use raft::eraftpb::HardState;
+use raft::{Config, RawNode, ReadOnlyOption};
+
+use super::{Driver, OpenAnswer};
+use crate::apply::Job;
+use crate::error::ConsensusError;
+use crate::group::{Group, Opened};
+use crate::ids::{GroupId, NodeId, Position};
+use crate::log::{GroupMeta, GroupState, LogBatch};
+use crate::machine::StateMachine;
+use crate::membership::Membership;
+use crate::settings::{
+    ELECTION_TICKS, GroupSpec, HEARTBEAT_TICKS, MAX_COMMITTED_BYTES, MAX_INFLIGHT_MESSAGES, MAX_MESSAGE_BYTES,
+    MAX_UNCOMMITTED_BYTES,
+};
+use crate::storage::GroupStorage;
+
+/// Every log begins after this entry, which stands for the founding membership and is never written.
+pub(crate) const FOUNDING: Position = Position { index: 1, term: 1 };
+
+impl Driver {
+    pub(super) fn open_group(&mut self, spec: &GroupSpec, machine: Box<dyn StateMachine>) -> OpenAnswer {
+        let id = spec.group;
+        if let Some(why) = &self.stopped {
+            return Err(ConsensusError::Stopped { why: why.clone() });
+        }
+        if self.shutdown.is_some() {
+            return Err(ConsensusError::Stopped { why: "shutting down".to_owned() });
+        }
+        if self.groups.contains_key(&id) {
+            return Err(ConsensusError::Open { group: id });
+        }
+        let state = match self.log.load(id)? {
+            Some(state) => state,
+            None => self.found(spec, machine.applied())?,
+        };
+        self.check_identity(id, &state.meta)?;
+        let applied = machine.applied();
+        check_continuity(id, &state, applied, |index| self.log.term(id, index))?;
+
+        let at = applied.index.max(FOUNDING.index);
+        let membership = machine.membership().unwrap_or_else(|| state.meta.founders.clone());
+        let storage = GroupStorage::new(id, self.log.clone(), state, membership.clone(), at);
+        let me = self.settings.node;
+        let opened = Opened { at, applied, durable: machine.durable(), membership };
+        let mut group = Group::new(me, id, self.raw_node(id, me, storage, at)?, self.env.random_u64(), opened);
+        group.campaign_if_alone();
+        let status = group.status.subscribe();
+        self.jobs.push(Job::Open { group: id, machine });
+        self.groups.insert(id, group);
+        self.woken.insert(id);
+        Ok(status)
+    }
+
+    /// Writes the beginning of a new log.
+    fn found(&self, spec: &GroupSpec, applied: Position) -> Result<GroupState, ConsensusError> {
+        let group = spec.group;
+        let voters = spec.found_with.as_ref().ok_or(ConsensusError::Absent { group })?;
+        if applied != Position::default() {
+            let what = format!("there is no log, but the state machine has applied {applied}");
+            return Err(ConsensusError::Gap { group, what });
+        }
+        if voters.is_empty() || voters.contains(&NodeId(0)) || group.0 == 0 {
+            let what = "groups and nodes are numbered from 1, and a group has a voter".to_owned();
+            return Err(ConsensusError::Refused { group, what });
+        }
+        let founders = Membership::of_voters(voters);
+        let meta = GroupMeta { cluster: self.settings.cluster, node: self.settings.node, founders };
+        let mut hard_state = HardState::default();
+        (hard_state.term, hard_state.commit) = (FOUNDING.term, FOUNDING.index);
+        let mut batch = LogBatch::default();
+        let write = batch.of(group);
+        write.meta = Some(meta.clone());
+        write.truncate = Some(FOUNDING);
+        write.hard_state = Some(hard_state.clone());
+        self.log.append(&batch)?;
+        Ok(GroupState { meta, hard_state, truncated: FOUNDING, last: FOUNDING })
+    }
+
+    fn check_identity(&self, group: GroupId, meta: &GroupMeta) -> Result<(), ConsensusError> {
+        if meta.cluster != self.settings.cluster {
+            let (stored, expected) = (meta.cluster, self.settings.cluster);
+            return Err(ConsensusError::OtherCluster { group, stored, expected });
+        }
+        if meta.node != self.settings.node {
+            let (stored, expected) = (meta.node, self.settings.node);
+            return Err(ConsensusError::OtherNode { group, stored, expected });
+        }
+        Ok(())
+    }
+
+    fn raw_node(
+        &self,
+        group: GroupId,
+        me: NodeId,
+        storage: GroupStorage,
+        applied: u64,
+    ) -> Result<RawNode<GroupStorage>, ConsensusError> {
+        let config = Config {
+            id: me.0,
+            election_tick: ELECTION_TICKS,
+            heartbeat_tick: HEARTBEAT_TICKS,
+            applied,
+            max_size_per_msg: MAX_MESSAGE_BYTES,
+            max_inflight_msgs: MAX_INFLIGHT_MESSAGES,
+            check_quorum: true,
+            pre_vote: true,
+            // Leases would trust clocks.
+            read_only_option: ReadOnlyOption::Safe,
+            max_uncommitted_size: MAX_UNCOMMITTED_BYTES,
+            max_committed_size_per_ready: MAX_COMMITTED_BYTES,
+            ..Config::default()
+        };
+        RawNode::new(&config, storage, &self.logger)
+            .map_err(|error| ConsensusError::Refused { group, what: error.to_string() })
+    }
+}
+
+/// The log must reach back to what was applied and forward beyond it, and agree with it.
+fn check_continuity(
+    group: GroupId,
+    state: &GroupState,
+    applied: Position,
+    term_at: impl FnOnce(u64) -> Result<u64, crate::LogError>,
+) -> Result<(), ConsensusError> {
+    let GroupState { truncated, last, hard_state, .. } = state;
+    let gap = |what: String| Err(ConsensusError::Gap { group, what });
+    let at = applied.index.max(FOUNDING.index);
+    if at < truncated.index {
+        let first = truncated.index + 1;
+        return gap(format!("the log begins at index {first}, the state machine has applied only {applied}"));
+    }
+    if at > last.index {
+        return gap(format!("the log ends at {last}, but the state machine has applied {applied}"));
+    }
+    if hard_state.commit > last.index {
+        return gap(format!("the log ends at {last}, but index {} was committed", hard_state.commit));
+    }
+    if applied.index >= FOUNDING.index {
+        let term = term_at(applied.index)?;
+        if term != applied.term {
+            return gap(format!("the state machine has applied {applied}, the log has term {term} there"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,417 @@
+//! One group on its host: raft's node, who waits for what, and what the outside may know.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use bytes::Bytes;
+use raft::eraftpb::{Entry, Message, MessageType};
+use raft::{RawNode, StateRole};
+use tokio::sync::{oneshot, watch};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::admission::Permit;
+use crate::apply::{Caller, Ticket};
+use crate::ids::{GroupId, NodeId, Position};
+use crate::log::engine::panic_text;
+use crate::membership::Membership;
+use crate::outcome::{Doubt, Outcome, ReadOutcome, Refusal};
+use crate::settings::ELECTION_TICKS;
+use crate::storage::GroupStorage;
+
+/// What the outside may know of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupStatus {
+    /// This member's part.
+    pub role: Role,
+    /// The leader as far as this member knows.
+    pub leader: Option<NodeId>,
+    /// Present term.
+    pub term: u64,
+    /// Known to be committed.
+    pub committed: u64,
+    /// Applied by the state machine.
+    pub applied: u64,
+    /// Made durable by the state machine.
+    pub durable: u64,
+    /// First entry of the log.
+    pub first: u64,
+    /// Last entry of the log.
+    pub last: u64,
+    /// Who belongs to it.
+    pub membership: Membership,
+    /// Whether it works.
+    pub condition: Condition,
+}
+
+/// A member's part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Takes proposals.
+    Leader,
+    /// Follows a leader or waits for one.
+    Follower,
+    /// Asks for votes.
+    Candidate,
+}
+
+/// Whether a group works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It does.
+    Running,
+    /// There is no room on disk: it takes no proposals, and goes on by itself when there is.
+    Full(String),
+    /// It stopped on a failure and must be opened anew.
+    Stopped(String),
+}
+
+/// A proposal that raft has not seen yet.
+pub(crate) struct Incoming {
+    pub(crate) data: Bytes,
+    pub(crate) caller: Caller,
+    pub(crate) permit: Permit,
+}
+
+/// Somebody who wants to read.
+pub(crate) struct Reader {
+    pub(crate) answer: oneshot::Sender<ReadOutcome>,
+    pub(crate) deadline: Duration,
+}
+
+pub(crate) struct Group {
+    pub(crate) id: GroupId,
+    pub(crate) me: NodeId,
+    /// `None` once the group has stopped.
+    pub(crate) node: Option<RawNode<GroupStorage>>,
+    /// Chooses election timeouts, so that members differ and a seed decides.
+    salt: u64,
+    pub(crate) incoming: Vec<Incoming>,
+    /// By index: the term it was appended in and its ticket.
+    pub(crate) pending: BTreeMap<u64, (u64, Ticket)>,
+    pub(crate) reads: Reads,
+    /// Committed and durable here: may be applied.
+    pub(crate) committed: u64,
+    /// Handed to the applier.
+    pub(crate) handed: u64,
+    pub(crate) jobs: usize,
+    pub(crate) applied: Position,
+    pub(crate) durable: u64,
+    pub(crate) membership: Membership,
+    pub(crate) condition: Condition,
+    pub(crate) closing: Option<Closing>,
+    pub(crate) status: watch::Sender<GroupStatus>,
+}
+
+/// Reads by how far they have come.
+#[derive(Default)]
+pub(crate) struct Reads {
+    /// Not asked for yet, because the leader has not committed in its term or no round has come.
+    pub(crate) early: Vec<Reader>,
+    /// Asked for; by the number given to raft.
+    pub(crate) asked: BTreeMap<u64, Vec<Reader>>,
+    /// Granted; waiting for the state machine to get there.
+    pub(crate) granted: VecDeque<(u64, Reader)>,
+}
+
+/// A group that is being closed.
+pub(crate) struct Closing {
+    pub(crate) deadline: Duration,
+    pub(crate) answer: Option<oneshot::Sender<Result<(), String>>>,
+}
+
+impl Group {
+    pub(crate) fn new(me: NodeId, id: GroupId, node: RawNode<GroupStorage>, salt: u64, opened: Opened) -> Self {
+        let Opened { at, applied, durable, membership } = opened;
+        let status = GroupStatus {
+            role: Role::Follower,
+            leader: None,
+            term: node.raft.term,
+            committed: at,
+            applied: applied.index,
+            durable,
+            first: node.store().truncated().index + 1,
+            last: node.store().last().index,
+            membership: membership.clone(),
+            condition: Condition::Running,
+        };
+        Self {
+            id,
+            me,
+            node: Some(node),
+            salt,
+            incoming: Vec::new(),
+            pending: BTreeMap::new(),
+            reads: Reads::default(),
+            committed: at,
+            handed: at,
+            jobs: 0,
+            applied,
+            durable,
+            membership,
+            condition: Condition::Running,
+            closing: None,
+            status: watch::Sender::new(status),
+        }
+    }
+
+    /// Lets raft do something. Raft panics where it sees no way on, and reads of the log may fail: either stops
+    /// this group and no other.
+    pub(crate) fn with_node<T>(&mut self, call: impl FnOnce(&mut RawNode<GroupStorage>) -> T) -> Option<T> {
+        let node = self.node.as_mut()?;
+        let result = catch_unwind(AssertUnwindSafe(|| call(node)));
+        if let Some(failure) = node.store().take_failure() {
+            self.stop(&failure.to_string());
+            return None;
+        }
+        match result {
+            Ok(value) => {
+                self.keep_election_timeout();
+                Some(value)
+            }
+            Err(panic) => {
+                self.stop(&format!("raft gave up: {}", panic_text(&*panic)));
+                None
+            }
+        }
+    }
+
+    /// Stops the group on a failure. The log and the state machine stay as they are.
+    pub(crate) fn stop(&mut self, why: &str) {
+        if matches!(self.condition, Condition::Stopped(_)) {
+            return;
+        }
+        tracing::error!(group = %self.id, why, "the group stops");
+        self.condition = Condition::Stopped(why.to_owned());
+        self.node = None;
+        let doubt = || Doubt::Stopped { why: why.to_owned() };
+        for (_, (_, ticket)) in std::mem::take(&mut self.pending) {
+            ticket.answer(Outcome::Unknown(doubt()));
+        }
+        let refusal = Refusal::Stopped { why: why.to_owned() };
+        for incoming in self.incoming.drain(..) {
+            incoming.caller.answer(Outcome::Refused(refusal.clone()));
+        }
+        for reader in self.reads.take_all() {
+            reader.answer(ReadOutcome::Unknown(doubt()));
+        }
+        self.publish();
+    }
+
+    pub(crate) fn is_leader(&self) -> bool {
+        self.node.as_ref().is_some_and(|node| node.raft.state == StateRole::Leader)
+    }
+
+    /// Whether this member needs nobody else for a decision.
+    pub(crate) fn decides_alone(&self) -> bool {
+        self.membership.decides_alone(self.me)
+    }
+
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        self.node.as_ref().map(|node| node.raft.leader_id).filter(|id| *id != 0).map(NodeId)
+    }
+
+    /// Who needs nobody's vote waits for no timeout.
+    pub(crate) fn campaign_if_alone(&mut self) {
+        if self.decides_alone() && !self.is_leader() {
+            self.with_node(RawNode::campaign);
+        }
+    }
+
+    /// Gives raft all that has been proposed since the last round, in one step.
+    pub(crate) fn propose_incoming(&mut self, now: Duration) {
+        let hint = self.leader();
+        let is_leader = self.is_leader();
+        let mut entries = Vec::new();
+        let mut tickets = Vec::new();
+        for Incoming { data, caller, permit } in self.incoming.drain(..) {
+            if caller.deadline <= now {
+                caller.answer(Outcome::Refused(Refusal::Expired));
+            } else if is_leader {
+                let mut entry = Entry::default();
+                entry.data = data;
+                entries.push(entry);
+                tickets.push(Ticket { caller: Some(caller), _permit: permit });
+            } else {
+                caller.answer(Outcome::NotLeader { hint });
+            }
+        }
+        if entries.is_empty() {
+            return;
+        }
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgPropose);
+        message.from = self.me.0;
+        message.set_entries(entries.into());
+        let stepped = self.with_node(|node| {
+            let (next, term) = (node.raft.raft_log.last_index() + 1, node.raft.term);
+            node.raft.step(message).map(|()| (next, term))
+        });
+        match stepped {
+            Some(Ok((next, term))) => {
+                for (index, ticket) in (next..).zip(tickets) {
+                    // What stood there before was overwritten unseen: another leader's entry took its place.
+                    if let Some((_, lost)) = self.pending.insert(index, (term, ticket)) {
+                        lost.answer(Outcome::NotLeader { hint });
+                    }
+                }
+            }
+            // Leadership is being handed over, or we were removed.
+            Some(Err(_)) => tickets.into_iter().for_each(|ticket| ticket.answer(Outcome::NotLeader { hint })),
+            None => {
+                let why = self.condition.to_string();
+                tickets.into_iter().for_each(|ticket| {
+                    ticket.answer(Outcome::Unknown(Doubt::Stopped { why: why.clone() }));
+                });
+            }
+        }
+    }
+
+    /// Answers who has waited too long. The entries stay on their way.
+    pub(crate) fn expire(&mut self, now: Duration) {
+        for (_, ticket) in self.pending.values_mut() {
+            if let Some(late) = ticket.caller.take_if(|caller| caller.deadline <= now) {
+                late.answer(Outcome::Unknown(Doubt::Deadline));
+            }
+        }
+        for late in self.incoming.extract_if(.., |incoming| incoming.caller.deadline <= now) {
+            late.caller.answer(Outcome::Refused(Refusal::Expired));
+        }
+        self.reads.expire(now);
+    }
+
+    /// Whether everything that was taken in has been applied.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let settled = self.jobs == 0 && self.handed == self.committed;
+        settled && self.incoming.is_empty() && self.pending.is_empty() && self.reads.is_empty()
+    }
+
+    /// Shows the present state to those who watch.
+    pub(crate) fn publish(&self) {
+        self.status.send_if_modified(|status| {
+            let mut changed = show(&mut status.applied, &self.applied.index);
+            changed |= show(&mut status.durable, &self.durable);
+            changed |= show(&mut status.condition, &self.condition);
+            changed |= show(&mut status.membership, &self.membership);
+            changed |= show(&mut status.leader, &self.leader());
+            let Some(node) = &self.node else {
+                return changed | show(&mut status.role, &Role::Follower);
+            };
+            let role = match node.raft.state {
+                StateRole::Leader => Role::Leader,
+                StateRole::Follower => Role::Follower,
+                StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
+            };
+            changed |= show(&mut status.role, &role);
+            changed |= show(&mut status.term, &node.raft.term);
+            changed |= show(&mut status.committed, &node.raft.raft_log.committed);
+            changed |= show(&mut status.first, &(node.store().truncated().index + 1));
+            changed | show(&mut status.last, &node.store().last().index)
+        });
+    }
+
+    /// Raft draws its timeouts from a generator of its own. Ours follow from the salt and the term, so that a seed
+    /// decides them; within raft's bounds any value is as good.
+    fn keep_election_timeout(&mut self) {
+        let Some(node) = &mut self.node else {
+            return;
+        };
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&self.salt.to_le_bytes());
+        key[8..].copy_from_slice(&node.raft.term.to_le_bytes());
+        let wanted = ELECTION_TICKS + (xxh3_64(&key) % ELECTION_TICKS as u64) as usize;
+        if node.raft.randomized_election_timeout() != wanted {
+            node.raft.set_randomized_election_timeout(wanted);
+        }
+    }
+}
+
+/// Whether the value shown had to change.
+fn show<T: PartialEq + Clone>(shown: &mut T, value: &T) -> bool {
+    let changed = shown != value;
+    if changed {
+        shown.clone_from(value);
+    }
+    changed
+}
+
+/// What opening found out.
+pub(crate) struct Opened {
+    /// Where applying goes on from.
+    pub(crate) at: u64,
+    pub(crate) applied: Position,
+    pub(crate) durable: u64,
+    pub(crate) membership: Membership,
+}
+
+impl Reads {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.early.is_empty() && self.asked.is_empty() && self.granted.is_empty()
+    }
+
+    /// Grants the reads that were asked for under this number.
+    pub(crate) fn grant(&mut self, number: u64, index: u64) {
+        let readers = self.asked.remove(&number).unwrap_or_default();
+        self.granted.extend(readers.into_iter().map(|reader| (index, reader)));
+    }
+
+    /// Answers the granted reads that the state machine has reached.
+    pub(crate) fn answer_upto(&mut self, applied: u64) {
+        for (index, reader) in std::mem::take(&mut self.granted) {
+            if index <= applied {
+                reader.answer(ReadOutcome::At(index));
+            } else {
+                self.granted.push_back((index, reader));
+            }
+        }
+    }
+
+    /// Sends those away whose read only a leader could have granted.
+    pub(crate) fn turn_away(&mut self, hint: Option<NodeId>) {
+        let asked = std::mem::take(&mut self.asked).into_values().flatten();
+        for reader in self.early.drain(..).chain(asked) {
+            reader.answer(ReadOutcome::NotLeader { hint });
+        }
+    }
+
+    pub(crate) fn take_all(&mut self) -> Vec<Reader> {
+        let Self { early, asked, granted } = std::mem::take(self);
+        let granted = granted.into_iter().map(|(_, reader)| reader);
+        early.into_iter().chain(asked.into_values().flatten()).chain(granted).collect()
+    }
+
+    fn expire(&mut self, now: Duration) {
+        let Self { early, asked, granted } = std::mem::take(self);
+        let late = |reader: Reader| {
+            if reader.deadline > now {
+                return Some(reader);
+            }
+            reader.answer(ReadOutcome::Unknown(Doubt::Deadline));
+            None
+        };
+        self.early = early.into_iter().filter_map(late).collect();
+        self.asked = asked
+            .into_iter()
+            .map(|(number, readers)| (number, readers.into_iter().filter_map(late).collect::<Vec<_>>()))
+            .filter(|(_, readers)| !readers.is_empty())
+            .collect();
+        self.granted =
+            granted.into_iter().filter_map(|(index, reader)| Some((index, late(reader)?))).collect();
+    }
+}
+
+impl Reader {
+    pub(crate) fn answer(self, outcome: ReadOutcome) {
+        let _ = self.answer.send(outcome);
+    }
+}
+
+impl std::fmt::Display for Condition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Running => f.write_str("running"),
+            Self::Full(what) => write!(f, "no room on disk: {what}"),
+            Self::Stopped(why) => write!(f, "stopped: {why}"),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+use std::path::Path;
+use std::sync::Mutex;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::handle::GroupHandle;
+use crate::log::memory::{Fault, MemoryLog};
+use crate::outcome::{Doubt, Outcome, ReadOutcome, Refusal};
+use crate::testing::{CLUSTER, GROUP, ME, TestMachine};
+use crate::transport::memory::MemoryNetwork;
+use crate::{GroupId, GroupSpec, NodeId, RaftEngineLog, RaftEngineSettings, Role, SilentTransport};
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn start(env: &Env, log: Arc<dyn LogStore>) -> Host {
+    Host::start(env, HostSettings::new(CLUSTER, ME), log, Arc::new(SilentTransport)).unwrap()
+}
+
+fn on_disk(folder: &Path) -> Arc<RaftEngineLog> {
+    Arc::new(RaftEngineLog::open(folder, RaftEngineSettings::default()).unwrap())
+}
+
+async fn open(host: &Host, group: GroupId, machine: &TestMachine) -> GroupHandle {
+    let spec = GroupSpec { group, found_with: Some(vec![ME]) };
+    host.handle().open_group(spec, Box::new(machine.clone())).await.unwrap()
+}
+
+fn text(number: u64) -> Bytes {
+    Bytes::from(number.to_string())
+}
+
+#[tokio::test]
+async fn many_callers_share_fsyncs_on_disk_and_a_restart_keeps_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let (env, machine) = (Env::real(), TestMachine::default());
+    let log = on_disk(folder.path());
+    let host = start(&env, log.clone());
+    let group = open(&host, GROUP, &machine).await;
+    let outcomes: Vec<_> = (0..2_000).map(|number| group.propose(text(number), env.now() + LONG)).collect();
+    for outcome in outcomes {
+        assert!(matches!(outcome.await, Outcome::Applied(_)));
+    }
+    let stats = host.handle().stats();
+    println!("2,000 proposals, {} appends, {} fsyncs", stats.appends, log.syncs());
+    assert!(stats.appends < 200 && stats.entries == 2_001 && stats.waiting == 0, "{stats:?}");
+    host.shutdown(env.now() + LONG).await.unwrap();
+    assert_eq!(machine.lock().flushes, 1);
+    drop((group, log));
+
+    let lost = TestMachine::default();
+    let host = start(&env, on_disk(folder.path()));
+    let group = open(&host, GROUP, &lost).await;
+    assert!(matches!(group.read_index(env.now() + LONG).await, ReadOutcome::At(_)));
+    assert_eq!(lost.commands(), (0..2_000).map(text).collect::<Vec<_>>());
+    host.shutdown(env.now() + LONG).await.unwrap();
+}
+
+#[tokio::test]
+async fn too_much_at_once_is_refused_and_serves_again_afterwards() {
+    let (env, machine) = (Env::real(), TestMachine::default());
+    let host = start(&env, Arc::new(MemoryLog::new()));
+    let group = open(&host, GROUP, &machine).await;
+    machine.lock().full = usize::MAX;
+    let mut waiting = Vec::new();
+    let mut refused = 0;
+    for number in 0..(MAX_WAITING as u64 + 100) {
+        waiting.push(group.propose(text(number), env.now() + LONG));
+        refused += u64::from(host.handle().stats().waiting == MAX_WAITING);
+    }
+    machine.lock().full = 0;
+    let mut outcomes = [0; 3];
+    for outcome in waiting {
+        match outcome.await {
+            Outcome::Applied(_) => outcomes[0] += 1,
+            Outcome::Refused(Refusal::Overloaded) => outcomes[1] += 1,
+            Outcome::Refused(Refusal::Full { .. }) => outcomes[2] += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    println!("applied, overloaded, full: {outcomes:?}, at the bound {refused} times");
+    assert!(outcomes[0] > 0 && outcomes[1] + outcomes[2] > 0);
+    let late = group.propose(text(0), env.now() + LONG).await;
+    assert!(matches!(late, Outcome::Applied(_)), "{late:?}");
+    assert!(matches!(group.propose(Bytes::new(), LONG).await, Outcome::Refused(Refusal::Empty)));
+    let huge = Bytes::from(vec![0; crate::settings::MAX_PROPOSAL_BYTES + 1]);
+    assert!(matches!(group.propose(huge, LONG).await, Outcome::Refused(Refusal::TooLarge { .. })));
+    host.shutdown(env.now() + LONG).await.unwrap();
+}
+
+#[tokio::test]
+async fn callers_learn_of_a_failed_fsync_and_the_status_says_why() {
+    let (env, machine) = (Env::real(), TestMachine::default());
+    let log = MemoryLog::new();
+    let host = start(&env, Arc::new(log.clone()));
+    let mut group = open(&host, GROUP, &machine).await;
+    log.inject(log.appends() + 1, Fault::SyncFails);
+    let mut last = Outcome::Unknown(Doubt::Deadline);
+    for number in 0..3 {
+        last = group.propose(text(number), env.now() + LONG).await;
+    }
+    assert!(matches!(&last, Outcome::Refused(Refusal::Stopped { why }) if why.contains("fsync")), "{last:?}");
+    while group.status().condition == crate::Condition::Running {
+        group.changed().await.unwrap();
+    }
+    assert!(host.shutdown(env.now() + LONG).await.is_err(), "what stopped a group is told at the end");
+}
+
+#[tokio::test]
+async fn handles_outlive_their_host_and_say_so() {
+    let (env, machine) = (Env::real(), TestMachine::default());
+    let host = start(&env, Arc::new(MemoryLog::new()));
+    let handle = host.handle();
+    let group = open(&host, GROUP, &machine).await;
+    host.shutdown(env.now() + LONG).await.unwrap();
+    assert!(matches!(group.propose(text(1), LONG).await, Outcome::Refused(Refusal::Stopped { .. })));
+    assert!(matches!(group.read_index(LONG).await, ReadOutcome::Refused(Refusal::Stopped { .. })));
+    assert!(group.close(LONG).await.is_err());
+    let spec = GroupSpec { group: GROUP, found_with: Some(vec![ME]) };
+    assert!(handle.open_group(spec, Box::new(machine)).await.is_err());
+}
+
+#[tokio::test]
+async fn three_hosts_with_threads_elect_a_leader_and_replicate() {
+    let (env, network) = (Env::real(), MemoryNetwork::default());
+    let nodes = [1, 2, 3].map(NodeId);
+    let stop = Arc::new(Mutex::new(false));
+    let mut members = Vec::new();
+    for node in nodes {
+        let settings = HostSettings { tick: Duration::from_millis(5), ..HostSettings::new(CLUSTER, node) };
+        let host =
+            Host::start(&env, settings, Arc::new(MemoryLog::new()), Arc::new(network.of(node))).unwrap();
+        let machine = TestMachine::default();
+        let spec = GroupSpec { group: GROUP, found_with: Some(nodes.to_vec()) };
+        let group = host.handle().open_group(spec, Box::new(machine.clone())).await.unwrap();
+        members.push((host, group, machine));
+    }
+    let handles: Vec<_> = members.iter().map(|(host, ..)| host.handle()).collect();
+    let carrier = {
+        let stop = stop.clone();
+        env.thread("carrier", move || {
+            while !*stop.lock().unwrap() {
+                for (node, handle) in nodes.iter().zip(&handles) {
+                    handle.receive(network.fetch(*node));
+                }
+                std::thread::yield_now();
+            }
+        })
+    };
+    let mut number = 0;
+    while number < 100 {
+        let leader = members.iter().map(|(_, group, _)| group).find(|group| group.status().role == Role::Leader);
+        let Some(leader) = leader else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        match leader.propose(text(number), env.now() + LONG).await {
+            Outcome::Applied(_) => number += 1,
+            Outcome::NotLeader { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    let wanted: Vec<_> = (0..100).map(text).collect();
+    for (_, group, machine) in &mut members {
+        while machine.commands().len() < 100 {
+            group.changed().await.unwrap();
+        }
+        assert_eq!(machine.commands(), wanted);
+    }
+    for (host, ..) in members {
+        host.shutdown(env.now() + LONG).await.unwrap();
+    }
+    *stop.lock().unwrap() = true;
+    carrier.unwrap().join().unwrap();
+}

@@ -1,0 +1,50 @@
+//! Many Raft groups in one process: one owner thread, one log, one fsync for everything that arrived together.
+//!
+//! A [`Host`] drives any number of groups. Each group joins a [`StateMachine`] to its part of a [`LogStore`];
+//! members reach each other through a [`Transport`]. Callers hold a [`GroupHandle`]: they propose bytes and learn
+//! what became of them. Knows nothing of vectors, of collections or of the network. The only crate that names
+//! `raft` and `raft-engine`; neither appears in what other crates call.
+//!
+//! The life of a proposal: [`GroupHandle::propose`] puts it in the host's bounded inbox; the driver takes
+//! everything that has arrived, lets each group append, writes the entries of all groups to the log with one
+//! fsync, and hands what is committed to the apply thread, which answers the callers. Meanwhile the next batch
+//! gathers behind the next fsync. The order of those steps is written once, in `driver/ready.rs`.
+
+mod admission;
+mod apply;
+mod codec;
+mod drain;
+mod driver;
+mod envelope;
+mod error;
+mod group;
+mod handle;
+mod host;
+mod ids;
+mod log;
+mod machine;
+mod membership;
+mod outcome;
+mod settings;
+mod storage;
+mod transport;
+
+#[cfg(test)]
+mod testing;
+
+pub use error::{ConsensusError, LogError};
+pub use handle::{GroupHandle, HostHandle};
+pub use host::Host;
+pub use ids::{ClusterId, GroupId, NodeId, Position};
+pub use log::engine::{RaftEngineLog, RaftEngineSettings};
+pub use log::memory::{Fault, MemoryLog};
+pub use log::{GroupMeta, GroupState, GroupWrite, LogBatch, LogStore};
+pub use machine::{ApplyError, Committed, StateMachine};
+pub use membership::Membership;
+pub use outcome::{Applied, Doubt, Outcome, ReadOutcome, Refusal};
+pub use settings::{GroupSpec, HostSettings};
+pub use transport::memory::{MemoryNetwork, MemoryTransport};
+pub use transport::{SilentTransport, Transport};
+
+pub use group::{Condition, GroupStatus, Role};
+pub use host::HostStats;

@@ -1,0 +1,116 @@
+//! What became of a proposal or of a read.
+
+use bytes::Bytes;
+use sagitta_model::ErrorKind;
+
+use crate::ids::NodeId;
+
+/// What became of a proposal. Only [`Outcome::Unknown`] leaves it open whether the proposal took effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Durable on a quorum and applied here.
+    Applied(Applied),
+    /// Not proposed, or overwritten by another leader: it took no effect. Try there.
+    NotLeader {
+        /// The leader as far as this member knows.
+        hint: Option<NodeId>,
+    },
+    /// Not proposed: it took no effect.
+    Refused(Refusal),
+    /// It may have taken effect or may still do so. Safe to retry with the same request id.
+    Unknown(Doubt),
+}
+
+/// Where a proposal landed and what the state machine said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Index of its entry.
+    pub index: u64,
+    /// Term of its entry.
+    pub term: u64,
+    /// The state machine's response to it.
+    pub response: Bytes,
+}
+
+/// What became of a read: the index that the local state machine has at least applied, so that reading it now is
+/// linearizable; otherwise as for proposals (a read in doubt is simply repeated).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadOutcome {
+    /// The state machine here has applied at least up to this index.
+    At(u64),
+    /// Only the leader can tell. Try there.
+    NotLeader {
+        /// The leader as far as this member knows.
+        hint: Option<NodeId>,
+    },
+    /// Not tried.
+    Refused(Refusal),
+    /// No answer in time.
+    Unknown(Doubt),
+}
+
+/// Why nothing was proposed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The host holds as many proposals as it may.
+    #[error("too many proposals are waiting")]
+    Overloaded,
+    /// Larger than an entry may be.
+    #[error("a proposal of {bytes} bytes is above the limit of {max_bytes}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        max_bytes: usize,
+    },
+    /// Empty entries have a meaning of their own in a log.
+    #[error("a proposal has no data")]
+    Empty,
+    /// No room on disk, for the log or for the state machine. Serves again by itself when there is.
+    #[error("no room on disk: {what}")]
+    Full {
+        /// Which disk, in the file system's words.
+        what: String,
+    },
+    /// Its deadline had passed before it was looked at.
+    #[error("the deadline had passed before the proposal was looked at")]
+    Expired,
+    /// The group or the host is closing.
+    #[error("closing")]
+    Closing,
+    /// The group or the host has stopped on a failure.
+    #[error("stopped: {why}")]
+    Stopped {
+        /// The failure.
+        why: String,
+    },
+    /// The group is not open here.
+    #[error("the group is not open here")]
+    Absent,
+}
+
+/// Why nobody knows.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Doubt {
+    /// The deadline passed first.
+    #[error("no answer before the deadline")]
+    Deadline,
+    /// The group or the host stopped first.
+    #[error("stopped: {why}")]
+    Stopped {
+        /// What stopped it.
+        why: String,
+    },
+}
+
+impl Refusal {
+    /// What the caller should do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Overloaded | Self::Full { .. } | Self::Expired => ErrorKind::Overloaded,
+            Self::TooLarge { .. } | Self::Empty => ErrorKind::Invalid,
+            Self::Closing | Self::Stopped { .. } => ErrorKind::Unavailable,
+            Self::Absent => ErrorKind::NotFound,
+        }
+    }
+}

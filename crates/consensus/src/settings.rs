@@ -1,0 +1,82 @@
+//! Settings of a host, and the bounds that nobody has needed to turn yet.
+
+use std::time::Duration;
+
+use crate::ids::{ClusterId, GroupId, NodeId};
+
+/// Who this host is and how it keeps time.
+#[derive(Clone, Debug)]
+pub struct HostSettings {
+    /// The cluster. Logs and messages of another one are refused.
+    pub cluster: ClusterId,
+    /// This node.
+    pub node: NodeId,
+    /// Raft's unit of time. Deadlines are kept to within one tick.
+    pub tick: Duration,
+}
+
+/// A group to open.
+#[derive(Clone, Debug)]
+pub struct GroupSpec {
+    /// Which one.
+    pub group: GroupId,
+    /// The first voters, if the group is to be founded when there is no log of it; all of them must be given the
+    /// same list. `None` opens only what exists.
+    pub found_with: Option<Vec<NodeId>>,
+}
+
+impl HostSettings {
+    /// The usual tick.
+    pub fn new(cluster: ClusterId, node: NodeId) -> Self {
+        Self { cluster, node, tick: Duration::from_millis(100) }
+    }
+}
+
+/// Ticks without a leader before an election; drawn anew between this and twice this in every term.
+/// With 100 ms a tick: 1 to 2 s, so that a write waits at most about 3 s for a new leader.
+pub(crate) const ELECTION_TICKS: usize = 10;
+/// Ticks between heartbeats. A follower may miss four before it stands.
+pub(crate) const HEARTBEAT_TICKS: usize = 2;
+
+/// Largest proposal. A batch of a few thousand points; what is larger is split by the caller.
+pub(crate) const MAX_PROPOSAL_BYTES: usize = 16 << 20;
+/// Proposals from the inbox to the answer, all groups together. 8,192 fill many fsyncs' worth of batches.
+pub(crate) const MAX_WAITING: usize = 8_192;
+/// Their bytes. Bounds what a slow disk can make the process hold.
+pub(crate) const MAX_WAITING_BYTES: usize = 128 << 20;
+/// Room in the inbox beside the proposals, for reads, messages and control.
+pub(crate) const INBOX_SLACK: usize = 8_192;
+/// Inputs handled between two rounds, so that a flood cannot hold up what has arrived.
+pub(crate) const MAX_DRAIN: usize = 4_096;
+
+/// Largest message of entries to a follower.
+pub(crate) const MAX_MESSAGE_BYTES: u64 = 1 << 20;
+/// Messages of entries on their way to one follower.
+pub(crate) const MAX_INFLIGHT_MESSAGES: usize = 256;
+/// Uncommitted bytes of one group. Above what the admission lets through, so that raft never drops what we let in.
+pub(crate) const MAX_UNCOMMITTED_BYTES: u64 = 2 * MAX_WAITING_BYTES as u64;
+/// Committed bytes that raft looks at in one Ready.
+pub(crate) const MAX_COMMITTED_BYTES: u64 = 4 << 20;
+
+/// Bytes and entries handed to the state machine at once.
+pub(crate) const MAX_APPLY_BYTES: u64 = 4 << 20;
+/// See [`MAX_APPLY_BYTES`].
+pub(crate) const MAX_APPLY_ENTRIES: u64 = 4_096;
+/// Batches of one group at the apply thread: one being applied, one waiting, so that it never idles.
+pub(crate) const MAX_APPLY_JOBS: usize = 2;
+/// Newest entries of a group kept in memory so that committing does not read them back from the log.
+pub(crate) const TAIL_BYTES: usize = 16 << 20;
+
+/// Entries kept below the durable index: a follower that is a little behind catches up without a snapshot.
+pub(crate) const KEEP_ENTRIES: u64 = 128;
+/// Truncate only when this many entries become free.
+pub(crate) const TRUNCATE_STEP: u64 = 256;
+/// Ticks between looks at what the state machines made durable.
+pub(crate) const POLL_TICKS: u64 = 10;
+/// Ticks between giving the log's unused files back.
+pub(crate) const PURGE_TICKS: u64 = 50;
+
+/// First wait after a full disk; doubles up to [`MAX_BACKOFF`].
+pub(crate) const MIN_BACKOFF: Duration = Duration::from_millis(50);
+/// A disk that has room again is noticed within this.
+pub(crate) const MAX_BACKOFF: Duration = Duration::from_secs(2);
