@@ -301,6 +301,7 @@ impl Driver {
             self.jobs.push(Job::Close { group });
         }
         if self.groups.is_empty() && let Some(shutdown) = &mut self.shutdown {
+            shutdown.failures.extend(self.stopped.clone());
             let failures = shutdown.failures.join("; ");
             if let Some(answer) = shutdown.answer.take() {
                 let _ = answer.send(if failures.is_empty() { Ok(()) } else { Err(failures) });
@@ -394,7 +395,7 @@ impl Group {
     }
 }
 
-/// Why a caller whose proposal was refused by a stopped host does not know.
+/// What a caller knows whose answer was dropped.
 pub(crate) fn gone() -> Doubt {
-    Doubt::Stopped { why: "the consensus host has ended".to_owned() }
+    Doubt::Stopped { why: "the group or its host has stopped".to_owned() }
 }

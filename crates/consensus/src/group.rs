@@ -229,6 +229,7 @@ impl Group {
                 caller.answer(Outcome::Refused(Refusal::Expired));
             } else if is_leader {
                 let mut entry = Entry::default();
+                entry.context = seal(&data);
                 entry.data = data;
                 entries.push(entry);
                 tickets.push(Ticket { caller: Some(caller), _permit: permit });
@@ -324,6 +325,11 @@ impl Group {
             node.raft.set_randomized_election_timeout(wanted);
         }
     }
+}
+
+/// A checksum that stays with a proposal from here until it is applied, through memory, network and disk.
+pub(crate) fn seal(data: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(&xxh3_64(data).to_le_bytes())
 }
 
 /// Whether the value shown had to change.

@@ -12,7 +12,7 @@ use super::Driver;
 use crate::apply::{Batch, Job};
 use crate::envelope::Envelope;
 use crate::error::LogError;
-use crate::group::{Condition, Group};
+use crate::group::{Condition, Group, seal};
 use crate::ids::{GroupId, NodeId};
 use crate::log::LogBatch;
 use crate::machine::Committed;
@@ -219,6 +219,10 @@ impl Group {
                 }
                 None => None,
             });
+            if !entry.data.is_empty() && entry.get_entry_type() == EntryType::EntryNormal && entry.context != seal(&entry.data) {
+                self.stop(&format!("the entry at index {} is damaged: its checksum does not fit", entry.index));
+                return None;
+            }
             batch.entries.push(self.committed_entry(entry)?);
         }
         self.jobs += 1;

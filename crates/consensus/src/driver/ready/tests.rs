@@ -143,6 +143,7 @@ impl Traced {
 fn entry(index: u64, term: u64) -> Entry {
     let mut entry = Entry::default();
     (entry.index, entry.term, entry.data) = (index, term, Bytes::from_static(b"x"));
+    entry.context = seal(&entry.data);
     entry
 }
 
@@ -287,6 +288,20 @@ fn step_8_raft_learns_of_applied_entries_when_the_applier_reports() {
     traced.bench.apply();
     traced.bench.driver.round();
     assert_eq!(applied(&mut traced), before + 1);
+}
+
+#[test]
+fn an_entry_that_was_damaged_on_its_way_is_never_applied() {
+    let mut traced = Traced::new(&[ME, A, B]);
+    let mut damaged = entry(3, 2);
+    damaged.data = Bytes::from_static(b"y");
+    traced.receive(MessageType::MsgAppend, A, |message| {
+        (message.term, message.index, message.log_term, message.commit) = (2, 1, 1, 3);
+        message.set_entries(vec![entry(2, 2), damaged.clone()].into());
+    });
+    traced.round();
+    assert!(matches!(&traced.group().condition, Condition::Stopped(why) if why.contains("checksum")));
+    assert_eq!(traced.machine.commands(), Vec::<Bytes>::new());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The files under `raft-engine`, watched: what was synced is remembered and may not be cut off.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -29,6 +30,14 @@ struct State {
     /// The first thing that went wrong for good.
     failure: Option<LogError>,
     last_read: PathBuf,
+    /// While opening: of each queue the newest file and the last one read.
+    opening: Option<BTreeMap<Queue, Progress>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Progress {
+    newest: PathBuf,
+    read: PathBuf,
 }
 
 /// Faults on demand, for tests.
@@ -90,7 +99,11 @@ impl Watch {
         if mark.mark().sync_failed {
             cut_to_mark(&files, mark.mark())?;
         }
-        let state = State { mark, failure: None, last_read: folder.to_owned() };
+        let mut opening = BTreeMap::<_, Progress>::new();
+        for (queue, _, path) in files {
+            opening.entry(queue).or_default().newest = path;
+        }
+        let state = State { mark, failure: None, last_read: folder.to_owned(), opening: Some(opening) };
         Ok(Arc::new(Self {
             state: Mutex::new(state),
             syncs: AtomicU64::new(0),
@@ -113,6 +126,7 @@ impl Watch {
         }
         sync_folder(folder)?;
         let mut state = self.lock();
+        state.opening = None;
         state.mark.write(found).and_then(|()| state.mark.sync()).map_err(|error| io_error(folder, &error))
     }
 
@@ -128,8 +142,15 @@ impl Watch {
     }
 
     /// Damage, in the file that was read last.
+    ///
+    /// While opening, the library reads the second queue even when the first is damaged. But there a queue that was
+    /// not read to its newest file is the damaged one, since damage in a newest file is found by a refused cut.
     pub(super) fn corrupt(&self, what: String) -> LogError {
-        LogError::Corrupt { file: self.lock().last_read.clone(), what }
+        let state = self.lock();
+        let queues = state.opening.iter().flat_map(BTreeMap::values);
+        let unfinished = queues.map(|queue| (&queue.read, &queue.newest)).find(|(read, newest)| read != newest);
+        let file = unfinished.map_or(&state.last_read, |(read, _)| read).clone();
+        LogError::Corrupt { file, what }
     }
 
     /// An error of the library in our terms.
@@ -139,7 +160,9 @@ impl Watch {
         }
         let text = error.to_string();
         match error {
+            // `Other` is what a failed decompression is: the kind of compression is outside of the checksums.
             raft_engine::Error::Corruption(_)
+            | raft_engine::Error::Other(_)
             | raft_engine::Error::Codec(_)
             | raft_engine::Error::Protobuf(_)
             | raft_engine::Error::EntryNotFound
@@ -296,6 +319,9 @@ impl Read for WatchedReader {
         let mut state = self.file.watch.lock();
         if state.last_read != self.file.path {
             state.last_read.clone_from(&self.file.path);
+            if let (Some(opening), Some((queue, _))) = (&mut state.opening, self.file.name) {
+                opening.entry(queue).or_default().read.clone_from(&self.file.path);
+            }
         }
         drop(state);
         self.disk.read(buffer)

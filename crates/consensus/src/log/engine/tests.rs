@@ -7,6 +7,11 @@ use super::*;
 
 const GROUP: GroupId = GroupId(5);
 
+/// In memory where the system has such a place: these tests sync tens of thousands of times.
+fn memory_folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 fn small() -> RaftEngineSettings {
     RaftEngineSettings { file_bytes: 4 << 10, purge_bytes: 16 << 10 }
 }
@@ -27,7 +32,7 @@ fn read_all(folder: &Path) -> Result<Vec<Entry>, LogError> {
 
 /// A closed log of `batches` batches of two entries.
 fn filled(batches: u64, bytes: usize) -> (tempfile::TempDir, Vec<Entry>) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = memory_folder();
     let log = open(folder.path()).unwrap();
     found(&log, GROUP);
     let mut all = Vec::new();
@@ -49,7 +54,7 @@ fn log_paths(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn copied(folder: &Path) -> tempfile::TempDir {
-    let copy = tempfile::tempdir().unwrap();
+    let copy = memory_folder();
     for item in fs::read_dir(folder).unwrap() {
         let path = item.unwrap().path();
         fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
@@ -60,7 +65,7 @@ fn copied(folder: &Path) -> tempfile::TempDir {
 #[test]
 fn the_log_on_disk_conforms() {
     conformance::run(|| {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = memory_folder();
         let log: Mutex<Option<Arc<dyn LogStore>>> = Mutex::new(None);
         Box::new(move |reopen| {
             let mut log = log.lock().unwrap();
@@ -212,7 +217,7 @@ fn one_process_at_a_time() {
 
 #[test]
 fn truncated_space_is_given_back_and_what_is_left_survives_flips_too() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = memory_folder();
     let log = open(folder.path()).unwrap();
     let idle = GroupId(6);
     for group in [GROUP, idle] {
