@@ -3,4 +3,8 @@
 //! May not know: wire types, storage, the insides of a server. It speaks to a cluster through the client crate only.
 
 pub mod data;
+pub mod failure;
 pub mod filter;
+pub mod humane;
+pub mod output;
+pub mod table;

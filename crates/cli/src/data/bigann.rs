@@ -22,8 +22,15 @@ pub(crate) fn layout(path: &Path, file: &mut File, size: u64, element: Element) 
         u32::from_le_bytes(field)
     });
     let columns = check_dimension(path, columns.into(), "the file is not in this format: check its name")?;
-    let layout =
-        Layout { offset: HEADER_BYTES, prefixed: false, element, big_endian: false, rows: rows.into(), columns, flat: false };
+    let layout = Layout {
+        offset: HEADER_BYTES,
+        prefixed: false,
+        element,
+        big_endian: false,
+        rows: rows.into(),
+        columns,
+        flat: false,
+    };
     if !has_distances(&layout, size) {
         layout.check_size(path, size)?;
     }

@@ -179,7 +179,10 @@ mod tests {
             };
             let expected = if bits & 0x8000 == 0 { magnitude } else { -magnitude };
             let found = f64::from(widen_half(bits));
-            assert!(found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan(), "{bits:#06x}: {found}");
+            assert!(
+                found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan(),
+                "{bits:#06x}: {found}"
+            );
         }
     }
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub(crate) use crate::humane::grouped;
+
 /// Why a data file cannot be read or written: where, what was expected and found, and what to do about it.
 ///
 /// The text of an error is its first line; [`DataError::fix`] is the advice that goes below it. Rows count from 0,
@@ -100,7 +102,13 @@ impl DataError {
 
     /// The file has another size than its header promises.
     pub(crate) fn size(path: &Path, expected: String, found: String) -> Self {
-        Self::file(path, "size", expected, found, "the file is damaged or was cut off: copy, download or write it again")
+        Self::file(
+            path,
+            "size",
+            expected,
+            found,
+            "the file is damaged or was cut off: copy, download or write it again",
+        )
     }
 }
 
@@ -121,19 +129,6 @@ impl BadValue {
     }
 }
 
-/// A number with its thousands separated: 1,234,567.
-pub(crate) fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// Text from a file as an error may quote it: short, on one line, in quotes.
 pub(crate) fn quoted(text: &str) -> String {
     const LONGEST: usize = 60;
@@ -145,13 +140,6 @@ pub(crate) fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        for (n, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
-            assert_eq!(grouped(n), text);
-        }
-    }
 
     #[test]
     fn quotes_are_short_and_on_one_line() {

@@ -27,10 +27,10 @@ impl GroundTruth {
         let format = Format::detect(neighbours)?;
         let (ids, own_distances) = match format {
             Format::Hdf5 => {
-                let matrix = Hdf5Matrix::open(neighbours, "neighbors")?;
+                let mut matrix = Hdf5Matrix::open(neighbours, "neighbors")?;
                 bounded(neighbours, matrix.rows(), matrix.columns())?;
                 let distances = Hdf5Matrix::open(neighbours, "distances").ok();
-                let distances = distances.map(|m| m.vectors(0, m.rows() as usize)).transpose()?;
+                let distances = distances.map(|mut m| m.vectors(0, m.rows() as usize)).transpose()?;
                 (matrix.ids(0, matrix.rows() as usize)?, distances)
             }
             _ => {

@@ -9,6 +9,7 @@ use hdf5_reader::{Dataset, Datatype, H5Type, Hdf5File, SliceInfo, SliceInfoElem}
 use sagitta_model::Metric;
 
 use super::error::{BadValue, DataError, grouped, quoted};
+use super::guard::guarded;
 use super::matrix::check_dimension;
 use super::{Element, Format, ReadOptions, Row, RowReader, Summary, VectorColumn};
 
@@ -20,12 +21,16 @@ pub(crate) struct Hdf5Matrix {
     element: Element,
     rows: u64,
     columns: usize,
+    chunks_checked: bool,
 }
+
+/// The most that deflate can pack into a byte; no other filter of numbers does better.
+const MAX_PACKING: u64 = 1032;
 
 impl Hdf5Matrix {
     pub(crate) fn open(path: &Path, name: &str) -> Result<Self, DataError> {
         let file = open(path)?;
-        let dataset = file.dataset(name).map_err(|error| no_dataset(path, &file, name, &error))?;
+        let dataset = guarded(|| sound(file.dataset(name))).map_err(|error| no_dataset(path, &file, name, &error))?;
         let part = |field: &str| format!("dataset `{name}`, {field}");
         let [rows, columns] = *dataset.shape() else {
             let found = format!("{:?}", dataset.shape());
@@ -38,7 +43,16 @@ impl Hdf5Matrix {
             return Err(DataError::file(path, part("type"), "floats of 4 or 8 bytes or integers", found, fix));
         };
         let columns = check_dimension(path, columns as i64, "check the dataset's shape")?;
-        Ok(Self { path: path.to_owned(), name: name.to_owned(), dataset, element, rows, columns })
+        check_shape(path, &part("shape"), rows, columns * element.size())?;
+        Ok(Self {
+            path: path.to_owned(),
+            name: name.to_owned(),
+            dataset,
+            element,
+            rows,
+            columns,
+            chunks_checked: false,
+        })
     }
 
     pub(crate) fn rows(&self) -> u64 {
@@ -50,12 +64,42 @@ impl Hdf5Matrix {
     }
 
     /// Reads up to `count` rows from row `first` on as vectors.
-    pub(crate) fn vectors(&self, first: u64, count: usize) -> Result<Vec<Vec<f32>>, DataError> {
-        self.decode(first, count, |bytes| self.element.vector(bytes, cfg!(target_endian = "big")))
+    pub(crate) fn vectors(&mut self, first: u64, count: usize) -> Result<Vec<Vec<f32>>, DataError> {
+        let vectors = self.decode(first, count, |bytes| self.element.vector(bytes, cfg!(target_endian = "big")))?;
+        let is_constant = |vector: &Vec<f32>| vector.iter().all(|x| *x == vector[0]);
+        if let Some(at) = vectors.iter().position(is_constant) {
+            self.check_chunks(first + at as u64)?;
+        }
+        Ok(vectors)
+    }
+
+    /// A chunk that was never written reads as one value throughout. When a row looks like that, checks once that all
+    /// chunks are there.
+    fn check_chunks(&mut self, row: u64) -> Result<(), DataError> {
+        let Some(chunk) = self.dataset.chunks().filter(|_| !self.chunks_checked) else { return Ok(()) };
+        let [chunk_rows, chunk_columns] = chunk[..] else { return Ok(()) };
+        let expected =
+            self.rows.div_ceil(chunk_rows.max(1).into()) * (self.columns as u64).div_ceil(chunk_columns.max(1).into());
+        let found = guarded(|| {
+            let mut count = 0;
+            for chunk in sound(self.dataset.iter_chunks())? {
+                sound(chunk)?;
+                count += 1;
+            }
+            Ok::<u64, String>(count)
+        });
+        self.chunks_checked = true;
+        let found = match found {
+            Ok(count) if count == expected => return Ok(()),
+            Ok(count) => format!("{} of {} chunks", grouped(count), grouped(expected)),
+            Err(error) => error,
+        };
+        let fix = "the dataset was not written completely: write it again";
+        Err(BadValue::new(format!("dataset `{}`", self.name), "every row written", found, fix).at(&self.path, row))
     }
 
     /// Reads up to `count` rows from row `first` on as point ids.
-    pub(crate) fn ids(&self, first: u64, count: usize) -> Result<Vec<Vec<u64>>, DataError> {
+    pub(crate) fn ids(&mut self, first: u64, count: usize) -> Result<Vec<Vec<u64>>, DataError> {
         self.decode(first, count, |bytes| self.element.ids(bytes, cfg!(target_endian = "big")))
     }
 
@@ -71,7 +115,7 @@ impl Hdf5Matrix {
         }
         let slice = |start, end| SliceInfoElem::Slice { start, end, step: 1 };
         let rows = SliceInfo { selections: vec![slice(first, first + count), slice(0, self.columns as u64)] };
-        let read = match self.element {
+        let read = guarded(|| match self.element {
             Element::I8 => self.bytes::<i8, 1>(&rows, i8::to_ne_bytes),
             Element::U8 => self.bytes::<u8, 1>(&rows, u8::to_ne_bytes),
             Element::I16 => self.bytes::<i16, 2>(&rows, i16::to_ne_bytes),
@@ -82,10 +126,10 @@ impl Hdf5Matrix {
             Element::U64 => self.bytes::<u64, 8>(&rows, u64::to_ne_bytes),
             Element::F32 => self.bytes::<f32, 4>(&rows, f32::to_ne_bytes),
             Element::F16 | Element::F64 => self.bytes::<f64, 8>(&rows, f64::to_ne_bytes),
-        };
+        });
         let bytes = read.map_err(|error| {
             let fix = "the file is damaged or was cut off: copy, download or write it again";
-            BadValue::new(format!("dataset `{}`", self.name), "readable rows", error.to_string(), fix).at(&self.path, first)
+            BadValue::new(format!("dataset `{}`", self.name), "readable rows", error, fix).at(&self.path, first)
         })?;
         let row_bytes = self.columns * self.element.size();
         let place = |bad: BadValue| BadValue { column: format!("{}{}", self.name, bad.column), ..bad };
@@ -97,8 +141,8 @@ impl Hdf5Matrix {
         &self,
         rows: &SliceInfo,
         to_bytes: impl Fn(T) -> [u8; N],
-    ) -> hdf5_reader::error::Result<Vec<u8>> {
-        let numbers = self.dataset.read_slice::<T>(rows)?;
+    ) -> Result<Vec<u8>, String> {
+        let numbers = sound(self.dataset.read_slice::<T>(rows))?;
         let mut bytes = Vec::with_capacity(numbers.len() * N);
         numbers.into_iter().for_each(|number| bytes.extend(to_bytes(number)));
         Ok(bytes)
@@ -108,7 +152,8 @@ impl Hdf5Matrix {
 /// The metric that the file's attribute `distance` names; `None` if it has none.
 pub(crate) fn metric(path: &Path) -> Result<Option<Metric>, DataError> {
     let file = open(path)?;
-    let attribute = file.root_group().and_then(|root| root.attribute("distance")).and_then(|a| a.read_string());
+    let root = || sound(file.root_group().and_then(|root| root.attribute("distance")).and_then(|a| a.read_string()));
+    let attribute = guarded(root);
     let Ok(name) = attribute else { return Ok(None) };
     match name.as_str() {
         "angular" | "cosine" => Ok(Some(Metric::Cosine)),
@@ -126,9 +171,9 @@ pub(crate) fn metric(path: &Path) -> Result<Option<Metric>, DataError> {
 
 fn open(path: &Path) -> Result<Hdf5File, DataError> {
     // Reads by offset: a mapping would kill the process if the file shrank while it is read.
-    let storage = FileStorage::open(path).map_err(|error| damaged(path, &error))?;
+    let storage = sound(FileStorage::open(path)).map_err(|error| damaged(path, &error))?;
     let size = storage.len();
-    let file = Hdf5File::from_storage(Arc::new(storage)).map_err(|error| damaged(path, &error))?;
+    let file = guarded(|| sound(Hdf5File::from_storage(Arc::new(storage)))).map_err(|error| damaged(path, &error))?;
     let end = file.superblock().eof_address;
     if size < end {
         let found = format!("{} bytes", grouped(size));
@@ -137,13 +182,29 @@ fn open(path: &Path) -> Result<Hdf5File, DataError> {
     Ok(file)
 }
 
-fn damaged(path: &Path, error: &hdf5_reader::error::Error) -> DataError {
-    let fix = "the file is damaged, cut off or not HDF5: copy, download or write it again";
-    DataError::file(path, "structure", "a sound HDF5 file", error.to_string(), fix)
+/// An error of the HDF5 crate as text.
+fn sound<T>(result: hdf5_reader::error::Result<T>) -> Result<T, String> {
+    result.map_err(|error| error.to_string())
 }
 
-fn no_dataset(path: &Path, file: &Hdf5File, name: &str, error: &hdf5_reader::error::Error) -> DataError {
-    match file.root_group().and_then(|root| root.member_names()) {
+/// Refuses a shape that no file of this size could hold, such as a damaged one of 2^40 rows that would read as zeros.
+fn check_shape(path: &Path, part: &str, rows: u64, row_bytes: usize) -> Result<(), DataError> {
+    let size = std::fs::metadata(path).map_err(DataError::io(path, "read the file's size"))?.len();
+    let most = size.saturating_mul(MAX_PACKING) / row_bytes as u64;
+    if rows <= most {
+        return Ok(());
+    }
+    let expected = format!("at most {} rows in a file of {} bytes", grouped(most), grouped(size));
+    Err(DataError::file(path, part, expected, grouped(rows), "the file is damaged: copy, download or write it again"))
+}
+
+fn damaged(path: &Path, error: &str) -> DataError {
+    let fix = "the file is damaged, cut off or not HDF5: copy, download or write it again";
+    DataError::file(path, "structure", "a sound HDF5 file", error, fix)
+}
+
+fn no_dataset(path: &Path, file: &Hdf5File, name: &str, error: &str) -> DataError {
+    match guarded(|| sound(file.root_group().and_then(|root| root.member_names()))) {
         Ok((_, names)) if !names.iter().any(|known| known == name) => {
             let names = if names.is_empty() { "no datasets at its top level".to_owned() } else { names.join(", ") };
             let fix = "name the dataset that holds the vectors with --dataset";
@@ -182,7 +243,7 @@ pub(crate) struct Hdf5Reader {
 
 impl Hdf5Reader {
     pub(crate) fn open(path: &Path, options: &ReadOptions) -> Result<Self, DataError> {
-        let matrix = Hdf5Matrix::open(path, &options.dataset)?;
+        let mut matrix = Hdf5Matrix::open(path, &options.dataset)?;
         // Reading the last row finds a file that was cut off before anything is imported.
         matrix.vectors(matrix.rows().saturating_sub(1), 1)?;
         let column = VectorColumn { dimension: matrix.columns, element: Some(matrix.element) };

@@ -83,7 +83,10 @@ fn read_text(path: &Path) -> Result<Vec<PointId>, DataError> {
         if line.len() > MAX_LINE_BYTES {
             return Err(BadValue::new("id", "one id per line", "a long line", "check the file").at(path, row));
         }
-        let id = line.trim().parse().map_err(|_| BadValue { fix: "write one id per line".into(), ..bad_id("id", quoted(&line)) });
+        let id = line
+            .trim()
+            .parse()
+            .map_err(|_| BadValue { fix: "write one id per line".into(), ..bad_id("id", quoted(&line)) });
         ids.push(id.map_err(|bad| bad.at(path, row))?);
     }
     Ok(ids)

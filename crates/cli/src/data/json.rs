@@ -89,7 +89,12 @@ fn refusal(place: &str, text: &[u8], error: &serde_json::Error) -> BadValue {
     let character = error.column();
     if error.is_eof() {
         let found = format!("the end of the line after character {character}");
-        return BadValue::new(place, "a whole JSON object", found, "the line is cut off, or an object spans several lines: write one object per line");
+        return BadValue::new(
+            place,
+            "a whole JSON object",
+            found,
+            "the line is cut off, or an object spans several lines: write one object per line",
+        );
     }
     if error.is_data()
         && let Some((found, expected)) = message.split_once(", expected ")

@@ -81,9 +81,15 @@ impl JsonlReader {
             return Err(BadValue::new(place(extra), "only the vectors of row 0", "a further vector", fix));
         }
         if row.id.is_some() != self.summary.has_ids {
-            let (expected, found) = if row.id.is_some() { ("no id, as in row 0", "one") } else { ("an id, as in row 0", "none") };
+            let (expected, found) =
+                if row.id.is_some() { ("no id, as in row 0", "one") } else { ("an id, as in row 0", "none") };
             let column = self.options.id_column.as_deref().unwrap_or("id");
-            return Err(BadValue::new(column, expected, found, "give every row an id, or number the rows with --row-ids"));
+            return Err(BadValue::new(
+                column,
+                expected,
+                found,
+                "give every row an id, or number the rows with --row-ids",
+            ));
         }
         Ok(row)
     }

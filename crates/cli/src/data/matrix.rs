@@ -162,7 +162,12 @@ fn check_prefix<'b>(bytes: &'b [u8], layout: &Layout) -> Result<&'b [u8], BadVal
         return Ok(numbers);
     }
     let expected = format!("{}, as in row 0", layout.columns);
-    Err(BadValue::new("dimension", expected, found.to_string(), "the file is damaged or not in this format: write it again"))
+    Err(BadValue::new(
+        "dimension",
+        expected,
+        found.to_string(),
+        "the file is damaged or not in this format: write it again",
+    ))
 }
 
 /// Reads a matrix as points with one vector each; the row's number serves as its id.

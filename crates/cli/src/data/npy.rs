@@ -68,7 +68,13 @@ fn header_text(path: &Path, file: &mut File) -> Result<(u64, String), DataError>
     file.read_exact(&mut preamble).map_err(|_| cut_off("fewer than 12 bytes"))?;
     if !preamble.starts_with(MAGIC) {
         let found = format!("{:02x?}", &preamble[..MAGIC.len()]);
-        return Err(DataError::file(path, "first bytes", "\\x93NUMPY", found, "this is not an npy file: check its name"));
+        return Err(DataError::file(
+            path,
+            "first bytes",
+            "\\x93NUMPY",
+            found,
+            "this is not an npy file: check its name",
+        ));
     }
     let (length, already_read) = match preamble[6] {
         1 => (usize::from(u16::from_le_bytes([preamble[8], preamble[9]])), 2),
@@ -80,7 +86,13 @@ fn header_text(path: &Path, file: &mut File) -> Result<(u64, String), DataError>
     };
     if !(already_read..=MAX_HEADER_BYTES).contains(&length) {
         let expected = format!("at most {MAX_HEADER_BYTES} bytes");
-        return Err(DataError::file(path, "header length", expected, length.to_string(), "save plain numbers, not objects"));
+        return Err(DataError::file(
+            path,
+            "header length",
+            expected,
+            length.to_string(),
+            "save plain numbers, not objects",
+        ));
     }
     let mut text = preamble[LONG_PREAMBLE_BYTES as usize - already_read..].to_vec();
     text.resize(length, 0);

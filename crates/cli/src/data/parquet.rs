@@ -13,11 +13,13 @@ use parquet::data_type::DataType;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::Row as Record;
 use parquet::record::reader::{ReaderIter, TreeBuilder};
 
 use self::columns::{Columns, VectorLeaf};
 use super::element::{check_finite, widen_half};
 use super::error::{BadValue, DataError};
+use super::guard::guarded;
 use super::matrix::check_dimension;
 use super::{Format, ReadOptions, Row, RowReader, Summary, VECTOR_COLUMNS_KEY, VectorColumn};
 
@@ -43,7 +45,7 @@ impl ParquetReader {
     /// Opens the file, checks its footer, finds the columns and reads the first row for the vectors' dimensions.
     pub(crate) fn open(path: &Path, options: &ReadOptions) -> Result<Self, DataError> {
         let file = File::open(path).map_err(DataError::io(path, "open the file"))?;
-        let file = SerializedFileReader::new(file).map_err(|error| damaged(path, &error))?;
+        let file = guarded(|| sound(SerializedFileReader::new(file))).map_err(|error| damaged(path, &error))?;
         let metadata = file.metadata().file_metadata();
         let options = with_noted_columns(options, metadata.key_value_metadata());
         let columns = Columns::find(path, metadata.schema_descr_ptr(), &options)?;
@@ -79,8 +81,8 @@ impl ParquetReader {
                 let rows = group.num_rows().max(0) as u64;
                 if self.next < first + rows {
                     let skip = (self.next - first) as usize;
-                    let group = self.open_group(index, rows as usize, skip).map_err(|e| self.unreadable(&e))?;
-                    self.open = Some(group);
+                    let group = guarded(|| sound(self.open_group(index, rows as usize, skip)));
+                    self.open = Some(group.map_err(|error| self.unreadable(&error))?);
                     break;
                 }
                 first += rows;
@@ -109,9 +111,9 @@ impl ParquetReader {
         Ok(OpenGroup { rows_left: rows - skip, vectors, records })
     }
 
-    fn unreadable(&self, error: &ParquetError) -> DataError {
+    fn unreadable(&self, error: &str) -> DataError {
         let fix = "the file is damaged or was cut off: copy, download or write it again";
-        BadValue::new("row group", "readable rows", error.to_string(), fix).at(&self.path, self.next)
+        BadValue::new("row group", "readable rows", error, fix).at(&self.path, self.next)
     }
 
     /// Reads vectors and other columns of up to `count` rows of one row group.
@@ -120,18 +122,14 @@ impl ParquetReader {
         let Some(group) = self.group()? else { return Ok(Vec::new()) };
         let count = count.min(group.rows_left);
         group.rows_left -= count;
+        let decoded = guarded(|| sound(group.decode(count)));
+        let (lists, records) = decoded.map_err(|error| self.unreadable(&error))?;
         let mut rows = vec![Row::default(); count];
-        let mut read = Vec::new();
-        for reader in &mut group.vectors {
-            read.push(Lists::read(reader, count));
-        }
-        let records: Vec<_> = group.records.as_mut().map_or_else(Vec::new, |records| records.take(count).collect());
-        for (lists, leaf) in read.into_iter().zip(&self.columns.vectors) {
-            let lists = lists.map_err(|error| self.unreadable(&error))?;
+        for (lists, leaf) in lists.into_iter().zip(&self.columns.vectors) {
             let dimension = self.summary.vectors.get(&leaf.name).map(|column| column.dimension);
             let vectors = lists.vectors(leaf, dimension).map_err(|(at, bad)| bad.at(&self.path, first + at as u64))?;
             if vectors.len() != count {
-                let short = ParquetError::EOF(format!("{} of {count} rows of `{}`", vectors.len(), leaf.column));
+                let short = format!("{} of {count} rows of `{}`", vectors.len(), leaf.column);
                 return Err(self.unreadable(&short));
             }
             rows.iter_mut().zip(vectors).for_each(|(row, vector)| {
@@ -139,12 +137,31 @@ impl ParquetReader {
             });
         }
         for ((row, record), at) in rows.iter_mut().zip(records).zip(first..) {
-            let record = record.map_err(|error| self.unreadable(&error))?;
             self.columns.fill(row, record).map_err(|bad| bad.at(&self.path, at))?;
         }
         self.next += count as u64;
         Ok(rows)
     }
+}
+
+impl OpenGroup {
+    /// Decodes the next rows; there must be as many.
+    fn decode(&mut self, count: usize) -> Result<(Vec<Lists>, Vec<Record>), ParquetError> {
+        let lists = self.vectors.iter_mut().map(|reader| Lists::read(reader, count)).collect::<Result<_, _>>()?;
+        let records = match &mut self.records {
+            Some(records) => records.take(count).collect::<Result<Vec<_>, _>>()?,
+            None => Vec::new(),
+        };
+        if self.records.is_some() && records.len() != count {
+            return Err(ParquetError::EOF(format!("{} of {count} rows", records.len())));
+        }
+        Ok((lists, records))
+    }
+}
+
+/// An error of the Parquet crate as text.
+fn sound<T>(result: Result<T, ParquetError>) -> Result<T, String> {
+    result.map_err(|error| error.to_string())
 }
 
 impl RowReader for ParquetReader {
@@ -191,9 +208,9 @@ fn with_noted_columns(options: &ReadOptions, notes: Option<&Vec<KeyValue>>) -> R
     options
 }
 
-fn damaged(path: &Path, error: &ParquetError) -> DataError {
+fn damaged(path: &Path, error: &str) -> DataError {
     let fix = "the file is damaged, cut off or not Parquet: copy, download or write it again";
-    DataError::file(path, "footer", "a sound Parquet file", error.to_string(), fix)
+    DataError::file(path, "footer", "a sound Parquet file", error, fix)
 }
 
 fn skip_records(reader: &mut ColumnReader, count: usize) -> Result<(), ParquetError> {

@@ -119,7 +119,8 @@ fn number(rest: &str, at: usize) -> Result<(Kind, usize), FilterError> {
     match text.parse::<f64>() {
         Ok(x) if x.is_finite() && text.contains(['.', 'e', 'E']) => Ok((Kind::Float(x), length)),
         _ => {
-            let message = format!("`{text}` is neither a 64-bit integer nor a float; text, times and UUIDs go in quotes");
+            let message =
+                format!("`{text}` is neither a 64-bit integer nor a float; text, times and UUIDs go in quotes");
             Err(FilterError { at: Some(at), message })
         }
     }

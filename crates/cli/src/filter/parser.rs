@@ -150,7 +150,8 @@ impl Parser {
         let path = self.path()?;
         let field = |range| Ok(only(Condition::Field { path, test: Test::Range(range) }));
         let flipped = first_sign.replace('<', "?").replace('>', "<").replace('?', ">");
-        let first_range = range(&flipped, &low).map_err(|message| FilterError { at: Some(first), message: message.to_owned() })?;
+        let first_range =
+            range(&flipped, &low).map_err(|message| FilterError { at: Some(first), message: message.to_owned() })?;
         if !matches!(self.peek(), Kind::Sign("<" | "<=" | ">" | ">=")) {
             return field(first_range);
         }
@@ -195,7 +196,8 @@ impl Parser {
             // `is not null` in the sense of SQL: there is a value.
             return Ok(field(if not { Test::Exists } else { Test::IsNull }));
         }
-        if matches!(self.peek(), Kind::Word(word) if word.eq_ignore_ascii_case("not") || word.eq_ignore_ascii_case("in")) {
+        if matches!(self.peek(), Kind::Word(word) if word.eq_ignore_ascii_case("not") || word.eq_ignore_ascii_case("in"))
+        {
             let not = self.takes_word("not");
             if !self.takes_word("in") {
                 return Err(self.error(format!("expected `in`, found {}", self.peek().describe())));
@@ -226,7 +228,9 @@ impl Parser {
             "!=" => Ok(negated(has(vec![self.id()?]))),
             sign => {
                 self.next -= 1;
-                let message = format!("the point's id has =, != and in, but not {sign}; a field called id is written `id` in backticks");
+                let message = format!(
+                    "the point's id has =, != and in, but not {sign}; a field called id is written `id` in backticks"
+                );
                 Err(self.error(message))
             }
         }

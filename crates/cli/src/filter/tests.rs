@@ -35,20 +35,71 @@ fn the_short_form_means_what_it_says() {
         ),
         (
             "source = 'rust-docs' and words >= 50 or words >= 50",
-            Filter { should: vec![Condition::Filter(Box::new(all(vec![source(), words()]))), words()], ..Filter::default() },
+            Filter {
+                should: vec![Condition::Filter(Box::new(all(vec![source(), words()]))), words()],
+                ..Filter::default()
+            },
         ),
         ("source != 'rust-docs'", Filter { must_not: vec![source()], ..Filter::default() }),
         ("not not source = 'rust-docs'", all(vec![source()])),
-        ("words >= 50 and not source = 'rust-docs'", Filter { must: vec![words()], must_not: vec![source()], ..Filter::default() }),
-        ("a.b-c in [1, 'x', true]", all(vec![field("a.b-c", Test::Any(vec![Scalar::Int(1), text("x"), Scalar::Bool(true)]))])),
+        (
+            "words >= 50 and not source = 'rust-docs'",
+            Filter { must: vec![words()], must_not: vec![source()], ..Filter::default() },
+        ),
+        (
+            "a.b-c in [1, 'x', true]",
+            all(vec![field("a.b-c", Test::Any(vec![Scalar::Int(1), text("x"), Scalar::Bool(true)]))]),
+        ),
         ("a not in []", Filter { must_not: vec![field("a", Test::Any(vec![]))], ..Filter::default() }),
-        ("a exists and b is null and c is not null", all(vec![field("a", Test::Exists), field("b", Test::IsNull), field("c", Test::Exists)])),
-        ("id in [7, \"01234567-89ab-cdef-0123-456789abcdef\"]", all(vec![Condition::has_id(vec![PointId::Num(7), PointId::Uuid(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef)])])),
+        (
+            "a exists and b is null and c is not null",
+            all(vec![field("a", Test::Exists), field("b", Test::IsNull), field("c", Test::Exists)]),
+        ),
+        (
+            "id in [7, \"01234567-89ab-cdef-0123-456789abcdef\"]",
+            all(vec![Condition::has_id(vec![
+                PointId::Num(7),
+                PointId::Uuid(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef),
+            ])]),
+        ),
         ("`id` = 7", all(vec![field("id", Test::Match(Scalar::Int(7)))])),
-        ("when < '1970-01-01T00:00:01Z'", all(vec![field("when", Test::Range(Range::Datetime(Bounds { lower: None, upper: Some((1_000_000, false)) })))])),
-        ("score = 0.5", all(vec![field("score", Test::Range(Range::Number(Bounds { lower: Some((Number::Float(0.5), true)), upper: Some((Number::Float(0.5), true)) })))])),
-        ("1 <= words < 2.5", all(vec![field("words", Test::Range(Range::Number(Bounds { lower: Some((Number::Int(1), true)), upper: Some((Number::Float(2.5), false)) })))])),
-        ("2 > words > 1", all(vec![field("words", Test::Range(Range::Number(Bounds { lower: Some((Number::Int(1), false)), upper: Some((Number::Int(2), false)) })))])),
+        (
+            "when < '1970-01-01T00:00:01Z'",
+            all(vec![field(
+                "when",
+                Test::Range(Range::Datetime(Bounds { lower: None, upper: Some((1_000_000, false)) })),
+            )]),
+        ),
+        (
+            "score = 0.5",
+            all(vec![field(
+                "score",
+                Test::Range(Range::Number(Bounds {
+                    lower: Some((Number::Float(0.5), true)),
+                    upper: Some((Number::Float(0.5), true)),
+                })),
+            )]),
+        ),
+        (
+            "1 <= words < 2.5",
+            all(vec![field(
+                "words",
+                Test::Range(Range::Number(Bounds {
+                    lower: Some((Number::Int(1), true)),
+                    upper: Some((Number::Float(2.5), false)),
+                })),
+            )]),
+        ),
+        (
+            "2 > words > 1",
+            all(vec![field(
+                "words",
+                Test::Range(Range::Number(Bounds {
+                    lower: Some((Number::Int(1), false)),
+                    upper: Some((Number::Int(2), false)),
+                })),
+            )]),
+        ),
         ("50 <= words", all(vec![words()])),
     ];
     for (short, expected) in cases {
@@ -73,7 +124,11 @@ fn errors_point_at_the_place_and_say_what_would_be_right() {
         ("words in [50 60]", 13, "expected `,` or `]` after a value of the list, found the number 60"),
         ("words > true", 8, "true and false have no order: use = or !="),
         ("words > 'much'", 8, "only numbers and times have an order; a time is written like"),
-        ("when > 2026-01-01", 7, "`2026-01-01` is neither a 64-bit integer nor a float; text, times and UUIDs go in quotes"),
+        (
+            "when > 2026-01-01",
+            7,
+            "`2026-01-01` is neither a 64-bit integer nor a float; text, times and UUIDs go in quotes",
+        ),
         ("words = 99999999999999999999", 8, "`99999999999999999999` is neither a 64-bit integer"),
         ("a is maybe", 5, "expected `null`, found `maybe`"),
         ("a..b = 1", 0, "`a..b` is not a field path"),
@@ -121,8 +176,14 @@ fn errors_in_a_tree_carry_their_path() {
         ("{\"must\": [{\"field\": \"a\", \"matches\": 1}]}", "must[0].matches: expected one of match"),
         ("{\"must\": [{\"field\": \"a\", \"exists\": false}]}", "must[0].exists: expected true"),
         ("{\"must\": [{\"field\": \"a\", \"range\": {}}]}", "must[0].range: expected at least one of gt"),
-        ("{\"must\": [{\"field\": \"a\", \"range\": {\"gt\": 1, \"gte\": 2}}]}", "must[0].range.gte: this end of the range has two bounds"),
-        ("{\"must\": [{\"field\": \"a\", \"range\": {\"gt\": \"noon\"}}]}", "must[0].range.gt: expected a number or a time"),
+        (
+            "{\"must\": [{\"field\": \"a\", \"range\": {\"gt\": 1, \"gte\": 2}}]}",
+            "must[0].range.gte: this end of the range has two bounds",
+        ),
+        (
+            "{\"must\": [{\"field\": \"a\", \"range\": {\"gt\": \"noon\"}}]}",
+            "must[0].range.gt: expected a number or a time",
+        ),
         ("{\"must\": [{\"field\": \"a\", \"has_id\": [1]}]}", "must[0]: has_id is not about a field"),
         ("{\"must\": [{\"has_id\": [1, -2]}]}", "must[0].has_id[1]: expected an id"),
         ("{\"must\": [{\"filter\": {\"should\": [{}]}}]}", "must[0].filter.should[0]: expected exactly one of match"),
@@ -150,7 +211,8 @@ fn path() -> impl Strategy<Value = FieldPath> {
 }
 
 fn number_bounds() -> impl Strategy<Value = Bounds<Number>> {
-    let number = prop_oneof![(-2..3i64).prop_map(Number::Int), (-4..5i32).prop_map(|n| Number::Float(f64::from(n) / 2.0))];
+    let number =
+        prop_oneof![(-2..3i64).prop_map(Number::Int), (-4..5i32).prop_map(|n| Number::Float(f64::from(n) / 2.0))];
     let bound = prop::option::of((number, any::<bool>()));
     (bound.clone(), bound)
         .prop_filter("one bound at least", |(lower, upper)| lower.is_some() || upper.is_some())
@@ -160,12 +222,16 @@ fn number_bounds() -> impl Strategy<Value = Bounds<Number>> {
 fn condition_strategy() -> impl Strategy<Value = Condition> {
     let leaf = prop_oneof![
         (path(), scalar()).prop_map(|(path, scalar)| Condition::Field { path, test: Test::Match(scalar) }),
-        (path(), prop::collection::vec(scalar(), 0..3)).prop_map(|(path, any)| Condition::Field { path, test: Test::Any(any) }),
+        (path(), prop::collection::vec(scalar(), 0..3))
+            .prop_map(|(path, any)| Condition::Field { path, test: Test::Any(any) }),
         (path(), number_bounds()).prop_map(|(path, b)| Condition::Field { path, test: Test::Range(Range::Number(b)) }),
         path().prop_map(|path| Condition::Field { path, test: Test::Exists }),
         path().prop_map(|path| Condition::Field { path, test: Test::IsNull }),
-        prop::collection::vec(prop_oneof![(0..3u64).prop_map(PointId::Num), Just(PointId::Num(u64::MAX)), Just(PointId::Uuid(7))], 0..3)
-            .prop_map(Condition::has_id),
+        prop::collection::vec(
+            prop_oneof![(0..3u64).prop_map(PointId::Num), Just(PointId::Num(u64::MAX)), Just(PointId::Uuid(7))],
+            0..3
+        )
+        .prop_map(Condition::has_id),
     ];
     leaf.prop_recursive(3, 12, 3, |inner| {
         let list = prop::collection::vec(inner, 0..3);

@@ -12,7 +12,8 @@ const MAX_DEPTH: usize = 64;
 /// Parses a tree. The message of a refusal begins with its path.
 pub(super) fn parse(text: &str) -> Result<Filter, String> {
     let value = parse_value(text)?;
-    filter(&value, "", 0).map_err(|(path, problem)| if path.is_empty() { problem } else { format!("{path}: {problem}") })
+    filter(&value, "", 0)
+        .map_err(|(path, problem)| if path.is_empty() { problem } else { format!("{path}: {problem}") })
 }
 
 /// The path of a problem, and the problem.
@@ -39,7 +40,12 @@ fn filter(value: &Value, path: &str, depth: usize) -> Result<Filter, Refusal> {
             "must" => &mut filter.must,
             "should" => &mut filter.should,
             "must_not" => &mut filter.must_not,
-            _ => return refuse(&within(path, key), "expected must, should or must_not; a condition goes into a list of one of them"),
+            _ => {
+                return refuse(
+                    &within(path, key),
+                    "expected must, should or must_not; a condition goes into a list of one of them",
+                );
+            }
         };
         let path = within(path, key);
         for (at, value) in array(value, &path)?.iter().enumerate() {
@@ -60,7 +66,10 @@ const TESTS: &str = "match, any, range, exists, is_null, has_id or filter";
 
 fn condition(value: &Value, path: &str, depth: usize) -> Result<Condition, Refusal> {
     let Value::Object(fields) = value else {
-        return refuse(path, format!("expected a condition, an object with one of {TESTS}, found {}", value.type_name()));
+        return refuse(
+            path,
+            format!("expected a condition, an object with one of {TESTS}, found {}", value.type_name()),
+        );
     };
     let mut tests = fields.iter().filter(|(key, _)| *key != "field");
     let (Some((key, value)), None) = (tests.next(), tests.next()) else {
@@ -101,7 +110,9 @@ fn test(key: &str, value: &Value, path: &str) -> Result<Test, Refusal> {
             scalars.collect::<Result<_, _>>().map(Test::Any)
         }
         ("range", Value::Object(bounds)) => range(bounds, path).map(Test::Range),
-        ("range", other) => refuse(path, format!("expected an object with gt, gte, lt or lte, found {}", other.type_name())),
+        ("range", other) => {
+            refuse(path, format!("expected an object with gt, gte, lt or lte, found {}", other.type_name()))
+        }
         ("exists", Value::Bool(true)) => Ok(Test::Exists),
         ("is_null", Value::Bool(true)) => Ok(Test::IsNull),
         ("exists" | "is_null", _) => refuse(path, "expected true; put the condition into must_not for the opposite"),

@@ -18,7 +18,8 @@ impl Files {
     fn join(&self, payloads: Option<&str>, ids: Option<&str>) -> Result<Joined, DataError> {
         let vectors = open(&self.folder.path("v.npy"), &ReadOptions::default())?;
         let options = ReadOptions { content: Content::Payloads, ..ReadOptions::default() };
-        let payloads = payloads.map(|text| open(&self.folder.write("p.jsonl", text.as_bytes()), &options)).transpose()?;
+        let payloads =
+            payloads.map(|text| open(&self.folder.write("p.jsonl", text.as_bytes()), &options)).transpose()?;
         let ids = ids.map(|text| IdFile::open(&self.folder.write("i.txt", text.as_bytes()))).transpose()?;
         Joined::new(vectors, payloads, ids)
     }

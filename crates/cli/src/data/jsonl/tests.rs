@@ -30,7 +30,8 @@ fn rows_have_ids_vectors_and_every_other_key_as_payload() {
 #[test]
 fn named_vectors_a_missing_last_newline_and_blank_lines_at_the_end_are_fine() {
     let line = "{\"vectors\": {\"title\": [1], \"body\": [1, 2]}}";
-    for text in [line.to_owned(), format!("{line}\r\n"), format!("{line}\n{line}\n\n  \n"), format!("\u{feff}{line}\n")] {
+    for text in [line.to_owned(), format!("{line}\r\n"), format!("{line}\n{line}\n\n  \n"), format!("\u{feff}{line}\n")]
+    {
         let rows = read(&text);
         assert_eq!(rows[0].vectors["body"], [1.0, 2.0]);
         assert_eq!(rows[0].id, None);
@@ -71,21 +72,45 @@ fn what_is_wrong_is_named_with_row_and_field() {
         ("{\"id\": 2, \"vector\": [1]}", ", row 1, vector: expected 2 numbers, as in row 0, found 1"),
         ("{\"id\": 2, \"vector\": [1, null]}", ", row 1, vector[1]: expected a number, found null"),
         ("{\"id\": 2, \"vector\": [1, \"2\"]}", ", row 1, vector[1]: expected a number, found string \"2\""),
-        ("{\"id\": 2, \"vector\": [1, NaN]}", ", row 1, vector[1]: expected valid JSON, found `NaN]}` at character 25 (expected value)"),
+        (
+            "{\"id\": 2, \"vector\": [1, NaN]}",
+            ", row 1, vector[1]: expected valid JSON, found `NaN]}` at character 25 (expected value)",
+        ),
         ("{\"id\": 2, \"vector\": [1, 1e39]}", ", row 1, vector[1]: expected"),
         ("{\"id\": 2, \"vector\": \"1,2\"}", ", row 1, vector: expected an array of numbers, found string \"1,2\""),
         ("{\"id\": 2}", ", row 1, vector: expected 2 numbers, as in row 0, found nothing"),
-        ("{\"id\": 2, \"vector\": [1, 2], \"vectors\": {\"b\": [1]}}", ", row 1, vectors[\"b\"]: expected only the vectors of row 0, found a further vector"),
+        (
+            "{\"id\": 2, \"vector\": [1, 2], \"vectors\": {\"b\": [1]}}",
+            ", row 1, vectors[\"b\"]: expected only the vectors of row 0, found a further vector",
+        ),
         ("{\"vector\": [1, 2]}", ", row 1, id: expected an id, as in row 0, found none"),
         ("{\"id\": -2, \"vector\": [1, 2]}", ", row 1, id: expected an unsigned 64-bit number or a UUID, found -2"),
-        ("{\"id\": \"doc-2\", \"vector\": [1, 2]}", ", row 1, id: expected an unsigned 64-bit number or a UUID, found `doc-2`"),
+        (
+            "{\"id\": \"doc-2\", \"vector\": [1, 2]}",
+            ", row 1, id: expected an unsigned 64-bit number or a UUID, found `doc-2`",
+        ),
         ("{\"id\": 2, \"id\": 3, \"vector\": [1, 2]}", ", row 1, id: expected each key once, found it twice"),
-        ("{\"id\": 2, \"vector\": [1, 2], \"a\": {\"b\": 1, \"b\": 2}}", ", row 1, a.b: expected each key once, found it twice"),
-        ("{\"id\": 2, \"vector\": [1, 2], \"payload\": {\"a\": 1}, \"a\": 2}", ", row 1, a: expected each key once, found it twice"),
-        ("{\"id\": 2, \"vector\": [1, 2], \"a\": [1, {\"b\": 18446744073709551615}]}", ", row 1, a[1].b: expected an integer up to 9223372036854775807, found 18446744073709551615"),
-        ("{\"id\": 2, \"vector\": [1, 2], \"payload\": 3}", ", row 1, payload: expected a JSON object, found integer `3`"),
+        (
+            "{\"id\": 2, \"vector\": [1, 2], \"a\": {\"b\": 1, \"b\": 2}}",
+            ", row 1, a.b: expected each key once, found it twice",
+        ),
+        (
+            "{\"id\": 2, \"vector\": [1, 2], \"payload\": {\"a\": 1}, \"a\": 2}",
+            ", row 1, a: expected each key once, found it twice",
+        ),
+        (
+            "{\"id\": 2, \"vector\": [1, 2], \"a\": [1, {\"b\": 18446744073709551615}]}",
+            ", row 1, a[1].b: expected an integer up to 9223372036854775807, found 18446744073709551615",
+        ),
+        (
+            "{\"id\": 2, \"vector\": [1, 2], \"payload\": 3}",
+            ", row 1, payload: expected a JSON object, found integer `3`",
+        ),
         ("[1, 2]", ", row 1, line: expected a JSON object, found sequence"),
-        ("{\"id\": 2, \"vector\": [1, 2]", ", row 1, line: expected a whole JSON object, found the end of the line after character"),
+        (
+            "{\"id\": 2, \"vector\": [1, 2]",
+            ", row 1, line: expected a whole JSON object, found the end of the line after character",
+        ),
         ("{\"id\": 2, \"vector\": [1, 2]} {}", ", row 1, line: expected valid JSON, found `{}`"),
         ("{\"id\": 2, \"vector\": [1, 2], \"a\": \"\u{7}\"}", ", row 1, a: expected valid JSON"),
         ("\n{\"id\": 2, \"vector\": [1, 2]}", ", row 1, line: expected a JSON object, found a blank line"),
@@ -106,7 +131,10 @@ fn gzipped_files_read_alike_and_damage_is_noticed() {
     let plain = rows(&folder.write("a.jsonl", text.as_bytes()), &ReadOptions::default(), 64).expect("reads");
     let path = folder.write("a.jsonl.gz", &packed);
     assert_eq!(rows(&path, &ReadOptions::default(), 64).expect("reads"), plain);
-    assert_eq!(check_reader(&folder.write("two.jsonl.gz", &[&packed[..], &packed].concat()), &ReadOptions::default()).len(), 4000);
+    assert_eq!(
+        check_reader(&folder.write("two.jsonl.gz", &[&packed[..], &packed].concat()), &ReadOptions::default()).len(),
+        4000
+    );
 
     for length in [packed.len() - 1, packed.len() - 9, packed.len() / 2] {
         let text = refusal(&folder.write("cut.jsonl.gz", &packed[..length]), &ReadOptions::default());

@@ -40,9 +40,8 @@ fn texmex_and_big_ann_files_read_right() {
         let row = |row: &Vec<u8>| [&4i32.to_le_bytes()[..], row].concat();
         rows.iter().flat_map(row).collect::<Vec<u8>>()
     };
-    let headed = |rows: &[Vec<u8>]| {
-        [&(rows.len() as u32).to_le_bytes()[..], &4u32.to_le_bytes(), &rows.concat()].concat()
-    };
+    let headed =
+        |rows: &[Vec<u8>]| [&(rows.len() as u32).to_le_bytes()[..], &4u32.to_le_bytes(), &rows.concat()].concat();
     let as_f32: Vec<Vec<u8>> = (0..3).map(|row| f32s(&floats(row))).collect();
     let as_u8: Vec<Vec<u8>> = (0..3).map(|row| integers(row).iter().map(|x| *x as u8).collect()).collect();
     let as_i32: Vec<Vec<u8>> =
@@ -98,7 +97,10 @@ fn npy_files_that_are_cut_off_or_not_by_rows_are_refused_with_what_was_found() {
         (npy("<f4", "12,", &data), ": shape: expected two axes, (rows, dimensions), found one axis of 12 numbers"),
         (npy("<f4", "12, 0", &[]), ": dimensions: expected 1 to 16,384, found 0"),
         (npy("<f4", "0, 99999", &[]), ": dimensions: expected 1 to 16,384, found 99999"),
-        (npy_with("not a dictionary", &data), ": header: expected a dictionary of `descr`, `fortran_order` and `shape`"),
+        (
+            npy_with("not a dictionary", &data),
+            ": header: expected a dictionary of `descr`, `fortran_order` and `shape`",
+        ),
     ];
     for (bytes, expected) in cases {
         let text = refuse("bad.npy", &bytes);

@@ -70,7 +70,7 @@ impl Columns {
             None
         } else {
             let root = Type::group_type_builder(schema.root_schema().name()).with_fields(others).build();
-            let root = root.map_err(|error| super::damaged(path, &error))?;
+            let root = root.map_err(|error| super::damaged(path, &error.to_string()))?;
             Some(Arc::new(SchemaDescriptor::new(Arc::new(root))))
         };
         Ok(Self { vectors, id, others })
@@ -120,7 +120,8 @@ fn id(column: &str, field: Field, column_type: &Type) -> Result<PointId, BadValu
 }
 
 fn find_vectors(path: &Path, schema: &SchemaDescriptor, options: &ReadOptions) -> Result<Vec<VectorLeaf>, DataError> {
-    let lists: Vec<(usize, String, bool)> = (0..schema.num_columns()).filter_map(|at| list_of_numbers(schema, at)).collect();
+    let lists: Vec<(usize, String, bool)> =
+        (0..schema.num_columns()).filter_map(|at| list_of_numbers(schema, at)).collect();
     let names = || lists.iter().map(|(_, name, _)| name.as_str()).collect::<Vec<_>>();
     let leaf = |name: &str, column: &str| {
         let found = lists.iter().find(|(_, list, _)| list == column);

@@ -26,7 +26,8 @@ fn lists_of_every_number_type_read_as_vectors() {
 fn other_columns_become_payload_with_their_types() {
     let rows = check_reader(&sample("payload.parquet"), &ReadOptions::default());
     assert_eq!(rows[0].id, Some(PointId::Uuid(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef)));
-    let object = |fields: &[(&str, Value)]| fields.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect::<Object>();
+    let object =
+        |fields: &[(&str, Value)]| fields.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect::<Object>();
     let expected = object(&[
         ("text", "first".into()),
         ("year", 2026.into()),
@@ -75,9 +76,13 @@ fn payloads_that_json_cannot_hold_are_refused_with_row_and_column() {
     let refuse = |column| refusal(&sample("bad_payload.parquet"), &keep(column));
     assert_eq!(refuse("binary"), ", row 1, binary: expected text, found 2 bytes that are not text");
     assert_eq!(refuse("nan"), ", row 1, nan: expected a finite number, found NaN");
-    assert_eq!(refuse("unsigned"), ", row 1, unsigned: expected an integer up to 9223372036854775807, found 9223372036854775808");
+    assert_eq!(
+        refuse("unsigned"),
+        ", row 1, unsigned: expected an integer up to 9223372036854775807, found 9223372036854775808"
+    );
     assert_eq!(check_reader(&sample("bad_payload.parquet"), &keep("interval_free")).len(), 2);
-    let text = refusal(&sample("payload.parquet"), &ReadOptions { id_column: Some("text".into()), ..ReadOptions::default() });
+    let text =
+        refusal(&sample("payload.parquet"), &ReadOptions { id_column: Some("text".into()), ..ReadOptions::default() });
     assert_eq!(text, ", row 0, text: expected an unsigned 64-bit number or a UUID, found `first`");
     let missing = ReadOptions { id_column: Some("key".into()), id_required: true, ..ReadOptions::default() };
     assert!(refusal(&sample("payload.parquet"), &missing).starts_with(": columns: expected `key`, found "));

@@ -1,7 +1,7 @@
 //! Which column types can be read as payload.
 //!
-//! The Parquet crate asserts that a schema is well-formed while it assembles records; a damaged file must be refused
-//! before it gets there.
+//! The Parquet crate asserts that a schema is well-formed while it assembles records; refusing others beforehand names
+//! the column.
 
 use parquet::basic::{ConvertedType, LogicalType, Repetition, Type as Physical};
 use parquet::schema::types::Type;

@@ -99,7 +99,8 @@ fn binary(place: &str, bytes: &[u8], logical: Option<&LogicalType>) -> Result<Va
 
 fn timestamp(place: &str, nanos: i128) -> Result<Value, BadValue> {
     let time = jiff::Timestamp::from_nanosecond(nanos);
-    let outside = |_| refusal(place, "a time in the years -9999 to 9999", format!("{nanos} ns since 1970"), "mend the value");
+    let outside =
+        |_| refusal(place, "a time in the years -9999 to 9999", format!("{nanos} ns since 1970"), "mend the value");
     Ok(Value::String(time.map_err(outside)?.to_string()))
 }
 

@@ -30,7 +30,8 @@ impl JsonlWriter {
     pub fn create(path: &Path, existing: Existing) -> Result<Self, DataError> {
         let file = FreshFile::create(path, existing)?;
         let gzipped = path.extension().is_some_and(|ending| ending == "gz");
-        let sink = if gzipped { Sink::Gzipped(GzEncoder::new(file, Compression::default())) } else { Sink::Plain(file) };
+        let sink =
+            if gzipped { Sink::Gzipped(GzEncoder::new(file, Compression::default())) } else { Sink::Plain(file) };
         Ok(Self { path: path.to_owned(), sink, with_vectors: true })
     }
 

@@ -28,7 +28,8 @@ fn what_is_exported_is_imported_unchanged() {
     let several = |n: u64| [("a".to_owned(), vec![n as f32]), ("id".to_owned(), vec![0.5, n as f32])].into();
     let uuids: Vec<Row> = (0..20).map(|n| row(PointId::Uuid(u128::from(n) << 64), several(n))).collect();
     for name in ["a.jsonl", "a.jsonl.gz", "a.parquet"] {
-        for (kind, rows) in [("numbers", sample_rows("", 40)), ("uuids", uuids.clone()), ("named", sample_rows("t", 3))] {
+        for (kind, rows) in [("numbers", sample_rows("", 40)), ("uuids", uuids.clone()), ("named", sample_rows("t", 3))]
+        {
             let path = folder.path(&format!("{kind}_{name}"));
             written(&path, &rows).expect("writes");
             assert_eq!(check_reader(&path, &ReadOptions::default()), rows, "{kind}, {name}");

@@ -44,6 +44,13 @@ def hdf5(name, dtype, libver, distance="angular"):
             file.create_dataset("nan", data=np.array([[0, 1], [np.nan, 1], [0, 1]], dtype="f4"))
 
 
+def holes():
+    with h5py.File(here / "holes.hdf5", "w") as file:
+        train = file.create_dataset("train", shape=(10, 4), dtype="f4", chunks=(5, 4), compression="gzip")
+        train[:5] = np.arange(20).reshape(5, 4)
+        file.create_dataset("zeros", data=np.zeros((10, 4), "f4"), chunks=(5, 4), compression="gzip")
+
+
 def vectors_parquet():
     rows = [[float(row + column) for column in range(4)] for row in range(25)]
     whole = [[row + column for column in range(4)] for row in range(25)]
@@ -116,6 +123,7 @@ hdf5("annbench.hdf5", "f4", "earliest")
 hdf5("annbench_latest.hdf5", "f4", "latest")
 hdf5("annbench_f8.hdf5", ">f8", "earliest")
 hdf5("jaccard.hdf5", "f4", "earliest", "jaccard")
+holes()
 vectors_parquet()
 payload_parquet()
 bad_parquet()
