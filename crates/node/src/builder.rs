@@ -94,11 +94,11 @@ impl Worker {
             busy = true;
             let stop: &dyn Stop = &*self.stop;
             let control = BuildControl { threads: self.threads, stop, progress: &|_| {} };
-            let kind = job.name();
+            let kind = job.kind().clone();
             match job.run(&control) {
-                Ok(()) => tracing::debug!(shard, job = kind, "done"),
+                Ok(()) => tracing::debug!(shard, job = ?kind, "done"),
                 Err(_) if self.stop.load(Ordering::Acquire) => return false,
-                Err(error) => tracing::warn!(shard, job = kind, %error, "failed; it is tried again later"),
+                Err(error) => tracing::warn!(shard, job = ?kind, %error, "failed; it is tried again later"),
             }
             replica.built();
         }

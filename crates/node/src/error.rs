@@ -96,6 +96,11 @@ impl NodeError {
         }
     }
 
+    /// Whether a write was refused because its request id belongs to another write.
+    pub fn is_request_id_reused(&self) -> bool {
+        matches!(self, Self::Command(problem) if problem.kind == ErrorKind::Conflict)
+    }
+
     /// When coming back makes sense.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -2,6 +2,7 @@
 //!
 //! May not know: other nodes, the control plane, gRPC.
 
+mod answer;
 mod builder;
 mod error;
 mod machine;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sagitta_consensus::{ApplyError, Committed, Membership, Position, StateMachine};
 use sagitta_model::ErrorKind;
+use sagitta_shard::codec::Record as _;
 use sagitta_shard::{Entry, Shard, ShardError};
 use tokio::sync::watch;
 
@@ -27,16 +28,17 @@ impl ShardMachine {
 
 impl StateMachine for ShardMachine {
     fn apply(&mut self, entries: &[Committed]) -> Result<Vec<Bytes>, ApplyError> {
-        let batch: Vec<_> = entries.iter().map(|entry| Entry { index: entry.index, data: &entry.data }).collect();
-        let term = entries.last().map_or(0, |entry| entry.term);
-        let outcomes = self.shard.apply(&batch, term).map_err(apply_error)?;
+        let batch: Vec<_> = entries.iter().map(|entry| Entry { index: entry.index, term: entry.term, data: &entry.data }).collect();
+        let outcomes = self.shard.apply(&batch).map_err(apply_error)?;
         self.applied.send_replace(self.shard.applied_index());
         self.builder.ring();
-        Ok(outcomes.into_iter().map(|outcome| Bytes::from(sagitta_shard::codec::encode_outcome(&outcome))).collect())
+        Ok(outcomes.into_iter().map(|outcome| Bytes::from(outcome.to_sealed())).collect())
     }
 
     fn applied(&self) -> Position {
-        Position { index: self.shard.applied_index(), term: self.shard.applied_term() }
+        // Of one view, so that the two belong together.
+        let view = self.shard.view();
+        Position { index: view.applied_index(), term: view.applied_term() }
     }
 
     fn durable(&self) -> u64 {

@@ -2,22 +2,22 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use sagitta_env::Env;
 use tokio::sync::oneshot;
 
 /// A bounded number of threads behind a bounded queue. Dropping it lets queued work finish, then ends the threads.
-pub struct Pool {
+pub(crate) struct Pool {
     jobs: Sender<Job>,
-    threads: usize,
 }
 
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Why work was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub(crate) enum Refused {
     /// The queue is full: the caller should come back later.
     QueueFull,
     /// The work panicked; the thread lives on.
@@ -26,22 +26,17 @@ pub enum Refused {
 
 impl Pool {
     /// Starts `threads` threads named `name-0`, ... behind a queue of `queue` jobs.
-    pub fn start(env: &Env, name: &str, threads: usize, queue: usize) -> io::Result<Self> {
+    pub(crate) fn start(env: &Env, name: &str, threads: usize, queue: usize) -> io::Result<Self> {
         let (jobs, inbox) = crossbeam_channel::bounded::<Job>(queue);
         for n in 0..threads {
             let inbox = inbox.clone();
             env.thread(&format!("{name}-{n}"), move || work(&inbox))?;
         }
-        Ok(Self { jobs, threads })
-    }
-
-    /// How many jobs run at once.
-    pub fn threads(&self) -> usize {
-        self.threads
+        Ok(Self { jobs })
     }
 
     /// Queues work and waits for its result; refuses at once when the queue is full.
-    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refused> {
+    pub(crate) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refused> {
         let (reply, result) = oneshot::channel();
         // A caller that has gone away no longer wants the result; and a job that was never started is skipped.
         let job = Box::new(move || {
@@ -66,27 +61,27 @@ fn work(inbox: &Receiver<Job>) {
 
 /// Set once the caller of some work has gone away: the work should stop.
 #[derive(Clone, Debug, Default)]
-pub struct Cancelled(Arc<std::sync::atomic::AtomicBool>);
+pub(crate) struct Cancelled(Arc<AtomicBool>);
 
 impl Cancelled {
     /// Whether the caller has gone away.
-    pub fn get(&self) -> bool {
-        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    pub(crate) fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 
     /// A guard that sets the flag when it is dropped, as a dropped future drops it.
-    pub fn on_drop(&self) -> CancelOnDrop {
+    pub(crate) fn on_drop(&self) -> CancelOnDrop {
         CancelOnDrop(self.clone())
     }
 }
 
 /// Cancels when dropped.
 #[derive(Debug)]
-pub struct CancelOnDrop(Cancelled);
+pub(crate) struct CancelOnDrop(Cancelled);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
-        self.0.0.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.0.0.store(true, Ordering::Relaxed);
     }
 }
 

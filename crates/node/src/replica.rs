@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sagitta_consensus::{GroupHandle, Outcome, ReadOutcome};
+use sagitta_consensus::{Condition, GroupHandle, Outcome, ReadOutcome};
 use sagitta_engine::index::Stop;
 use sagitta_env::{Deadline, Env};
 use sagitta_model::{
     Change, CollectionStatistics, Filter, PointId, Record, SearchQuery, SearchResult, Selection, VersionToken, Wait, WriteResult,
 };
-use sagitta_shard::{Command, ReadView, SearchContext, Shard, ShardStats, WriteOutcome};
+use sagitta_shard::codec::Record as _;
+use sagitta_shard::{Command, ReadView, SearchContext, Shard, WriteOutcome};
 use tokio::sync::watch;
 
 use crate::NodeError;
+use crate::answer::answer;
 use crate::builder::Bell;
 use crate::pool::{Cancelled, Pool, Refused};
 
@@ -66,7 +68,7 @@ impl Replica {
     ///
     /// A change by filter that is larger than one command may be goes on in further commands, each whole for every reader.
     pub async fn write(&self, request_id: u128, change: Change, wait: Wait, deadline: Deadline) -> Result<WriteResult, NodeError> {
-        if self.shard.write_pressure() {
+        if self.shard.write_pressure().is_over() {
             self.builder.ring();
             return Err(NodeError::TooManyUnsealed);
         }
@@ -94,9 +96,9 @@ impl Replica {
     }
 
     async fn propose(&self, command: &Command, deadline: Deadline) -> Result<WriteOutcome, NodeError> {
-        let data = Bytes::from(sagitta_shard::codec::encode_command(command));
+        let data = Bytes::from(command.to_sealed());
         match self.group.propose(data, deadline.at()).await {
-            Outcome::Applied(applied) => sagitta_shard::codec::decode_outcome(&applied.response)
+            Outcome::Applied(applied) => WriteOutcome::from_sealed(&applied.response)
                 .map_err(|error| NodeError::Answer(error.to_string().into())),
             Outcome::NotLeader { .. } => Err(NodeError::NotLeader),
             Outcome::Refused(refusal) => Err(refusal.into()),
@@ -105,7 +107,7 @@ impl Replica {
     }
 
     async fn wait_indexed(&self, index: u64, deadline: Deadline) -> Result<(), NodeError> {
-        self.shard.seal_up_to(index);
+        self.shard.freeze().map_err(|error| NodeError::Shard { shard: self.id, error })?;
         self.builder.ring();
         let mut indexed = self.indexed.subscribe();
         let reached = indexed.wait_for(|indexed| *indexed >= index);
@@ -144,8 +146,16 @@ impl Replica {
         let id = self.id;
         self.read(freshness, deadline, move |view, stop| {
             let waited = view.env().now() - queued;
-            let context = SearchContext { shard: id, explain, waited, stop };
-            queries.iter().map(|(query, selection)| view.search(query, selection, &context)).collect()
+            let context = SearchContext { explain, stop };
+            let answer = |(query, selection): &(SearchQuery, Selection)| {
+                let mut result = answer(view, query, selection, &context)?;
+                if let Some(explanation) = &mut result.explanation {
+                    explanation.queue_us = waited.as_micros() as u64;
+                    explanation.segments.iter_mut().for_each(|segment| segment.shard = id);
+                }
+                Ok(result)
+            };
+            queries.iter().map(answer).collect()
         })
         .await
     }
@@ -185,8 +195,24 @@ impl Replica {
     }
 
     /// Figures of the moment.
-    pub fn stats(&self) -> ShardStats {
-        self.shard.stats()
+    pub fn statistics(&self) -> CollectionStatistics {
+        let stats = self.shard.stats();
+        let segment_rows: u64 = stats.segments.iter().map(|segment| segment.rows).sum();
+        let dead_rows: u64 = stats.segments.iter().map(|segment| segment.dead_rows).sum();
+        let growing = stats.generations.iter().filter(|generation| generation.rows > 0);
+        let vector_bytes: u64 = stats.generations.iter().map(|generation| generation.vector_bytes).sum();
+        let memory = stats.segments.iter().map(|segment| segment.memory);
+        CollectionStatistics {
+            ready: self.group.status().condition == Condition::Running,
+            points: stats.points,
+            indexed_points: segment_rows - dead_rows,
+            dead_rows,
+            growing_segments: growing.count() as u32,
+            sealed_segments: stats.segments.len() as u32,
+            disk_bytes: stats.database.disk_bytes() + memory.clone().map(|m| m.mapped_hot + m.mapped_cold).sum::<u64>(),
+            memory_bytes: vector_bytes + memory.map(|m| m.mapped_hot + m.heap).sum::<u64>(),
+            shards: 1,
+        }
     }
 
     /// Reads the current view on a search thread. A caller that goes away, or whose deadline passes, stops the work.

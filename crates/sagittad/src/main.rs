@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use sagitta_engine_faiss::FaissEngine;
-use sagitta_engine_rocksdb::RocksEngine;
+use sagitta_engine_rocksdb::{RocksBudget, RocksEngine};
 use sagitta_env::Env;
 use sagitta_server::{Config, DEFAULT_LISTEN, Engines, Server, telemetry};
 
@@ -61,7 +61,7 @@ fn main() -> std::process::ExitCode {
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
-    let engines = Engines { kv: Arc::new(RocksEngine::default()), index: Arc::new(FaissEngine::default()) };
+    let engines = Engines { kv: Arc::new(RocksEngine::new(RocksBudget::default())), index: Arc::new(FaissEngine) };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("network").build();
     let runtime = runtime.context("cannot start the network threads")?;
     runtime.block_on(async {

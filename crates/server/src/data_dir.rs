@@ -14,7 +14,7 @@ const LOCK_FILE: &str = "lock";
 
 /// A data folder that this process holds; dropping it lets the next one in.
 #[derive(Debug)]
-pub struct DataDir {
+pub(crate) struct DataDir {
     path: PathBuf,
     identity: Identity,
     /// Held open for its lock.
@@ -23,7 +23,7 @@ pub struct DataDir {
 
 /// Who owns a data folder. Handed out once, when the folder is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
+pub(crate) struct Identity {
     format: u32,
     cluster_id: String,
     node_id: String,
@@ -80,7 +80,7 @@ pub enum DataDirError {
 
 impl DataDir {
     /// Takes a folder, which is made if there is none, for this process.
-    pub fn open(path: &Path, env: &Env) -> Result<Self, DataDirError> {
+    pub(crate) fn open(path: &Path, env: &Env) -> Result<Self, DataDirError> {
         let failed = |source: io::Error| match source.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 DataDirError::ReadOnly { path: path.to_owned(), source }
@@ -105,32 +105,32 @@ impl DataDir {
     }
 
     /// The folder.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Where the Raft log is.
-    pub fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.path.join("log")
     }
 
     /// Where the control plane's state is.
-    pub fn control(&self) -> PathBuf {
+    pub(crate) fn control(&self) -> PathBuf {
         self.path.join("control")
     }
 
     /// Where the shard replicas are.
-    pub fn shards(&self) -> PathBuf {
+    pub(crate) fn shards(&self) -> PathBuf {
         self.path.join("shards")
     }
 
     /// Identity of the cluster that the folder belongs to.
-    pub fn cluster_id(&self) -> u128 {
+    pub(crate) fn cluster_id(&self) -> u128 {
         parse(&self.identity.cluster_id).expect("invariant: checked when it was read")
     }
 
     /// Identity of the node that the folder is.
-    pub fn node_id(&self) -> u128 {
+    pub(crate) fn node_id(&self) -> u128 {
         parse(&self.identity.node_id).expect("invariant: checked when it was read")
     }
 }

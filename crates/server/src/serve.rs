@@ -8,6 +8,9 @@ use sagitta_coordinator::{Coordinator, ShardClient};
 use sagitta_env::Env;
 use sagitta_model::limits;
 use sagitta_wire::v1;
+use sagitta_wire::v1::collection_service_server::CollectionServiceServer;
+use sagitta_wire::v1::point_service_server::PointServiceServer;
+use sagitta_wire::v1::search_service_server::SearchServiceServer;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
@@ -62,7 +65,7 @@ pub(crate) fn serve<C: ShardClient>(
     let services = Arc::new(Services::new(coordinator, env));
     macro_rules! bounded {
         ($server:ident) => {
-            v1::$server::from_arc(services.clone())
+            $server::from_arc(services.clone())
                 .max_decoding_message_size(limits::MAX_MESSAGE_BYTES)
                 .max_encoding_message_size(limits::MAX_MESSAGE_BYTES)
         };

@@ -10,11 +10,11 @@ use sagitta_model::{
 use sagitta_node::{Freshness, Node, NodeError, Replica};
 
 /// The replicas of a node in the same process.
-pub struct LocalShards(Arc<Node>);
+pub(crate) struct LocalShards(Arc<Node>);
 
 impl LocalShards {
     /// Asks this node.
-    pub fn new(node: Arc<Node>) -> Self {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
         Self(node)
     }
 

@@ -34,7 +34,7 @@ impl<C: ShardClient> CollectionService for Services<C> {
         &self,
         request: Request<v1::ListCollectionsRequest>,
     ) -> Result<Response<v1::ListCollectionsResponse>, Status> {
-        let (list, page) = ListCollections::from_proto(request.into_inner())?;
+        let (list, page) = ListCollections::from_proto(request.get_ref())?;
         let listed = self.coordinator.collections(page.after.as_ref(), page.size, list.view == View::Full).await;
         let (collections, more) = listed.map_err(|error| failure(error, None))?;
         let last = collections.last().filter(|_| more);
