@@ -12,6 +12,8 @@ pub const MAX_LISTED_FAILURES: usize = 256;
 pub struct Entry<'a> {
     /// Position in the log; positions ascend and may have gaps.
     pub index: u64,
+    /// Term of the leader that appended it; kept with the position.
+    pub term: u64,
     /// A sealed [`Command`]; empty for an entry that only moves the position.
     pub data: &'a [u8],
 }

@@ -100,13 +100,14 @@ impl Shard {
             rebuilds.chain(seals).collect()
         };
         let whole = || view.segments().iter().filter(|view| !view.segment.is_damaged());
-        let unverified = whole().filter(|view| !view.segment.is_verified());
-        jobs.extend(unverified.map(|view| JobKind::Verify { segment: view.segment.id() }));
         let busy = self.jobs.lock().busy_segments();
         let sizes = whole().filter(|view| !busy.contains(&view.segment.id())).map(merge_policy::Size::of);
         if let Some(segments) = merge_policy::choose(sizes.collect(), &self.options, self.is_idle()) {
             jobs.push(JobKind::Merge { segments });
         }
+        // Last: until a segment is verified, reading it costs a look at a flag for each block, no more.
+        let unverified = whole().filter(|view| !view.segment.is_verified());
+        jobs.extend(unverified.map(|view| JobKind::Verify { segment: view.segment.id() }));
         jobs
     }
 

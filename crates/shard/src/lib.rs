@@ -29,6 +29,10 @@ mod shard;
 mod state;
 mod stats;
 mod steps;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use command::{Command, Entry, MAX_DELETED_BY_FILTER, MAX_LISTED_FAILURES, MAX_UPDATED_BY_FILTER, WriteOutcome};

@@ -22,6 +22,8 @@ pub(crate) struct Identity {
 pub(crate) struct Head {
     /// Log index up to which everything is in the database.
     pub(crate) applied_index: u64,
+    /// Term of the entry there.
+    pub(crate) applied_term: u64,
     /// Points that exist.
     pub(crate) points: u64,
     /// Index of the oldest request that is remembered: where to look for requests from.
@@ -80,6 +82,7 @@ impl Record for Head {
 impl Encode for Head {
     fn encode(&self, writer: &mut Writer) {
         writer.u64(self.applied_index);
+        writer.u64(self.applied_term);
         writer.u64(self.points);
         writer.u64(self.first_request);
         writer.u64(self.generation.into());
@@ -88,6 +91,7 @@ impl Encode for Head {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             applied_index: reader.u64()?,
+            applied_term: reader.u64()?,
             points: reader.u64()?,
             first_request: reader.u64()?,
             generation: decode_u32(reader)?,
@@ -174,11 +178,14 @@ mod tests {
     #[test]
     fn rows_keep_their_bytes() {
         let digest = FileDigest { bytes: 300, hash: 0x0102 };
-        check(&Head { applied_index: 300, points: 2, first_request: 1, generation: 5 }, "HEAD");
+        check(&Head { applied_index: 300, applied_term: 3, points: 2, first_request: 1, generation: 5 }, "01ac0202010565617970faa4165b");
         let segments = vec![ManifestEntry { id: 4, rows: 300, digest }, ManifestEntry { id: 6, rows: 1, digest }];
-        check(&Manifest { next_segment: 9, segments }, "MANIFEST");
-        check(&Request(0x0102), "REQUEST");
-        check(&Identity { collection: 7, shard: 8, schema: Schema::default() }, "IDENTITY");
+        let golden = "01090204ac022c0100000000000002010000000000000000000000000000\
+                      06012c01000000000000020100000000000000000000000000000e32ad85a38af437";
+        check(&Manifest { next_segment: 9, segments }, golden);
+        check(&Request(0x0102), "010201000000000000000000000000000074792f2f3912e7e0");
+        let identity = Identity { collection: 7, shard: 8, schema: Schema::default() };
+        check(&identity, "0107000000000000000000000000000000080000411ca53d89f44028");
     }
 
     #[test]

@@ -24,6 +24,7 @@ const ROWS_PER_CHECK: usize = 1_024;
 /// It holds a snapshot of the database and open files of segments that may have been replaced: let go of it soon.
 pub struct ReadView {
     applied_index: u64,
+    applied_term: u64,
     points: u64,
     /// Number of the growing generation, whether or not it has rows.
     growing: u32,
@@ -57,8 +58,8 @@ impl ReadView {
         snapshot: Box<dyn KvRead>,
         shared: Arc<ViewContext>,
     ) -> Self {
-        let &Head { applied_index, points, generation: growing, .. } = head;
-        Self { applied_index, points, growing, segments, generations, snapshot, shared }
+        let &Head { applied_index, applied_term, points, generation: growing, .. } = head;
+        Self { applied_index, applied_term, points, growing, segments, generations, snapshot, shared }
     }
 
     /// Numbers of the generations that wait for their segments.
@@ -69,6 +70,11 @@ impl ReadView {
     /// The log index up to which everything is in this view, and nothing after it.
     pub fn applied_index(&self) -> u64 {
         self.applied_index
+    }
+
+    /// Term of the log entry at [`ReadView::applied_index`].
+    pub fn applied_term(&self) -> u64 {
+        self.applied_term
     }
 
     /// The log index up to which every row that is still alive is in a sealed segment.

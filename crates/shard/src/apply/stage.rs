@@ -29,6 +29,7 @@ pub(crate) struct Stage<'a> {
     pub(super) outcomes: BTreeMap<u64, (u128, WriteOutcome)>,
     requests: HashMap<u128, u64>,
     pub(super) applied_index: u64,
+    pub(super) applied_term: u64,
 }
 
 /// What is left of a point after the batch.
@@ -55,6 +56,7 @@ impl<'a> Stage<'a> {
             outcomes: BTreeMap::new(),
             requests: HashMap::new(),
             applied_index: state.head.applied_index,
+            applied_term: state.head.applied_term,
         }
     }
 
@@ -80,6 +82,7 @@ impl<'a> Stage<'a> {
             Decoded::Command(command) => self.request(index, *command)?,
         };
         self.applied_index = index;
+        self.applied_term = entry.term;
         Ok(outcome)
     }
 

@@ -125,6 +125,7 @@ impl Stage<'_> {
         let first_request = window.nth(pruned).or(self.outcomes.keys().next().copied());
         Head {
             applied_index: self.applied_index,
+            applied_term: self.applied_term,
             points,
             first_request: first_request.unwrap_or(self.state.head.first_request),
             generation: self.state.growing.number(),

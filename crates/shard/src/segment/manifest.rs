@@ -93,3 +93,24 @@ impl Encode for IndexFile {
         Ok(Self { name: reader.str()?.to_owned(), digest: FileDigest::decode(reader)? })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_keeps_its_bytes() {
+        let digest = |bytes| FileDigest { bytes, hash: 0x0102 };
+        let file = IndexFile { name: "exact".to_owned(), digest: digest(3) };
+        let manifest = SegmentManifest { rows: 300, ids: digest(1), payload: digest(2), vectors: Vec::new() };
+        let hex: String = manifest.to_sealed().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "MANIFEST");
+        let mut writer = Writer::new();
+        file.encode(&mut writer);
+        let hex: String = writer.into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "056578616374030000000000000002010000000000000000000000000000");
+        let vectors = vec![VectorManifest { files: vec![file], calibration: Calibration::default() }];
+        let manifest = SegmentManifest { vectors, ..manifest };
+        assert_eq!(SegmentManifest::from_sealed(&manifest.to_sealed()), Ok(manifest));
+    }
+}

@@ -1,0 +1,42 @@
+//! The whole shard with the twins in memory; see [`crate::testing`].
+
+use std::path::Path;
+
+use crate::testing::{TwinRig, concurrent, crash, damage, model};
+
+/// In memory if the system has such a place: what is tested is what is written, not how long a disk takes to sync it.
+fn in_folder<T>(test: impl FnOnce(&Path) -> T) -> T {
+    let memory = Path::new("/dev/shm");
+    let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    let dir = dir.expect("a temporary folder");
+    test(dir.path())
+}
+
+#[test]
+fn random_histories_agree_with_a_map() {
+    for seed in 1..=5 {
+        let report = in_folder(|dir| model::run(&TwinRig::default(), dir, seed, 3_000));
+        println!("{report:?}");
+        let enough = report.entries > 800 && report.jobs > 100 && report.disturbed_jobs > 20 && report.crashes > 20;
+        assert!(enough && report.most_segments >= 4 && report.most_points > 80, "seed {seed} did too little: {report:?}");
+    }
+}
+
+#[test]
+fn a_power_cut_at_any_step_of_an_installation_loses_nothing() {
+    assert_eq!(in_folder(|dir| crash::every_step(&TwinRig::default(), dir, 1)), 3 * 13 * 3);
+}
+
+#[test]
+fn damage_to_any_derived_file_is_noticed_answered_around_and_repaired() {
+    assert!(in_folder(|dir| damage::every_file(&TwinRig::default(), dir, 1)) >= 40);
+}
+
+#[test]
+fn readers_see_every_point_once_whatever_happens_meanwhile() {
+    for seed in 1..=3 {
+        let report = in_folder(|dir| concurrent::run(&TwinRig::default(), dir, seed, 400));
+        println!("{report:?}");
+        assert!(report.views > 50 && report.jobs > 50, "seed {seed} did too little: {report:?}");
+    }
+}
