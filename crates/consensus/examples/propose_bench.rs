@@ -74,13 +74,16 @@ fn main() {
 fn bare_fsyncs(env: &Env, folder: &Path, bytes: usize) {
     let mut file = File::create(folder.join("bare")).unwrap();
     let data = vec![7; bytes];
-    let (start, mut count) = (env.now(), 0u32);
+    let (start, mut waits) = (env.now(), Vec::new());
     while env.now() - start < Duration::from_secs(2) {
+        let before = env.now();
         file.write_all(&data).unwrap();
         file.sync_data().unwrap();
-        count += 1;
+        waits.push(env.now() - before);
     }
-    println!("bare write + fdatasync: {:.0}/s", f64::from(count) / (env.now() - start).as_secs_f64());
+    waits.sort_unstable();
+    let (each, median) = (waits.len() as f64 / 2.0, waits[waits.len() / 2].as_secs_f64() * 1e3);
+    println!("bare write + fdatasync: {each:.0}/s, p50 {median:.2} ms");
 }
 
 async fn run(env: &Env, folder: &Path, callers: usize, bytes: usize, seconds: u64, per_entry: Duration) {
@@ -95,8 +98,7 @@ async fn run(env: &Env, folder: &Path, callers: usize, bytes: usize, seconds: u6
     let (start, cpu, syncs) = (env.now(), cpu_by_thread(), log.syncs());
     let end = start + Duration::from_secs(seconds);
     let mut waits = Vec::new();
-    let loops: Vec<_> =
-        (0..callers).map(|_| env.spawn(call(env.clone(), group.clone(), data.clone(), end))).collect();
+    let loops: Vec<_> = (0..callers).map(|_| env.spawn(call(env.clone(), group.clone(), data.clone(), end))).collect();
     for one in loops {
         waits.extend(one.await.unwrap());
     }
@@ -120,7 +122,16 @@ async fn run(env: &Env, folder: &Path, callers: usize, bytes: usize, seconds: u6
             println!("        {name:15} {:5.1} % of a core, {each:6.2} us/proposal", micros / elapsed / 1e4);
         }
     }
+    let first = group.status().first;
+    drop(group);
     host.shutdown(env.now() + Duration::from_secs(10)).await.unwrap();
+    drop(log);
+    let sizes = std::fs::read_dir(folder).unwrap().map(|item| item.unwrap().metadata().unwrap().len());
+    let megabytes = sizes.sum::<u64>() >> 20;
+    let start = env.now();
+    drop(RaftEngineLog::open(folder, RaftEngineSettings::default()).unwrap());
+    let millis = (env.now() - start).as_secs_f64() * 1e3;
+    println!("        reopened {megabytes} MiB, truncated below {first}, in {millis:.1} ms");
 }
 
 async fn call(env: Env, group: GroupHandle, data: Bytes, end: Duration) -> Vec<Duration> {

@@ -56,8 +56,10 @@ pub(crate) struct Done {
     pub(crate) applied: Position,
     pub(crate) durable: u64,
     pub(crate) condition: Condition,
-    /// Whether this ends an [`Job::Apply`].
+    /// Whether this ends a [`Job::Apply`].
     pub(crate) batch: bool,
+    /// Whether this answers a [`Job::Poll`].
+    pub(crate) poll: bool,
     /// Whether the state machine is gone, and the error of its last flush.
     pub(crate) closed: Option<Result<(), String>>,
 }
@@ -113,9 +115,10 @@ impl Applier {
         self.units.values_mut().filter(due).flat_map(|unit| unit.retry(now)).collect()
     }
 
-    /// When to call [`Applier::retry`] next.
+    /// When to call [`Applier::retry`] next: for another try, or because somebody has waited long enough.
     pub(crate) fn next_retry(&self) -> Option<Duration> {
-        self.units.values().filter(|unit| !unit.held.is_empty()).map(|unit| unit.retry_at).min()
+        let held = self.units.values().filter(|unit| !unit.held.is_empty());
+        held.map(|unit| unit.deadlines().fold(unit.retry_at, Duration::min)).min()
     }
 }
 
@@ -136,6 +139,11 @@ impl Unit {
             }
         }
         if now < self.retry_at { Vec::new() } else { self.drain(now) }
+    }
+
+    fn deadlines(&self) -> impl Iterator<Item = Duration> {
+        let tickets = self.held.iter().flat_map(|batch| &batch.tickets).flatten();
+        tickets.filter_map(|ticket| ticket.caller.as_ref()).map(|caller| caller.deadline)
     }
 
     fn drain(&mut self, now: Duration) -> Vec<Done> {
@@ -192,7 +200,7 @@ impl Unit {
                 tracing::warn!(%group, error, "cannot flush");
             }
         }
-        self.done(group, false)
+        Done { poll: true, ..self.done(group, false) }
     }
 
     fn close(mut self, group: GroupId) -> Done {
@@ -221,6 +229,7 @@ impl Unit {
             durable: self.machine.durable(),
             condition: self.condition.clone(),
             batch,
+            poll: false,
             closed: None,
         }
     }

@@ -2,8 +2,8 @@
 
 use std::fmt::{self, Write};
 
-use slog::{Drain, Key, Level, Logger, OwnedKVList, Record, Serializer};
 use slog::KV as _;
+use slog::{Drain, Key, Level, Logger, OwnedKVList, Record, Serializer};
 
 /// The logger to hand to raft.
 pub(crate) fn logger() -> Logger {

@@ -140,8 +140,9 @@ impl Driver {
             }
         }
         if self.ticks.is_multiple_of(POLL_TICKS) {
-            let behind = self.groups.values().filter(|group| group.durable < group.applied.index);
-            self.jobs.extend(behind.map(|group| Job::Poll { group: group.id, flush: false }));
+            for group in self.groups.values_mut().filter(|group| group.durable < group.applied.index) {
+                group.poll(&mut self.jobs, false);
+            }
         }
         if self.ticks.is_multiple_of(PURGE_TICKS) && self.stopped.is_none() {
             self.purge();
@@ -154,9 +155,8 @@ impl Driver {
         let Some(group) = self.groups.get_mut(&done.group) else {
             return;
         };
-        if done.batch {
-            group.jobs = group.jobs.saturating_sub(1);
-        }
+        group.jobs -= usize::from(done.batch);
+        group.polled &= !done.poll;
         (group.applied, group.durable) = (done.applied, done.durable);
         match (&group.condition, done.condition) {
             (Condition::Stopped(_), _) => {}
@@ -300,7 +300,9 @@ impl Driver {
             self.closing.remove(&group);
             self.jobs.push(Job::Close { group });
         }
-        if self.groups.is_empty() && let Some(shutdown) = &mut self.shutdown {
+        if self.groups.is_empty()
+            && let Some(shutdown) = &mut self.shutdown
+        {
             shutdown.failures.extend(self.stopped.clone());
             let failures = shutdown.failures.join("; ");
             if let Some(answer) = shutdown.answer.take() {
@@ -337,7 +339,11 @@ impl Driver {
     fn purge(&mut self) {
         match self.log.purge() {
             Ok(groups) => {
-                self.jobs.extend(groups.into_iter().map(|group| Job::Poll { group, flush: true }));
+                for id in groups {
+                    if let Some(group) = self.groups.get_mut(&id) {
+                        group.poll(&mut self.jobs, true);
+                    }
+                }
             }
             Err(error) => self.stop(&error.to_string()),
         }
@@ -371,6 +377,14 @@ fn truncation(group: &Group) -> Option<Position> {
 }
 
 impl Group {
+    /// Asks the applier what is durable, unless it has yet to answer.
+    fn poll(&mut self, jobs: &mut Vec<Job>, flush: bool) {
+        if !self.polled {
+            self.polled = true;
+            jobs.push(Job::Poll { group: self.id, flush });
+        }
+    }
+
     /// Sends those away whom only a leader could help; asks raft on behalf of those it can help.
     fn ask_reads(&mut self, number: &mut u64) {
         let Some(node) = &self.node else {

@@ -95,6 +95,8 @@ pub(crate) struct Group {
     /// Handed to the applier.
     pub(crate) handed: u64,
     pub(crate) jobs: usize,
+    /// Whether the applier owes an answer to a poll.
+    pub(crate) polled: bool,
     pub(crate) applied: Position,
     pub(crate) durable: u64,
     pub(crate) membership: Membership,
@@ -146,6 +148,7 @@ impl Group {
             committed: at,
             handed: at,
             jobs: 0,
+            polled: false,
             applied,
             durable,
             membership,
@@ -228,10 +231,7 @@ impl Group {
             if caller.deadline <= now {
                 caller.answer(Outcome::Refused(Refusal::Expired));
             } else if is_leader {
-                let mut entry = Entry::default();
-                entry.context = seal(&data);
-                entry.data = data;
-                entries.push(entry);
+                entries.push(Entry { context: seal(&data), data, ..Entry::default() });
                 tickets.push(Ticket { caller: Some(caller), _permit: permit });
             } else {
                 caller.answer(Outcome::NotLeader { hint });
@@ -401,8 +401,7 @@ impl Reads {
             .map(|(number, readers)| (number, readers.into_iter().filter_map(late).collect::<Vec<_>>()))
             .filter(|(_, readers)| !readers.is_empty())
             .collect();
-        self.granted =
-            granted.into_iter().filter_map(|(index, reader)| Some((index, late(reader)?))).collect();
+        self.granted = granted.into_iter().filter_map(|(index, reader)| Some((index, late(reader)?))).collect();
     }
 }
 

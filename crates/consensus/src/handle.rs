@@ -97,7 +97,7 @@ impl GroupHandle {
     pub fn read_index(&self, deadline: Duration) -> impl Future<Output = ReadOutcome> + Send + use<> {
         let (answer, read) = oneshot::channel();
         let input = Input::Read { group: self.group, reader: Reader { answer, deadline } };
-        let sent = self.host.inbox.try_send(input).map_err(refusal);
+        let sent = self.host.inbox.try_send(input).map_err(|error| refusal(&error));
         async move {
             match sent {
                 Ok(()) => read.await.unwrap_or_else(|_| ReadOutcome::Unknown(gone())),
@@ -141,12 +141,12 @@ impl GroupHandle {
         let permit = self.host.admission.admit(data.len()).ok_or(Refusal::Overloaded)?;
         let (answer, outcome) = oneshot::channel();
         let incoming = Incoming { data, caller: Caller { answer, deadline }, permit };
-        self.host.inbox.try_send(Input::Propose { group: self.group, incoming }).map_err(refusal)?;
+        self.host.inbox.try_send(Input::Propose { group: self.group, incoming }).map_err(|error| refusal(&error))?;
         Ok(outcome)
     }
 }
 
-fn refusal(error: TrySendError<Input>) -> Refusal {
+fn refusal(error: &TrySendError<Input>) -> Refusal {
     match error {
         TrySendError::Full(_) => Refusal::Overloaded,
         TrySendError::Disconnected(_) => Refusal::Stopped { why: "the consensus host has ended".to_owned() },

@@ -160,11 +160,8 @@ mod tests {
 
     #[test]
     fn the_bytes_of_meta_format_1_stay_readable() {
-        let meta = GroupMeta {
-            cluster: ClusterId(0x0a0b),
-            node: NodeId(3),
-            founders: Membership::of_voters(&[NodeId(3)]),
-        };
+        let meta =
+            GroupMeta { cluster: ClusterId(0x0a0b), node: NodeId(3), founders: Membership::of_voters(&[NodeId(3)]) };
         let golden = [
             &[1][..],
             &[0x0b, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],

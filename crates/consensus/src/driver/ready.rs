@@ -82,7 +82,7 @@ impl Driver {
         outbox.send(self);
         if let Err(error) = self.write(&held.batch) {
             match error {
-                LogError::Full { what } => self.hold(held, what, now),
+                LogError::Full { what } => self.hold(held, &what, now),
                 error => self.stop(&error.to_string()),
             }
             return false;
@@ -144,11 +144,11 @@ impl Driver {
         }
     }
 
-    fn hold(&mut self, held: Held, what: String, now: Duration) {
+    fn hold(&mut self, held: Held, what: &str, now: Duration) {
         tracing::warn!(what, "no room in the log: holding a round");
         for group in self.groups.values_mut() {
             if group.condition == Condition::Running {
-                group.condition = Condition::Full(what.clone());
+                group.condition = Condition::Full(what.to_owned());
                 group.publish();
             }
             // What the applier reports meanwhile is taken up when the round is over.
@@ -219,7 +219,8 @@ impl Group {
                 }
                 None => None,
             });
-            if !entry.data.is_empty() && entry.get_entry_type() == EntryType::EntryNormal && entry.context != seal(&entry.data) {
+            let sealed = entry.get_entry_type() == EntryType::EntryNormal && !entry.data.is_empty();
+            if sealed && entry.context != seal(&entry.data) {
                 self.stop(&format!("the entry at index {} is damaged: its checksum does not fit", entry.index));
                 return None;
             }

@@ -6,9 +6,9 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::group::Role;
-use crate::membership::Membership;
 use crate::ids::ClusterId;
 use crate::log::memory::{Fault, MemoryLog};
+use crate::membership::Membership;
 use crate::outcome::Applied;
 use crate::testing::{Bench, CLUSTER, GROUP, LATER, ME, TICK, TestMachine, status};
 
@@ -90,8 +90,7 @@ fn proposals_that_arrive_together_share_one_fsync_across_groups() {
     }
     bench.run();
     let before = log.appends();
-    let mut outcomes: Vec<_> =
-        (0..500).map(|number| bench.propose(GroupId(1 + number % 5), text(number))).collect();
+    let mut outcomes: Vec<_> = (0..500).map(|number| bench.propose(GroupId(1 + number % 5), text(number))).collect();
     bench.run();
     assert_eq!(log.appends() - before, 1);
     for outcome in &mut outcomes {

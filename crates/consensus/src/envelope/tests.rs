@@ -52,24 +52,17 @@ fn what_would_make_raft_panic_is_refused() {
     };
     let heartbeat = MessageType::MsgHeartbeat;
     assert_eq!(check(&|_| (), heartbeat), Ok(()));
-    assert_eq!(
-        check(&|e| e.cluster = ClusterId(5), heartbeat),
-        Err(BadMessage::OtherCluster(ClusterId(5)))
-    );
+    assert_eq!(check(&|e| e.cluster = ClusterId(5), heartbeat), Err(BadMessage::OtherCluster(ClusterId(5))));
     assert_eq!(check(&|e| e.message.to = 4, heartbeat), Err(BadMessage::Misaddressed(NodeId(4))));
     assert_eq!(check(&|e| e.message.from = 1, heartbeat), Err(BadMessage::BadSender(NodeId(1))));
     assert_eq!(check(&|e| e.message.from = 0, heartbeat), Err(BadMessage::BadSender(NodeId(0))));
     assert_eq!(check(&|e| e.message.term = 0, heartbeat), Err(BadMessage::NoTerm));
-    assert_eq!(
-        check(&|e| e.message.commit = 11, heartbeat),
-        Err(BadMessage::CommitBeyondLog { commit: 11, last: 10 })
-    );
+    assert_eq!(check(&|e| e.message.commit = 11, heartbeat), Err(BadMessage::CommitBeyondLog { commit: 11, last: 10 }));
     for kind in [MessageType::MsgPropose, MessageType::MsgSnapshot, MessageType::MsgHup, MessageType::MsgReadIndex] {
         assert_eq!(check(&|_| (), kind), Err(BadMessage::BadType(kind)));
     }
-    let append = |entries: Vec<Entry>| {
-        check(&|e| e.message.set_entries(entries.clone().into()), MessageType::MsgAppend)
-    };
+    let append =
+        |entries: Vec<Entry>| check(&|e| e.message.set_entries(entries.clone().into()), MessageType::MsgAppend);
     assert_eq!(append(vec![entry(5, 2), entry(6, 3)]), Ok(()));
     for broken in [vec![entry(6, 2)], vec![entry(5, 1)], vec![entry(5, 4)], vec![entry(5, 3), entry(5, 3)]] {
         assert_eq!(append(broken), Err(BadMessage::BrokenSequence));

@@ -128,8 +128,7 @@ async fn three_hosts_with_threads_elect_a_leader_and_replicate() {
     let mut members = Vec::new();
     for node in nodes {
         let settings = HostSettings { tick: Duration::from_millis(5), ..HostSettings::new(CLUSTER, node) };
-        let host =
-            Host::start(&env, settings, Arc::new(MemoryLog::new()), Arc::new(network.of(node))).unwrap();
+        let host = Host::start(&env, settings, Arc::new(MemoryLog::new()), Arc::new(network.of(node))).unwrap();
         let machine = TestMachine::default();
         let spec = GroupSpec { group: GROUP, found_with: Some(nodes.to_vec()) };
         let group = host.handle().open_group(spec, Box::new(machine.clone())).await.unwrap();
@@ -172,4 +171,120 @@ async fn three_hosts_with_threads_elect_a_leader_and_replicate() {
     }
     *stop.lock().unwrap() = true;
     carrier.unwrap().join().unwrap();
+}
+
+/// The part of [`a_killed_process_loses_nothing_that_it_acknowledged`] that is killed. Prints what was acknowledged.
+#[test]
+fn killed() {
+    let Some(folder) = std::env::var_os(KILL_FOLDER) else {
+        return; // Only the parent runs it.
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let (env, machine) = (Env::real(), TestMachine::default());
+        let host = start(&env, on_disk(Path::new(&folder)));
+        let group = open(&host, GROUP, &machine).await;
+        group.read_index(env.now() + LONG).await;
+        for batch in 0u64.. {
+            let numbers = batch * 20..batch * 20 + 20;
+            let outcomes: Vec<_> =
+                numbers.map(|number| (number, group.propose(text(number), env.now() + LONG))).collect();
+            for (number, outcome) in outcomes {
+                if let Outcome::Applied(applied) = outcome.await {
+                    println!("acknowledged {} {number}", applied.index);
+                }
+            }
+        }
+    });
+}
+
+const KILL_FOLDER: &str = "SAGITTA_TEST_KILL_FOLDER";
+
+#[tokio::test]
+async fn a_killed_process_loses_nothing_that_it_acknowledged() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    let folder = tempfile::tempdir().unwrap();
+    let env = Env::real();
+    let (mut acknowledged, mut kills) = (Vec::new(), 0);
+    while kills < 8 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "host::tests::killed", "--nocapture"])
+            .env(KILL_FOLDER, folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        // Somewhere after this many acknowledgements, wherever the threads happen to be.
+        let enough = 1 + env.random_below(300) as usize;
+        let mut heard = 0;
+        for line in lines.by_ref().map_while(Result::ok) {
+            acknowledged.extend(parse_acknowledged(&line));
+            heard += usize::from(line.starts_with("acknowledged"));
+            if heard == enough {
+                child.kill().unwrap();
+            }
+        }
+        child.wait().unwrap();
+        kills += 1;
+    }
+    let machine = TestMachine::default();
+    let host = start(&env, on_disk(folder.path()));
+    let group = open(&host, GROUP, &machine).await;
+    assert!(matches!(group.read_index(env.now() + LONG).await, ReadOutcome::At(_)));
+    let found = machine.lock().live.commands.clone();
+    for wanted in &acknowledged {
+        assert!(found.contains(wanted), "{wanted:?} was lost");
+    }
+    println!("{kills} kills, {} acknowledged, {} found, none lost", acknowledged.len(), found.len());
+    assert!(acknowledged.len() >= kills);
+    host.shutdown(env.now() + LONG).await.unwrap();
+}
+
+fn parse_acknowledged(line: &str) -> Option<(u64, Bytes)> {
+    let (index, number) = line.strip_prefix("acknowledged ")?.split_once(' ')?;
+    Some((index.parse().ok()?, text(number.parse().ok()?)))
+}
+
+/// Needs a volume of a few megabytes of its own, named by `SAGITTA_SMALL_VOLUME`.
+#[tokio::test]
+async fn a_volume_that_fills_up_is_refused_writes_and_goes_on_when_there_is_room() {
+    let Some(volume) = std::env::var_os("SAGITTA_SMALL_VOLUME").map(std::path::PathBuf::from) else {
+        println!("SAGITTA_SMALL_VOLUME is not set: skipped");
+        return;
+    };
+    let (env, machine) = (Env::real(), TestMachine::default());
+    let ballast = volume.join("ballast");
+    std::fs::write(&ballast, vec![1; 1 << 20]).unwrap();
+    let folder = volume.join("log");
+    let host = start(&env, on_disk(&folder));
+    let group = open(&host, GROUP, &machine).await;
+    let (mut applied, mut refused) = (0, 0);
+    let data = |number: u64| Bytes::from(format!("{number:0>10000}"));
+    while refused == 0 {
+        match group.propose(data(applied), env.now() + Duration::from_millis(500)).await {
+            Outcome::Applied(_) => applied += 1,
+            Outcome::Unknown(Doubt::Deadline) => applied += 1, // Held by the full disk, and written in the end.
+            Outcome::Refused(Refusal::Full { .. }) => refused += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    println!("full after {applied} proposals: {:?}", group.status().condition);
+    assert!(matches!(group.read_index(env.now() + LONG).await, ReadOutcome::At(_)), "reads stay up");
+    std::fs::remove_file(ballast).unwrap();
+    while !matches!(group.propose(data(applied), env.now() + LONG).await, Outcome::Applied(_)) {
+        tokio::task::yield_now().await;
+    }
+    let wanted: Vec<_> = (0..=applied).map(data).collect();
+    assert_eq!(machine.commands(), wanted);
+    host.shutdown(env.now() + LONG).await.unwrap();
+    drop(group);
+    let again = TestMachine::default();
+    let host = start(&env, on_disk(&folder));
+    let group = open(&host, GROUP, &again).await;
+    group.read_index(env.now() + LONG).await;
+    assert_eq!(again.commands(), wanted);
+    host.shutdown(env.now() + LONG).await.unwrap();
 }

@@ -99,7 +99,12 @@ impl RaftEngineLog {
         self.watch.syncs()
     }
 
-    fn decoded<T>(&self, group: GroupId, key: &[u8], decode: impl Fn(&[u8]) -> Option<T>) -> Result<Option<T>, LogError> {
+    fn decoded<T>(
+        &self,
+        group: GroupId,
+        key: &[u8],
+        decode: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, LogError> {
         let Some(bytes) = self.engine.get(group.0, key) else {
             return Ok(None);
         };

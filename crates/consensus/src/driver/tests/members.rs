@@ -64,9 +64,8 @@ impl Trio {
         for _ in 0..200 {
             let leaders: Vec<_> =
                 among.iter().copied().filter(|n| status(&self.nodes[*n].status).role == Role::Leader).collect();
-            let agreed = |leader: usize| {
-                among.iter().all(|n| status(&self.nodes[*n].status).leader == Some(NODES[leader]))
-            };
+            let agreed =
+                |leader: usize| among.iter().all(|n| status(&self.nodes[*n].status).leader == Some(NODES[leader]));
             if let [leader] = leaders[..]
                 && agreed(leader)
             {
@@ -201,8 +200,7 @@ fn a_member_that_joins_is_stored_with_the_position_and_survives_a_restart() {
     let network = MemoryNetwork::default();
     let (env, clock) = Env::seeded(5);
     let leader_log = log.after_power_loss(0);
-    let mut leader =
-        Bench::with(env.clone(), clock.clone(), ME, Arc::new(leader_log), Arc::new(network.of(ME)));
+    let mut leader = Bench::with(env.clone(), clock.clone(), ME, Arc::new(leader_log), Arc::new(network.of(ME)));
     let reopened = leader.open(GROUP, &machine).unwrap();
     assert_eq!(status(&reopened).membership, wanted);
     let learned = TestMachine::default();

@@ -143,8 +143,9 @@ mod tests {
 
     #[test]
     fn the_bytes_of_format_1_stay_readable() {
-        let bytes = Mark { append: Synced { file: 2, bytes: 3 }, rewrite: Synced { file: 4, bytes: 5 }, sync_failed: true }
-            .encode(1);
+        let bytes =
+            Mark { append: Synced { file: 2, bytes: 3 }, rewrite: Synced { file: 4, bytes: 5 }, sync_failed: true }
+                .encode(1);
         let golden = [
             [1, 0, 0, 0x4b, 0x52, 0x4d, 0x47, 0x53],
             1u64.to_le_bytes(),
