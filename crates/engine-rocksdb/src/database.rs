@@ -12,6 +12,7 @@ use crate::health;
 use crate::ledger::Ledger;
 use crate::purge::purge;
 use crate::snapshot::{Db, OpenDb, Snapshot};
+use crate::write_buffers::WriteBuffers;
 
 /// Values that one portion of a `multi_get` pins in memory at most; RocksDB itself works on 32 at a time.
 const MULTI_GET_PORTION: usize = 128;
@@ -24,6 +25,7 @@ const OP_OVERHEAD_BYTES: usize = 16;
 pub(crate) struct Database {
     core: Arc<Core>,
     families: Vec<FamilySpec>,
+    write_buffers: Arc<WriteBuffers>,
     read: ReadOptions,
     write: WriteOptions,
     /// The sequence number that the ledger vouches for.
@@ -45,6 +47,7 @@ impl Database {
         db: Db,
         families: &[FamilySpec],
         ledger: Option<Ledger>,
+        write_buffers: Arc<WriteBuffers>,
     ) -> Result<Self, KvError> {
         let sequence = db.latest_sequence_number();
         if let Some(ledger) = ledger.filter(|ledger| sequence < ledger.sequence) {
@@ -56,17 +59,17 @@ impl Database {
         Ledger::store(&dir, sequence)?;
 
         let open = OpenDb::new(db, |db| {
-            let handle = |name| {
-                db.cf_handle(name)
-                    .expect("invariant: every listed family was opened")
-            };
+            let handle = |name| db.cf_handle(name).expect("invariant: every listed family was opened");
             families.iter().map(|family| handle(family.name)).collect()
         });
         let mut write = WriteOptions::default();
         write.disable_wal(true);
+        let core = Arc::new(Core { dir, open });
+        write_buffers.add(&core);
         Ok(Self {
-            core: Arc::new(Core { dir, open }),
+            core,
             families: families.to_vec(),
+            write_buffers,
             read: ReadOptions::default(),
             write,
             noted_sequence: Mutex::new(sequence),
@@ -88,10 +91,10 @@ impl Kv for Database {
                 }
             }
         }
-        self.core
-            .db()
-            .write_opt(native, &self.write)
-            .map_err(|error| self.core.error(&error))
+        let written = self.core.db().write_opt(native, &self.write);
+        written.map_err(|error| self.core.error(&error))?;
+        self.write_buffers.wrote(bytes);
+        Ok(())
     }
 
     fn snapshot(&self) -> Box<dyn KvRead> {
@@ -115,10 +118,7 @@ impl Kv for Database {
     fn checkpoint(&self, dir: &Path) -> Result<(), KvError> {
         if dir.exists() {
             let what = "the folder exists already".to_owned();
-            return Err(KvError::Io {
-                dir: dir.to_owned(),
-                what,
-            });
+            return Err(KvError::Io { dir: dir.to_owned(), what });
         }
         let sequence = self.core.db().latest_sequence_number();
         Checkpoint::new(self.core.db())
@@ -167,9 +167,7 @@ impl Core {
 
     pub(crate) fn handle(&self, family: Family) -> &ColumnFamily {
         let handles = self.open.borrow_dependent();
-        handles
-            .get(family.index())
-            .expect("invariant: the family was listed when the database was opened")
+        handles.get(family.index()).expect("invariant: the family was listed when the database was opened")
     }
 
     pub(crate) fn error(&self, error: &rocksdb::Error) -> KvError {
@@ -182,16 +180,23 @@ impl Core {
             .map_err(|error| self.error(&error))
     }
 
-    pub(crate) fn get(
-        &self,
-        read: &ReadOptions,
-        family: Family,
-        key: &[u8],
-    ) -> Result<Option<Vec<u8>>, KvError> {
+    /// Bytes that a flush would take out of the write buffers.
+    pub(crate) fn unflushed_bytes(&self) -> u64 {
+        let handles = self.open.borrow_dependent().iter();
+        handles.map(|handle| health::number(self, handle, c"rocksdb.cur-size-active-mem-table")).sum()
+    }
+
+    /// Has everything flushed that is in the write buffers now, without waiting for it. Should it fail, the next write to this database
+    /// reports it.
+    pub(crate) fn begin_flush(&self) {
+        let mut options = FlushOptions::default();
+        options.set_wait(false);
+        let _reported_by_the_next_write = self.db().flush_cfs_opt(self.open.borrow_dependent(), &options);
+    }
+
+    pub(crate) fn get(&self, read: &ReadOptions, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
         let value = self.db().get_pinned_cf_opt(self.handle(family), key, read);
-        Ok(value
-            .map_err(|error| self.error(&error))?
-            .map(|value| value.to_vec()))
+        Ok(value.map_err(|error| self.error(&error))?.map(|value| value.to_vec()))
     }
 
     pub(crate) fn multi_get(
@@ -202,9 +207,7 @@ impl Core {
         visit: &mut VisitValue<'_>,
     ) -> Result<(), KvError> {
         for (portion, keys) in keys.chunks(MULTI_GET_PORTION).enumerate() {
-            let values = self
-                .db()
-                .batched_multi_get_cf_opt(self.handle(family), keys, false, read);
+            let values = self.db().batched_multi_get_cf_opt(self.handle(family), keys, false, read);
             for (i, value) in values.into_iter().enumerate() {
                 let value = value.map_err(|error| self.error(&error))?;
                 visit(portion * MULTI_GET_PORTION + i, value.as_deref());

@@ -22,10 +22,7 @@ impl RocksEngine {
     /// An engine with nothing open. The memory is taken as it is needed.
     #[must_use]
     pub fn new(budget: RocksBudget) -> Self {
-        Self {
-            budget,
-            shared: Shared::new(&budget),
-        }
+        Self { budget, shared: Shared::new(&budget) }
     }
 }
 
@@ -36,9 +33,9 @@ impl KvEngine for RocksEngine {
         let ledger = Ledger::load(&dir)?;
         let database = self.shared.database(options, ledger.is_none());
         let families_on_disk = self.shared.families(families, options);
-        let db = Db::open_cf_descriptors(&database, &dir, families_on_disk)
-            .map_err(|error| translate(&dir, &error))?;
-        Ok(Arc::new(Database::new(dir, db, families, ledger)?))
+        let db = Db::open_cf_descriptors(&database, &dir, families_on_disk).map_err(|error| translate(&dir, &error))?;
+        let write_buffers = Arc::clone(&self.shared.write_buffers);
+        Ok(Arc::new(Database::new(dir, db, families, ledger, write_buffers)?))
     }
 
     fn destroy(&self, dir: &Path) -> Result<(), KvError> {
@@ -51,16 +48,19 @@ impl KvEngine for RocksEngine {
         Db::destroy(&rocksdb::Options::default(), &dir).map_err(|error| translate(&dir, &error))?;
         Ledger::remove(&dir).map_err(io)?;
         // Not with its content: what is left now was not ours.
-        fs::remove_dir(&dir)
-            .and_then(|()| sync_dir(&parent(&dir)))
-            .map_err(io)
+        match fs::remove_dir(&dir) {
+            // RocksDB did it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed.map_err(io)?,
+        }
+        sync_dir(&parent(&dir)).map_err(io)
     }
 
     fn memory(&self) -> EngineMemory {
         EngineMemory {
             budget_bytes: self.budget.memory_bytes as u64,
             cache_bytes: self.shared.cache.get_usage() as u64,
-            write_buffer_bytes: self.shared.write_buffers.get_usage() as u64,
+            write_buffer_bytes: self.shared.write_buffers.used_bytes(),
         }
     }
 }
@@ -73,10 +73,7 @@ fn create_folder(dir: &Path) -> io::Result<PathBuf> {
     }
     let dir = dir.canonicalize()?;
     if !dir.is_dir() {
-        return Err(io::Error::new(
-            io::ErrorKind::NotADirectory,
-            "there is a file of that name",
-        ));
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, "there is a file of that name"));
     }
     Ok(dir)
 }

@@ -15,11 +15,7 @@ pub(crate) fn of(core: &Core, families: &[FamilySpec]) -> KvHealth {
         write_stopped: total(c"rocksdb.is-write-stopped") != 0,
         pending_compaction_bytes: handles.clone().map(pending).sum(),
         snapshots: total(c"rocksdb.num-snapshots"),
-        families: families
-            .iter()
-            .zip(handles)
-            .map(|(spec, handle)| family(core, spec, handle))
-            .collect(),
+        families: families.iter().zip(handles).map(|(spec, handle)| family(core, spec, handle)).collect(),
     }
 }
 
@@ -50,12 +46,8 @@ pub(crate) fn blob_garbage_bytes(core: &Core, handle: &ColumnFamily) -> u64 {
 }
 
 /// A property that RocksDB does not know (any more) counts as zero: figures for people, not for decisions.
-fn number(core: &Core, handle: &ColumnFamily, name: &CStr) -> u64 {
-    core.db()
-        .property_int_value_cf(handle, name)
-        .ok()
-        .flatten()
-        .unwrap_or(0)
+pub(crate) fn number(core: &Core, handle: &ColumnFamily, name: &CStr) -> u64 {
+    core.db().property_int_value_cf(handle, name).ok().flatten().unwrap_or(0)
 }
 
 /// RocksDB counts background errors but does not say whether one is in force; an empty write does.

@@ -42,46 +42,39 @@ struct Manifest {
 impl Ledger {
     /// What the folder says, after a comparison with the manifest; `None` if no database was ever completed in it.
     pub(crate) fn load(dir: &Path) -> Result<Option<Self>, KvError> {
-        let corrupt = |what: String| KvError::Corrupt {
-            dir: dir.to_owned(),
-            what,
-        };
+        let corrupt = |what: String| KvError::Corrupt { dir: dir.to_owned(), what };
         let text = match fs::read(dir.join(FILE)) {
             Ok(bytes) => String::from_utf8(bytes).map_err(|_| corrupt(format!("{FILE} is not text")))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return match data_file(dir)? {
                     // The note is written right after the creation, and data files come later.
-                    Some(name) => Err(corrupt(format!(
-                        "there is {name}, but the file {FILE} is missing"
-                    ))),
+                    Some(name) => Err(corrupt(format!("there is {name}, but the file {FILE} is missing"))),
                     None => Ok(None),
                 };
             }
             Err(error) => return Err(KvError::from_io(dir, "reading the file ENGINE", &error)),
         };
-        let format = text
-            .strip_prefix("sagitta rocksdb ")
-            .and_then(|rest| rest.lines().next());
+        // Every format ends with the check, so that a damaged number is not taken for a newer one.
+        let Some(body) = checked_body(&text) else {
+            return Err(corrupt(format!("{FILE} is not what was written")));
+        };
+        let format = body.strip_prefix("sagitta rocksdb ").and_then(|rest| rest.lines().next());
         match format.and_then(|format| format.parse::<u32>().ok()) {
             Some(FORMAT) => {}
             Some(newer) if newer > FORMAT => {
                 let found = format!("its format is {newer}, this version reads up to {FORMAT}");
-                return Err(KvError::NewerVersion {
-                    dir: dir.to_owned(),
-                    found,
-                });
+                return Err(KvError::NewerVersion { dir: dir.to_owned(), found });
             }
             _ => return Err(corrupt(format!("{FILE} does not begin with its format"))),
         }
-        let ledger = Self::parse(&text).ok_or_else(|| corrupt(format!("{FILE} is not what was written")))?;
+        let ledger = Self::parse(body).ok_or_else(|| corrupt(format!("{FILE} has unknown fields")))?;
         ledger.check_manifest(dir)?;
         Ok(Some(ledger))
     }
 
     /// Notes durably that the manifest, as it is now, and everything up to `sequence` are durable.
     pub(crate) fn store(dir: &Path, sequence: u64) -> Result<(), KvError> {
-        let manifest =
-            Manifest::current(dir).map_err(|error| KvError::from_io(dir, "reading the manifest", &error))?;
+        let manifest = Manifest::current(dir).map_err(|error| KvError::from_io(dir, "reading the manifest", &error))?;
         let text = Self { sequence, manifest }.to_text();
         let write = || {
             let temporary = dir.join(TEMPORARY_FILE);
@@ -106,10 +99,7 @@ impl Ledger {
     }
 
     fn check_manifest(&self, dir: &Path) -> Result<(), KvError> {
-        let corrupt = |what: String| KvError::Corrupt {
-            dir: dir.to_owned(),
-            what,
-        };
+        let corrupt = |what: String| KvError::Corrupt { dir: dir.to_owned(), what };
         let io = |error: io::Error| KvError::from_io(dir, "reading the manifest", &error);
         let Some(name) = current_manifest(dir).map_err(io)? else {
             return Err(corrupt(format!("the file {CURRENT} is missing or damaged")));
@@ -130,28 +120,29 @@ impl Ledger {
 
     fn to_text(&self) -> String {
         let Manifest { name, len, hash } = &self.manifest;
-        let text = format!(
-            "sagitta rocksdb {FORMAT}\nmanifest {name} {len} {hash:016x}\nsequence {}\n",
-            self.sequence
-        );
-        let check = xxh3_64(text.as_bytes());
-        format!("{text}check {check:016x}\n")
+        let sequence = self.sequence;
+        let body = format!("sagitta rocksdb {FORMAT}\nmanifest {name} {len} {hash:016x}\nsequence {sequence}\n");
+        format!("{body}check {:016x}\n", xxh3_64(body.as_bytes()))
     }
 
-    fn parse(text: &str) -> Option<Self> {
-        let mut lines = text.lines().skip(1);
+    /// Reads what [`to_text`](Self::to_text) wrote, without the check.
+    fn parse(body: &str) -> Option<Self> {
+        let mut lines = body.lines().skip(1);
         let mut manifest = lines.next()?.strip_prefix("manifest ")?.split(' ');
-        let ledger = Self {
-            manifest: Manifest {
-                name: manifest.next()?.to_owned(),
-                len: manifest.next()?.parse().ok()?,
-                hash: u64::from_str_radix(manifest.next()?, 16).ok()?,
-            },
-            sequence: lines.next()?.strip_prefix("sequence ")?.parse().ok()?,
+        let manifest = Manifest {
+            name: manifest.next()?.to_owned(),
+            len: manifest.next()?.parse().ok()?,
+            hash: u64::from_str_radix(manifest.next()?, 16).ok()?,
         };
-        // Whatever is not exactly what we would write was not written by us.
-        (ledger.to_text() == text).then_some(ledger)
+        let sequence = lines.next()?.strip_prefix("sequence ")?.parse().ok()?;
+        Some(Self { sequence, manifest })
     }
+}
+
+/// What comes before the last line, if that holds the hash of it.
+fn checked_body(text: &str) -> Option<&str> {
+    let (body, check) = text.split_at(text.rfind("check ")?);
+    (check == format!("check {:016x}\n", xxh3_64(body.as_bytes()))).then_some(body)
 }
 
 impl Manifest {
@@ -183,11 +174,7 @@ impl Manifest {
         loop {
             let n = rest.read(&mut buffer)?;
             if n == 0 {
-                return Ok(Self {
-                    name,
-                    len: read,
-                    hash: hasher.digest(),
-                });
+                return Ok(Self { name, len: read, hash: hasher.digest() });
             }
             hasher.update(&buffer[..n]);
             read += n as u64;
@@ -201,10 +188,7 @@ fn current_manifest(dir: &Path) -> io::Result<Option<String>> {
         Ok(bytes) => Ok(String::from_utf8(bytes).ok().and_then(|text| {
             let name = text.strip_suffix('\n')?;
             let number = name.strip_prefix("MANIFEST-")?;
-            number
-                .bytes()
-                .all(|b| b.is_ascii_digit())
-                .then(|| name.to_owned())
+            number.bytes().all(|b| b.is_ascii_digit()).then(|| name.to_owned())
         })),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

@@ -15,6 +15,7 @@ mod ledger;
 mod options;
 mod purge;
 mod snapshot;
+mod write_buffers;
 
 pub use budget::RocksBudget;
 pub use engine::RocksEngine;

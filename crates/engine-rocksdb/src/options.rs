@@ -1,12 +1,14 @@
 //! Every setting of RocksDB that differs from its default, with the reason.
 
+use std::sync::Arc;
+
 use rocksdb::{
-    BlockBasedOptions, Cache, ChecksumType, ColumnFamilyDescriptor, DBCompressionType, Env, Options,
-    WriteBufferManager,
+    BlockBasedOptions, Cache, ChecksumType, ColumnFamilyDescriptor, DBCompressionType, Env, Options, WriteBufferManager,
 };
 use sagitta_engine::kv::{FamilySpec, KvOptions};
 
 use crate::RocksBudget;
+use crate::write_buffers::WriteBuffers;
 
 /// Values from here on go to blob files. Below a kilobyte the indirection costs more than compaction does.
 const MIN_BLOB_BYTES: u64 = 1 << 10;
@@ -26,6 +28,9 @@ const FORMAT_VERSION: i32 = 7;
 
 /// One being filled, the others being flushed: writing goes on during a flush.
 const WRITE_BUFFERS_PER_FAMILY: i32 = 3;
+/// What a family takes as soon as it has a row. The default, an eighth of a buffer, is a megabyte or more for each
+/// family of each shard, however idle.
+const ARENA_BLOCK_BYTES: usize = 64 << 10;
 /// The manifest is read when a database is opened, so its size bounds that time.
 const MAX_MANIFEST_BYTES: usize = 4 << 20;
 /// RocksDB's own log, for post-mortems: at most four files of this size.
@@ -40,26 +45,16 @@ const RATE_FAIRNESS: i32 = 10;
 /// What the databases of one engine share.
 pub(crate) struct Shared {
     pub(crate) cache: Cache,
-    pub(crate) write_buffers: WriteBufferManager,
+    pub(crate) write_buffers: Arc<WriteBuffers>,
     base: Options,
 }
 
 impl Shared {
     pub(crate) fn new(budget: &RocksBudget) -> Self {
         let cache = Cache::new_hyper_clock_cache(budget.memory_bytes, 0);
-        // No stalling of all writers at the limit: a database that cannot flush (disk full) would stop every other one for
-        // good. Each stops by itself at its own number of write buffers.
-        let write_buffers = WriteBufferManager::new_write_buffer_manager_with_cache(
-            budget.write_buffer_bytes,
-            false,
-            cache.clone(),
-        );
-        let base = base_options(budget, &write_buffers);
-        Self {
-            cache,
-            write_buffers,
-            base,
-        }
+        let write_buffers = Arc::new(WriteBuffers::new(budget.write_buffer_bytes, &cache));
+        let base = base_options(budget, write_buffers.counter());
+        Self { cache, write_buffers, base }
     }
 
     /// Options of one database. `create`: there is none yet.
@@ -73,16 +68,11 @@ impl Shared {
     }
 
     /// The families, and RocksDB's unavoidable "default" one, which stays empty.
-    pub(crate) fn families(
-        &self,
-        families: &[FamilySpec],
-        options: &KvOptions,
-    ) -> Vec<ColumnFamilyDescriptor> {
-        let listed = families.iter().map(|family| {
-            ColumnFamilyDescriptor::new(family.name, self.family(family.large_values, options))
-        });
-        let default =
-            ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, self.family(false, options));
+    pub(crate) fn families(&self, families: &[FamilySpec], options: &KvOptions) -> Vec<ColumnFamilyDescriptor> {
+        let listed = families
+            .iter()
+            .map(|family| ColumnFamilyDescriptor::new(family.name, self.family(family.large_values, options)));
+        let default = ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, self.family(false, options));
         listed.chain([default]).collect()
     }
 
@@ -93,9 +83,7 @@ impl Shared {
         family.set_write_buffer_size(options.write_buffer_bytes);
         family.set_max_write_buffer_number(WRITE_BUFFERS_PER_FAMILY);
         family.set_level_compaction_dynamic_level_bytes(true);
-        // A write of a row looks for its older version first, which mostly is not in memory.
-        family.set_memtable_prefix_bloom_ratio(0.02);
-        family.set_memtable_whole_key_filtering(true);
+        family.set_arena_block_size(ARENA_BLOCK_BYTES);
         if large_values {
             family.set_enable_blob_files(true);
             family.set_min_blob_size(MIN_BLOB_BYTES);

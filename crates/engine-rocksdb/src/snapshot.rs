@@ -48,13 +48,11 @@ impl Snapshot {
 
 impl KvRead for Snapshot {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        self.borrow_owner()
-            .get(&self.borrow_dependent().read, family, key)
+        self.borrow_owner().get(&self.borrow_dependent().read, family, key)
     }
 
     fn multi_get(&self, family: Family, keys: &[&[u8]], visit: &mut VisitValue<'_>) -> Result<(), KvError> {
-        self.borrow_owner()
-            .multi_get(&self.borrow_dependent().read, family, keys, visit)
+        self.borrow_owner().multi_get(&self.borrow_dependent().read, family, keys, visit)
     }
 
     fn scan(&self, family: Family, range: &ScanRange, visit: &mut VisitRow<'_>) -> Result<(), KvError> {

@@ -6,33 +6,21 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use sagitta_engine::kv::{
-    Family, FamilySpec, Kv, KvEngine, KvError, KvOptions, KvRead, ScanRange, WriteBatch,
-};
+use sagitta_engine::kv::{Family, FamilySpec, Kv, KvEngine, KvError, KvOptions, KvRead, ScanRange, WriteBatch};
 use sagitta_engine_rocksdb::{RocksBudget, RocksEngine};
 
 pub(crate) const SMALL: Family = Family::new(0);
 pub(crate) const LARGE: Family = Family::new(1);
 pub(crate) const META: Family = Family::new(2);
 pub(crate) const ALL: [Family; 3] = [SMALL, LARGE, META];
-pub(crate) const FAMILIES: [FamilySpec; 3] = [
-    FamilySpec::new("small"),
-    FamilySpec::large("large"),
-    FamilySpec::new("meta"),
-];
+pub(crate) const FAMILIES: [FamilySpec; 3] =
+    [FamilySpec::new("small"), FamilySpec::large("large"), FamilySpec::new("meta")];
 
 /// So small that RocksDB flushes and compacts by itself all the time.
-pub(crate) const TINY: KvOptions = KvOptions {
-    write_buffer_bytes: 64 << 10,
-    max_open_files: 64,
-};
+pub(crate) const TINY: KvOptions = KvOptions { write_buffer_bytes: 64 << 10, max_open_files: 64 };
 
 pub(crate) fn engine() -> RocksEngine {
-    RocksEngine::new(RocksBudget {
-        memory_bytes: 32 << 20,
-        write_buffer_bytes: 16 << 20,
-        ..RocksBudget::default()
-    })
+    RocksEngine::new(RocksBudget { memory_bytes: 32 << 20, write_buffer_bytes: 16 << 20, ..RocksBudget::default() })
 }
 
 pub(crate) fn open(engine: &RocksEngine, dir: &Path) -> Result<Arc<dyn Kv>, KvError> {
@@ -77,14 +65,18 @@ pub(crate) fn check_rows(kv: &dyn KvRead, numbers: std::ops::Range<u64>) -> Resu
         assert_eq!(next, numbers.end, "rows are missing without an error");
         for number in numbers.clone() {
             let found = kv.get(family, &number.to_be_bytes())?;
-            assert!(
-                found.as_deref() == Some(&value(number, len)),
-                "wrong value of {number}"
-            );
+            assert!(found.as_deref() == Some(&value(number, len)), "wrong value of {number}");
         }
     }
-    let last = kv.get(META, b"last")?;
-    assert_eq!(last, Some((numbers.end - 1).to_be_bytes().to_vec()));
+    let last = (numbers.end - 1).to_be_bytes().to_vec();
+    assert_eq!(kv.get(META, b"last")?.as_ref(), Some(&last));
+    let mut rows = Vec::new();
+    // Other than a point read, this looks at old versions, too.
+    kv.scan(META, &ScanRange::all(), &mut |key, value| {
+        rows.push((key.to_vec(), value.to_vec()));
+        std::ops::ControlFlow::Continue(())
+    })?;
+    assert_eq!(rows, [(b"last".to_vec(), last)]);
     Ok(())
 }
 
@@ -105,17 +97,11 @@ pub(crate) fn copy_as_a_crash_would(from: &Path, to: &Path) {
     loop {
         fs::create_dir(to).unwrap();
         let before = files(from);
-        let copied = before
-            .keys()
-            .filter(|name| is_copied(name))
-            .all(|name| fs::copy(from.join(name), to.join(name)).is_ok());
+        let copied =
+            before.keys().filter(|name| is_copied(name)).all(|name| fs::copy(from.join(name), to.join(name)).is_ok());
         // Nothing was installed meanwhile: then the copy is of one moment.
-        let data = |files: BTreeMap<String, u64>| {
-            files
-                .into_iter()
-                .filter(|(name, _)| is_copied(name))
-                .collect::<Vec<_>>()
-        };
+        let data =
+            |files: BTreeMap<String, u64>| files.into_iter().filter(|(name, _)| is_copied(name)).collect::<Vec<_>>();
         if copied && data(before) == data(files(from)) {
             return;
         }
@@ -131,9 +117,7 @@ fn is_copied(name: &str) -> bool {
 /// This test binary again, for the one test `name`, which sees the environment variable `var`.
 pub(crate) fn this_test_as_child(name: &str, var: &str, content: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args([name, "--exact", "--nocapture", "--test-threads=1"])
-        .env(var, content);
+    command.args([name, "--exact", "--nocapture", "--test-threads=1"]).env(var, content);
     command
 }
 

@@ -26,8 +26,7 @@ impl Harness for RocksHarness {
     }
 
     fn fresh_dir(&self) -> PathBuf {
-        self.root
-            .join(self.dirs.fetch_add(1, Ordering::Relaxed).to_string())
+        self.root.join(self.dirs.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
     fn crash(&self, dir: &Path, kv: Arc<dyn Kv>) -> PathBuf {
@@ -40,12 +39,7 @@ impl Harness for RocksHarness {
 
 fn conforms(options: KvOptions) {
     let (_root, root) = folder();
-    run(&RocksHarness {
-        engine: engine(),
-        options,
-        root,
-        dirs: AtomicU64::new(0),
-    });
+    run(&RocksHarness { engine: engine(), options, root, dirs: AtomicU64::new(0) });
 }
 
 #[test]

@@ -26,11 +26,9 @@ fn a_folder_of_another_process_is_refused_by_name() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let said = BufReader::new(holder.stdout.take().unwrap()).lines();
-    assert!(
-        said.map_while(Result::ok).any(|line| line == "holding"),
-        "the child did not open"
-    );
+    // Kept until the end: the child must be able to go on talking.
+    let mut said = BufReader::new(holder.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(said.any(|line| line == "holding"), "the child did not open");
 
     let engine = engine();
     let error = open(&engine, &dir).map(|_| ()).unwrap_err();
@@ -39,10 +37,7 @@ fn a_folder_of_another_process_is_refused_by_name() {
     assert_eq!(engine.destroy(&dir), Err(KvError::Locked { dir: dir.clone() }));
 
     drop(holder.stdin.take());
-    assert!(
-        holder.wait().unwrap().success(),
-        "the holder's database was damaged"
-    );
+    assert!(holder.wait().unwrap().success(), "the holder's database was damaged");
     check_rows(&*open(&engine, &dir).unwrap(), 0..10).unwrap();
 }
 
@@ -82,9 +77,7 @@ fn a_folder_without_write_permission_is_refused() {
         fs::set_permissions(entry.unwrap().path(), fs::Permissions::from_mode(0o444)).unwrap();
     }
     let mut child = Command::new(&program);
-    child
-        .args(["faults::child_that_may_not_write", "--exact", "--nocapture"])
-        .env(CHILD_DIR, &dir);
+    child.args(["faults::child_that_may_not_write", "--exact", "--nocapture"]).env(CHILD_DIR, &dir);
     if is_root() {
         child.uid(NOBODY).gid(NOBODY);
     }
@@ -92,11 +85,7 @@ fn a_folder_without_write_permission_is_refused() {
     fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && said.contains("refused"),
-        "{said}{:?}",
-        output
-    );
+    assert!(output.status.success() && said.contains("refused"), "{said}{:?}", output);
     check_rows(&*open(&engine, &dir).unwrap(), 0..10).unwrap();
 }
 
@@ -163,14 +152,8 @@ fn a_full_disk_is_an_error_and_goes_away_by_itself() {
     assert!(matches!(error, KvError::Full { .. }), "{error:?}");
     let health = kv.health();
     println!("{health:?}");
-    assert!(
-        matches!(health.write_error, Some(KvError::Full { .. }) | None),
-        "{health:?}"
-    );
-    assert!(matches!(
-        kv.checkpoint(&disk.path.join("copy")),
-        Err(KvError::Full { .. })
-    ));
+    assert!(matches!(health.write_error, Some(KvError::Full { .. }) | None), "{health:?}");
+    assert!(matches!(kv.checkpoint(&disk.path.join("copy")), Err(KvError::Full { .. })));
     // The row whose flush failed was applied if its write went well; what is readable stays so.
     let readable = if kv.get(crate::common::META, b"last").unwrap() == Some(rows.to_be_bytes().to_vec()) {
         rows + 1
@@ -210,10 +193,7 @@ fn a_file_in_place_of_the_folder_is_reported() {
     let path = root.join("db");
     fs::write(&path, "not a folder").unwrap();
     let error = open(&engine(), &path).map(|_| ()).unwrap_err();
-    assert!(
-        matches!(&error, KvError::Io { what, .. } if what.contains("file")),
-        "{error}"
-    );
+    assert!(matches!(&error, KvError::Io { what, .. } if what.contains("file")), "{error}");
 }
 
 /// Writes zeros until nothing more fits.
@@ -241,10 +221,7 @@ impl SmallDisk {
         let path = root.join("disk");
         fs::create_dir(&path).unwrap();
         let options = format!("size={mebibytes}m");
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
-            .arg(&path)
-            .output();
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&path).output();
         if mount.as_ref().is_ok_and(|output| output.status.success()) {
             return Some(Self { path });
         }
@@ -254,11 +231,7 @@ impl SmallDisk {
 
     fn remount(&self, mode: &str) {
         let options = format!("remount,{mode}");
-        let status = Command::new("mount")
-            .args(["-o", &options])
-            .arg(&self.path)
-            .status()
-            .unwrap();
+        let status = Command::new("mount").args(["-o", &options]).arg(&self.path).status().unwrap();
         assert!(status.success(), "remount {mode}");
     }
 }

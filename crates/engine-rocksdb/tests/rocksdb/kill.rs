@@ -6,9 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::common::{
-    ALL, LARGE, META, Random, SMALL, count, engine, files, folder, open, this_test_as_child, value,
-};
+use crate::common::{ALL, LARGE, META, Random, SMALL, count, engine, files, folder, open, this_test_as_child, value};
 use sagitta_engine::kv::{KvRead, ScanRange, WriteBatch};
 
 /// Folder in which the child writes.
@@ -35,10 +33,7 @@ fn a_killed_writer_leaves_a_prefix_of_its_batches() {
         flush_interrupted += u64::from(ledger.flushing);
         let found = check(&dir).unwrap_or_else(|what| panic!("seed {seed} kill {kill}: {what}"));
         let (low, high) = (ledger.flushed.max(before), ledger.written.max(before) + 1);
-        assert!(
-            (low..=high).contains(&found),
-            "seed {seed} kill {kill}: {found} is not in {low}..={high}"
-        );
+        assert!((low..=high).contains(&found), "seed {seed} kill {kill}: {found} is not in {low}..={high}");
         written_total += ledger.written.saturating_sub(before);
         lost_total += ledger.written.saturating_sub(found);
         before = found;
@@ -78,14 +73,8 @@ fn run_and_kill(dir: &Path, lines: u64, bug: Option<&str>, stop: impl Fn(&str) -
     if let Some(bug) = bug {
         command.env(CHILD_BUG, bug);
     }
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut said = BufReader::new(child.stdout.take().unwrap())
-        .lines()
-        .map(Result::unwrap);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let mut heard: Vec<String> = Vec::new();
     for line in said.by_ref() {
         heard.push(line);
@@ -96,17 +85,11 @@ fn run_and_kill(dir: &Path, lines: u64, bug: Option<&str>, stop: impl Fn(&str) -
     child.kill().unwrap();
     // What it had said by then.
     heard.extend(said);
-    assert!(
-        !child.wait().unwrap().success(),
-        "the child ended by itself: {heard:?}"
-    );
+    assert!(!child.wait().unwrap().success(), "the child ended by itself: {heard:?}");
 
     let mut ledger = Ledger::default();
     for line in &heard {
-        match line
-            .split_once(' ')
-            .and_then(|(what, number)| Some((what, number.parse::<u64>().ok()?)))
-        {
+        match line.split_once(' ').and_then(|(what, number)| Some((what, number.parse::<u64>().ok()?))) {
             Some(("written", number)) => ledger.written = number,
             Some(("flushing", _)) => ledger.flushing = true,
             Some(("flushed", number)) => (ledger.flushed, ledger.flushing) = (number, false),
@@ -139,9 +122,7 @@ fn check(dir: &Path) -> Result<u64, String> {
         })
         .map_err(|error| error.to_string())?;
         if wrong.is_some() || next != n + 1 {
-            return Err(format!(
-                "{family:?} up to {n}: row {wrong:?} is wrong, {next} follows"
-            ));
+            return Err(format!("{family:?} up to {n}: row {wrong:?} is wrong, {next} follows"));
         }
     }
     Ok(n)
@@ -153,11 +134,7 @@ fn last(kv: &dyn KvRead, family: sagitta_engine::kv::Family) -> u64 {
 }
 
 fn row(family: sagitta_engine::kv::Family, number: u64) -> Vec<u8> {
-    let len = if family == LARGE {
-        1100 + number % 900
-    } else {
-        number % 200
-    };
+    let len = if family == LARGE { 1100 + number % 900 } else { number % 200 };
     value(number, len as usize)
 }
 
@@ -175,10 +152,7 @@ fn child_that_writes_until_it_is_killed() {
     let mut out = std::io::stdout().lock();
     let mut say = |what: &str, number: u64| {
         // The parent is gone: so are we.
-        if writeln!(out, "{what} {number}")
-            .and_then(|()| out.flush())
-            .is_err()
-        {
+        if writeln!(out, "{what} {number}").and_then(|()| out.flush()).is_err() {
             std::process::exit(1);
         }
     };
