@@ -2,8 +2,9 @@
 //!
 //! A [`Host`] drives any number of groups. Each group joins a [`StateMachine`] to its part of a [`LogStore`];
 //! members reach each other through a [`Transport`]. Callers hold a [`GroupHandle`]: they propose bytes and learn
-//! what became of them. Knows nothing of vectors, of collections or of the network. The only crate that names
-//! `raft` and `raft-engine`; neither appears in what other crates call.
+//! what became of them. The only crate that names `raft` and `raft-engine`; nobody else needs to.
+//!
+//! May not know: what the proposed bytes mean (vectors, collections, the control plane), the network, RocksDB.
 //!
 //! The life of a proposal: [`GroupHandle::propose`] puts it in the host's bounded inbox; the driver takes
 //! everything that has arrived, lets each group append, writes the entries of all groups to the log with one

@@ -80,17 +80,20 @@ impl Watch {
         let path = folder.join(FILE_NAME);
         std::fs::create_dir_all(folder).map_err(|error| io_error(folder, &error))?;
         let files = log_files(folder)?;
-        let mark = if path.exists() {
-            let corrupt = || LogError::Corrupt { file: path.clone(), what: "no sound mark in it".to_owned() };
-            MarkFile::open(&path).map_err(|error| io_error(&path, &error))?.ok_or_else(corrupt)?
-        } else if let Some((_, _, beside)) = files.first() {
-            let what = format!("missing, but there is {}", beside.display());
-            return Err(LogError::Corrupt { file: path, what });
-        } else {
-            let mark = MarkFile::create(&path).map_err(|error| io_error(&path, &error))?;
-            sync_folder(folder)?;
-            folder.parent().map_or(Ok(()), sync_folder)?;
-            mark
+        let found = if path.exists() { MarkFile::open(&path).map_err(|error| io_error(&path, &error))? } else { None };
+        let mark = match (found, files.first()) {
+            (Some(mark), _) => mark,
+            (None, Some((_, _, beside))) => {
+                let what = format!("no sound mark, but there is {}", beside.display());
+                return Err(LogError::Corrupt { file: path, what });
+            }
+            // New, or the power went while it was made.
+            (None, None) => {
+                let mark = MarkFile::create(&path).map_err(|error| io_error(&path, &error))?;
+                sync_folder(folder)?;
+                folder.parent().map_or(Ok(()), sync_folder)?;
+                mark
+            }
         };
         if !mark.lock() {
             return Err(LogError::Io { what: format!("{} is open in another process", folder.display()) });
@@ -222,6 +225,10 @@ impl FileSystem for WatchedFiles {
 
     fn create<P: AsRef<Path>>(&self, path: P) -> io::Result<WatchedFile> {
         let disk = self.disk.create(path.as_ref())?;
+        // The mark must never name a file that a power loss could take away.
+        if let Some(folder) = path.as_ref().parent() {
+            File::open(folder)?.sync_all()?;
+        }
         self.watched(disk, path.as_ref())
     }
 

@@ -93,7 +93,7 @@ impl Mark {
 impl MarkFile {
     /// Writes a fresh mark; the caller syncs the folder.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
         let mut created = Self { file, turn: 0, mark: Mark::default() };
         created.write(Mark::default())?;
         created.write(Mark::default())?;

@@ -174,6 +174,14 @@ fn a_damaged_or_missing_mark_is_refused_and_named() {
 }
 
 #[test]
+fn a_first_start_that_was_cut_short_is_no_obstacle() {
+    let folder = memory_folder();
+    fs::write(folder.path().join(mark::FILE_NAME), b"").unwrap();
+    found(&open(folder.path()).unwrap(), GROUP);
+    assert_eq!(read_all(folder.path()).unwrap(), []);
+}
+
+#[test]
 fn a_failed_fsync_closes_the_log_and_what_was_not_acknowledged_is_cut_on_opening() {
     let (folder, written) = filled(3, 300);
     let log = open(folder.path()).unwrap();
