@@ -1,0 +1,166 @@
+//! A server process of the test's own, and a client for it.
+
+use std::io::{BufRead, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use sagitta_client::{Client, ClientConfig, Get, Scroll, Search, Searches};
+use sagitta_model::{
+    CollectionName, Consistency, Effort, FieldType, Filter, IndexPolicy, Metric, Object, PayloadSelection, Point, PointId,
+    Record, Schema, SearchQuery, Selection, VectorSelection, VectorSpec,
+};
+
+/// A running `sagittad dev` on a free port; killed when dropped.
+pub struct Server {
+    child: Child,
+    pub endpoint: String,
+    /// Held open: the process must not meet a closed pipe.
+    _stdout: BufReader<ChildStdout>,
+}
+
+fn command(data: &Path, listen: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sagittad"));
+    command.arg("dev").arg("--data").arg(data).args(["--listen", listen, "--log", "error"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+impl Server {
+    /// Starts a server over a folder and waits until it says that it is ready.
+    pub fn start(data: &Path) -> Self {
+        Self::try_start(data, "127.0.0.1:0").unwrap_or_else(|error| panic!("the server did not start: {error}"))
+    }
+
+    /// Starts a server, or returns what it said before it gave up.
+    pub fn try_start(data: &Path, listen: &str) -> Result<Self, String> {
+        let mut child = command(data, listen).stderr(Stdio::inherit()).spawn().expect("the binary is there");
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("readable");
+        match line.split_whitespace().find(|word| word.starts_with("http://")) {
+            Some(endpoint) => Ok(Self { endpoint: endpoint.to_owned(), child, _stdout: stdout }),
+            None => Err(format!("exit {:?}, said {line:?}", child.wait())),
+        }
+    }
+
+    /// What a server that must not start says on standard error.
+    pub fn refusal(data: &Path, listen: &str) -> String {
+        let mut child = command(data, listen).spawn().expect("the binary is there");
+        let mut said = String::new();
+        // Ends when the process does: a server that starts after all would hang here, so its standard output is looked at first.
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("readable");
+        if !line.is_empty() {
+            let _ = child.kill();
+        }
+        child.stderr.take().expect("piped").read_to_string(&mut said).expect("readable");
+        let status = child.wait().expect("waited");
+        assert!(line.is_empty() && !status.success(), "it started: {line}");
+        said
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(ClientConfig::new(self.endpoint.clone())).expect("a valid endpoint")
+    }
+
+    /// As `kill -9` does: no warning, no cleaning up.
+    pub fn kill(mut self) {
+        self.child.kill().expect("running");
+        self.child.wait().expect("waited");
+    }
+
+    /// As `kill` does; returns whether it ended well.
+    pub fn terminate(mut self) -> bool {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").arg(id).status().expect("kill runs").success());
+        self.child.wait().expect("waited").success()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A small generator with good enough bits, so that a test is its seed.
+pub struct Rng(u64);
+
+impl Rng {
+    pub fn new(seed: u64) -> Self {
+        Self(seed ^ 0x9e37_79b9_7f4a_7c15)
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+
+    pub fn vector(&mut self, dim: usize) -> Vec<f32> {
+        (0..dim).map(|_| self.below(2_000) as f32 / 1_000.0 - 1.0).collect()
+    }
+}
+
+pub fn name(text: &str) -> CollectionName {
+    text.parse().expect("a name")
+}
+
+/// One cosine vector `v` and the fields `group` and `n`.
+pub fn schema(dim: usize, metric: Metric) -> Schema {
+    let mut schema = Schema::default();
+    schema.vectors.insert("v".into(), VectorSpec { dim, metric, index: IndexPolicy::Auto });
+    schema.fields.insert("group".parse().expect("path"), FieldType::Keyword);
+    schema.fields.insert("n".parse().expect("path"), FieldType::Integer);
+    schema
+}
+
+pub fn point(id: u64, vector: Vec<f32>, n: i64) -> Point {
+    let payload = Object::from([("group".to_owned(), format!("g{}", id % 10).as_str().into()), ("n".to_owned(), n.into())]);
+    Point { id: PointId::Num(id), vectors: [("v".to_owned(), vector)].into(), payload }
+}
+
+pub fn everything() -> Selection {
+    Selection { payload: PayloadSelection::All, vectors: VectorSelection::All }
+}
+
+pub fn query(vector: Vec<f32>, k: usize) -> SearchQuery {
+    let (min_similarity, filter, group_by) = (None, None, None);
+    SearchQuery { vector_name: String::new(), vector, k, min_similarity, filter, effort: Effort::default(), group_by }
+}
+
+pub fn searches(collection: &str, query: SearchQuery) -> Searches {
+    let search = Search { query, score_threshold: None, selection: Selection::default(), explain: false };
+    Searches {
+        collection: name(collection),
+        searches: vec![search],
+        consistency: Consistency::Strong,
+        allow_partial: false,
+        batch: false,
+    }
+}
+
+pub fn get(collection: &str, ids: Vec<PointId>) -> Get {
+    Get { collection: name(collection), ids, selection: everything(), consistency: Consistency::Strong }
+}
+
+/// All points of a collection, by scrolling.
+pub async fn all_points(client: &Client, collection: &str, filter: Option<Filter>) -> Vec<Record> {
+    let scroll = Scroll {
+        collection: name(collection),
+        filter: filter.map(std::sync::Arc::new),
+        selection: everything(),
+        consistency: Consistency::Strong,
+    };
+    let mut scroller = client.scroll(scroll, 1_000);
+    let mut records = Vec::new();
+    while let Some(record) = scroller.next().await {
+        records.push(record.expect("a page"));
+    }
+    records
+}
+
+/// A fresh folder that does not exist yet, within a temporary one.
+pub fn data(temp: &tempfile::TempDir) -> PathBuf {
+    temp.path().join("data")
+}

@@ -1,0 +1,7 @@
+//! The server as its users meet it: a real process, a real socket, real RocksDB and FAISS.
+
+mod bad_input;
+mod durability;
+mod faults;
+mod harness;
+mod recall;
