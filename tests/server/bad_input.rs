@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use sagitta_client::{Client, ClientError, Scroll, Write};
 use sagitta_model::{
-    Change, Condition, Consistency, Effort, ErrorKind, Filter, Metric, Point, PointId, SearchQuery, Selection, Test, Wait, limits,
+    Change, Condition, Consistency, Effort, ErrorKind, Filter, Metric, Point, PointId, SearchQuery, Selection, Test,
+    Wait, limits,
 };
 
 use crate::harness::{Server, data, name, point, query, schema, searches};
@@ -36,7 +37,8 @@ fn invalid<T: std::fmt::Debug>(result: Result<T, ClientError>, field: &str, ment
 #[tokio::test]
 async fn vectors_that_cannot_be_compared_are_refused() {
     let fixture = fixture(Metric::Cosine).await;
-    let upsert = |vector: Vec<f32>| fixture.client.upsert(name("c"), vec![point(7, vec![1.0, 1.0], 0), point(8, vector, 0)]);
+    let upsert =
+        |vector: Vec<f32>| fixture.client.upsert(name("c"), vec![point(7, vec![1.0, 1.0], 0), point(8, vector, 0)]);
     invalid(upsert(vec![1.0]).await, "points[1].vectors[\"v\"]", "the collection expects 2");
     invalid(upsert(vec![1.0, f32::NAN]).await, "points[1].vectors[\"v\"][1]", "NaN");
     invalid(upsert(vec![f32::INFINITY, 0.0]).await, "points[1].vectors[\"v\"][0]", "inf");
@@ -80,7 +82,8 @@ async fn points_that_contradict_the_schema_or_each_other_are_refused() {
     invalid(fixture.client.upsert(name("c"), vec![wrong_type]).await, "points[0].payload.n", "integer");
     let missing = Point { vectors: std::collections::BTreeMap::new(), ..point(6, Vec::new(), 1) };
     invalid(fixture.client.upsert(name("c"), vec![missing]).await, "points[0].vectors[\"v\"]", "missing");
-    let error = fixture.client.upsert(name("nowhere"), vec![point(1, vec![1.0, 0.0], 1)]).await.expect_err("no collection");
+    let error =
+        fixture.client.upsert(name("nowhere"), vec![point(1, vec![1.0, 0.0], 1)]).await.expect_err("no collection");
     assert!(error.kind == ErrorKind::NotFound && error.message.contains("nowhere"), "{error:?}");
     let error = fixture.client.create_collection(name("c"), schema(3, Metric::L2)).await.expect_err("taken");
     assert!(error.kind == ErrorKind::Conflict && error.message.contains("`c`"), "{error:?}");

@@ -32,7 +32,8 @@ fn acknowledged_writes_survive_kills_in_the_middle_of_writes_seals_and_merges() 
     let kills = std::env::var("SAGITTA_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(KILLS);
     println!("seed {seed}, {kills} kills");
     let temp = tempfile::tempdir().expect("a temporary folder");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     let ledger = Arc::new(Mutex::new(Ledger::default()));
     let mut rng = Rng::new(seed);
     let mut writes = 0;
@@ -111,7 +112,8 @@ async fn settle(server: &Server, ledger: &Arc<Mutex<Ledger>>) {
     }
     let ids = in_flight.keys().map(|id| PointId::Num(*id)).collect();
     let found = server.client().get(get("ledger", ids)).await.expect("read");
-    let found: BTreeMap<u64, i64> = found.iter().map(|record| (number(record.id), n(record.payload.as_ref()))).collect();
+    let found: BTreeMap<u64, i64> =
+        found.iter().map(|record| (number(record.id), n(record.payload.as_ref()))).collect();
     let after = in_flight.iter().all(|(id, state)| found.get(id).copied() == *state);
     let before = in_flight.keys().all(|id| found.get(id).copied() == known.get(id).copied().flatten());
     assert!(after || before, "a write that was cut off is there in part");
@@ -127,7 +129,8 @@ async fn check_everything(server: &Server, ledger: &Arc<Mutex<Ledger>>) {
         ledger.known.iter().filter_map(|(id, state)| Some((*id, (*state)?))).collect()
     };
     let found = all_points(&server.client(), "ledger", None).await;
-    let found: BTreeMap<u64, i64> = found.iter().map(|record| (number(record.id), n(record.payload.as_ref()))).collect();
+    let found: BTreeMap<u64, i64> =
+        found.iter().map(|record| (number(record.id), n(record.payload.as_ref()))).collect();
     let lost = expected.iter().filter(|(id, _)| !found.contains_key(id)).count();
     let back = found.keys().filter(|id| !expected.contains_key(id)).count();
     let stale = found.iter().filter(|(id, n)| expected.get(id).is_some_and(|expected| expected != *n)).count();

@@ -56,8 +56,6 @@ fn a_folder_of_a_newer_version_or_of_something_else_is_left_alone() {
     assert!(said.contains("not a data folder of Sagitta"), "{said}");
 }
 
-
-
 #[tokio::test]
 async fn damaged_control_state_is_refused_with_its_name() {
     let temp = tempfile::tempdir().expect("temporary");

@@ -6,8 +6,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use sagitta_client::{Client, ClientConfig, Get, Scroll, Search, Searches};
 use sagitta_model::{
-    CollectionName, Consistency, Effort, FieldType, Filter, IndexPolicy, Metric, Object, PayloadSelection, Point, PointId,
-    Record, Schema, SearchQuery, Selection, VectorSelection, VectorSpec,
+    CollectionName, Consistency, Effort, FieldType, Filter, IndexPolicy, Metric, Object, PayloadSelection, Point,
+    PointId, Record, Schema, SearchQuery, Selection, VectorSelection, VectorSpec,
 };
 
 /// A running `sagittad dev` on a free port; killed when dropped.
@@ -116,7 +116,8 @@ pub fn schema(dim: usize, metric: Metric) -> Schema {
 }
 
 pub fn point(id: u64, vector: Vec<f32>, n: i64) -> Point {
-    let payload = Object::from([("group".to_owned(), format!("g{}", id % 10).as_str().into()), ("n".to_owned(), n.into())]);
+    let payload =
+        Object::from([("group".to_owned(), format!("g{}", id % 10).as_str().into()), ("n".to_owned(), n.into())]);
     Point { id: PointId::Num(id), vectors: [("v".to_owned(), vector)].into(), payload }
 }
 

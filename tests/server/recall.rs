@@ -60,7 +60,8 @@ async fn load(client: &Client, policy: IndexPolicy) {
 #[tokio::test]
 async fn the_default_reaches_its_recall_with_every_policy() {
     let queries = floats(&npy("text384-4k.query.f32.npy"));
-    let truth: Vec<i32> = npy("text384-4k.gt.ids.npy").chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    let truth: Vec<i32> =
+        npy("text384-4k.gt.ids.npy").chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
     let queries: Vec<_> = queries.chunks_exact(DIM).collect();
     let depth = truth.len() / queries.len();
     for policy in IndexPolicy::ALL {

@@ -93,14 +93,16 @@ impl Command {
     pub fn encode(&self) -> Vec<u8> {
         let hex = |id: &u128| format!("{id:032x}");
         let json = match self {
-            Self::CreateCollection { request_id, id, name, schema, shards, unix_micros } => CommandJson::CreateCollection {
-                request_id: hex(request_id),
-                id: hex(id),
-                name: name.to_string(),
-                schema: schema.into(),
-                shards: *shards,
-                unix_micros: *unix_micros,
-            },
+            Self::CreateCollection { request_id, id, name, schema, shards, unix_micros } => {
+                CommandJson::CreateCollection {
+                    request_id: hex(request_id),
+                    id: hex(id),
+                    name: name.to_string(),
+                    schema: schema.into(),
+                    shards: *shards,
+                    unix_micros: *unix_micros,
+                }
+            }
             Self::DeleteCollection { request_id, name } => {
                 CommandJson::DeleteCollection { request_id: hex(request_id), name: name.to_string() }
             }
@@ -112,14 +114,16 @@ impl Command {
     pub fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let json = serde_json::from_slice(bytes).map_err(|e| SnapshotError::Malformed(e.to_string()))?;
         let command = match json {
-            CommandJson::CreateCollection { request_id, id, name, schema, shards, unix_micros } => Self::CreateCollection {
-                request_id: parse_id(&request_id)?,
-                id: parse_id(&id)?,
-                name: name.parse()?,
-                schema: schema.try_into()?,
-                shards,
-                unix_micros,
-            },
+            CommandJson::CreateCollection { request_id, id, name, schema, shards, unix_micros } => {
+                Self::CreateCollection {
+                    request_id: parse_id(&request_id)?,
+                    id: parse_id(&id)?,
+                    name: name.parse()?,
+                    schema: schema.try_into()?,
+                    shards,
+                    unix_micros,
+                }
+            }
             CommandJson::DeleteCollection { request_id, name } => {
                 Self::DeleteCollection { request_id: parse_id(&request_id)?, name: name.parse()? }
             }

@@ -17,10 +17,14 @@ const FORMAT: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SnapshotError {
     /// The bytes were changed after they were written.
-    #[error("the control state's checksum does not match: the file is damaged; restore it from a backup or another coordinator")]
+    #[error(
+        "the control state's checksum does not match: the file is damaged; restore it from a backup or another coordinator"
+    )]
     Damaged,
     /// A newer build wrote it.
-    #[error("the control state has format {found}, this build reads up to {FORMAT}: start it with the newer build that wrote it")]
+    #[error(
+        "the control state has format {found}, this build reads up to {FORMAT}: start it with the newer build that wrote it"
+    )]
     Newer {
         /// The format found.
         found: u32,
@@ -51,7 +55,10 @@ impl State {
     /// The state as of a place in the log: a JSON document, a line feed and its XXH3-64 in hexadecimal.
     pub fn encode(&self, applied_index: u64, applied_term: u64) -> Vec<u8> {
         let request = |(request, collection): &(u128, u128)| {
-            BTreeMap::from([("request".into(), format!("{request:032x}")), ("collection".into(), format!("{collection:032x}"))])
+            BTreeMap::from([
+                ("request".into(), format!("{request:032x}")),
+                ("collection".into(), format!("{collection:032x}")),
+            ])
         };
         let json = SnapshotJson {
             format: FORMAT,

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use sagitta_env::Deadline;
 use sagitta_model::{
-    Change, CollectionStatistics, ErrorKind, Filter, PointId, Record, Schema, SearchQuery, SearchResult, Selection, Wait,
-    WriteResult,
+    Change, CollectionStatistics, ErrorKind, Filter, PointId, Record, Schema, SearchQuery, SearchResult, Selection,
+    Wait, WriteResult,
 };
 
 /// What a shard is made from.

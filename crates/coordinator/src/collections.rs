@@ -46,7 +46,8 @@ impl<C: ShardClient> Coordinator<C> {
         statistics: bool,
     ) -> Result<(Vec<CollectionInfo>, bool), Error> {
         let state = self.control.state();
-        let later = state.collections().values().filter(|collection| after.is_none_or(|after| collection.name > *after));
+        let later =
+            state.collections().values().filter(|collection| after.is_none_or(|after| collection.name > *after));
         let mut page: Vec<_> = later.take(limit + 1).cloned().collect();
         let more = page.len() > limit;
         page.truncate(limit);

@@ -9,8 +9,8 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use sagitta_cluster::{Command, Effect, SnapshotError, State, decode_outcome, encode_outcome};
 use sagitta_consensus::{
-    ApplyError, Committed, ConsensusError, GroupHandle, GroupId, GroupSpec, HostHandle, Membership, NodeId, Outcome, Position,
-    StateMachine,
+    ApplyError, Committed, ConsensusError, GroupHandle, GroupId, GroupSpec, HostHandle, Membership, NodeId, Outcome,
+    Position, StateMachine,
 };
 use sagitta_env::{Deadline, Env};
 use sagitta_model::ErrorKind;
@@ -87,7 +87,8 @@ impl Control {
             Outcome::Unknown(doubt) => Err(ControlError::new(ErrorKind::Unavailable, doubt).into()),
             Outcome::Refused(refusal) => Err(ControlError::new(refusal.kind(), refusal).into()),
             Outcome::NotLeader { .. } => {
-                Err(ControlError::new(ErrorKind::Unavailable, "this coordinator does not lead the control group").into())
+                Err(ControlError::new(ErrorKind::Unavailable, "this coordinator does not lead the control group")
+                    .into())
             }
         }
     }
@@ -133,7 +134,8 @@ impl ControlMachine {
         };
         if state.cluster_id() != cluster_id {
             let (found, expected) = (state.cluster_id(), cluster_id);
-            let message = format!("{} belongs to cluster {found:032x}, the data folder to {expected:032x}", path.display());
+            let message =
+                format!("{} belongs to cluster {found:032x}, the data folder to {expected:032x}", path.display());
             return Err(ControlError::new(ErrorKind::Conflict, message));
         }
         let shared = Arc::new(ArcSwap::from_pointee(state.clone()));

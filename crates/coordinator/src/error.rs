@@ -26,7 +26,9 @@ pub enum Error {
         error: ShardError,
     },
     /// The deadline passed; of a write it is unknown whether it was applied.
-    #[error("the deadline passed before an answer; a write may or may not have been applied: retry it with the same request id")]
+    #[error(
+        "the deadline passed before an answer; a write may or may not have been applied: retry it with the same request id"
+    )]
     DeadlineExceeded,
 }
 

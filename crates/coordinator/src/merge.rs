@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use sagitta_model::{Explanation, FoundPoint, Group, Hit, SearchQuery, SearchResult, Selection, Value};
 
 /// Merges what each shard found: `parts[shard][query]` becomes one result per query.
-pub(crate) fn merge_results(mut parts: Vec<Vec<SearchResult>>, queries: &[(SearchQuery, Selection)]) -> Vec<SearchResult> {
+pub(crate) fn merge_results(
+    mut parts: Vec<Vec<SearchResult>>,
+    queries: &[(SearchQuery, Selection)],
+) -> Vec<SearchResult> {
     if parts.len() == 1 {
         return parts.remove(0);
     }
@@ -57,7 +60,8 @@ fn merge_groups(groups: Vec<Group>, k: usize, size: usize) -> Vec<Group> {
         rank(&mut group.hits, size);
     }
     merged.retain(|group| !group.hits.is_empty());
-    merged.sort_by(|a, b| hit(&a.hits[0]).rank(&hit(&b.hits[0])).then_with(|| group_key(&a.key).cmp(&group_key(&b.key))));
+    merged
+        .sort_by(|a, b| hit(&a.hits[0]).rank(&hit(&b.hits[0])).then_with(|| group_key(&a.key).cmp(&group_key(&b.key))));
     merged.truncate(k);
     merged
 }
@@ -108,7 +112,8 @@ mod tests {
     #[test]
     fn hits_of_several_shards_are_ranked_with_ties_by_id() {
         let shard = |hits: Vec<FoundPoint>| vec![SearchResult { hits, ..SearchResult::default() }];
-        let parts = vec![shard(vec![found(4, 0.9), found(9, 0.5)]), shard(vec![found(3, 0.9), found(8, 0.6)]), shard(vec![])];
+        let parts =
+            vec![shard(vec![found(4, 0.9), found(9, 0.5)]), shard(vec![found(3, 0.9), found(8, 0.6)]), shard(vec![])];
         let merged = merge_results(parts, &[query(3, None)]);
         assert_eq!(ids(&merged[0].hits), ["3", "4", "8"]);
         assert_eq!(merge_results(Vec::new(), &[query(3, None)]), [SearchResult::default()]);

@@ -41,7 +41,8 @@ impl<C: ShardClient> Coordinator<C> {
     pub async fn write(&self, collection: &Collection, write: Write) -> Result<WriteResult, Error> {
         let mut result = WriteResult::default();
         for part in split(collection, write.change) {
-            let written = self.shards.write(part.shard, write.request_id, part.change, write.wait, write.deadline).await;
+            let written =
+                self.shards.write(part.shard, write.request_id, part.change, write.wait, write.deadline).await;
             let mut written = written.map_err(Error::of_shard(part.shard))?;
             for failure in &mut written.failures {
                 failure.index = part.positions.as_ref().map_or(failure.index, |positions| positions[failure.index]);
@@ -120,7 +121,9 @@ impl<C: ShardClient> Coordinator<C> {
 pub(crate) fn read(consistency: &Consistency, deadline: Deadline) -> Read {
     let tokens = match consistency {
         Consistency::Eventual => Tokens::Any,
-        Consistency::Session(tokens) => Tokens::AtLeast(tokens.iter().map(|token| (token.shard, token.index)).collect()),
+        Consistency::Session(tokens) => {
+            Tokens::AtLeast(tokens.iter().map(|token| (token.shard, token.index)).collect())
+        }
         Consistency::Strong => Tokens::Latest,
     };
     Read { tokens, deadline }
@@ -164,7 +167,11 @@ fn split(collection: &Collection, change: Change) -> Vec<Part> {
 
 type Items<T> = (Vec<T>, Vec<usize>);
 
-fn split_items<T>(collection: &Collection, items: Vec<T>, id: impl Fn(&T) -> PointId) -> impl Iterator<Item = (u64, Items<T>)> {
+fn split_items<T>(
+    collection: &Collection,
+    items: Vec<T>,
+    id: impl Fn(&T) -> PointId,
+) -> impl Iterator<Item = (u64, Items<T>)> {
     let mut parts: BTreeMap<u64, Items<T>> = BTreeMap::new();
     for (at, item) in items.into_iter().enumerate() {
         let (items, positions) = parts.entry(collection.shard_of(id(&item)).id).or_default();

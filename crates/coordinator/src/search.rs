@@ -28,7 +28,11 @@ pub struct Search {
 
 impl<C: ShardClient> Coordinator<C> {
     /// Runs the searches: one result for each, in their order, and which shards were searched.
-    pub async fn search(&self, collection: &Collection, search: Search) -> Result<(Vec<SearchResult>, Coverage), Error> {
+    pub async fn search(
+        &self,
+        collection: &Collection,
+        search: Search,
+    ) -> Result<(Vec<SearchResult>, Coverage), Error> {
         let started = self.env.now();
         let queries: Arc<[_]> = search.queries.into();
         let shards: Vec<u64> = collection.shards.iter().map(|shard| shard.id).collect();

@@ -92,8 +92,10 @@ impl<T: PartialOrd> Bounds<T> {
     /// Whether `value` lies within.
     pub fn contain(&self, value: &T) -> bool {
         // By order and not by `==`: to filters the integer 3 is the float 3.0.
-        let above = self.lower.as_ref().is_none_or(|(bound, inclusive)| value > bound || (*inclusive && value >= bound));
-        let below = self.upper.as_ref().is_none_or(|(bound, inclusive)| value < bound || (*inclusive && value <= bound));
+        let above =
+            self.lower.as_ref().is_none_or(|(bound, inclusive)| value > bound || (*inclusive && value >= bound));
+        let below =
+            self.upper.as_ref().is_none_or(|(bound, inclusive)| value < bound || (*inclusive && value <= bound));
         above && below
     }
 }
@@ -152,7 +154,10 @@ impl Condition {
         *conditions += 1;
         if *conditions > limits::MAX_FILTER_CONDITIONS {
             let most = limits::MAX_FILTER_CONDITIONS;
-            return Err(Violation::new("", format!("a filter has at most {most} conditions: use `any` for alternatives")));
+            return Err(Violation::new(
+                "",
+                format!("a filter has at most {most} conditions: use `any` for alternatives"),
+            ));
         }
         match self {
             Self::Field { path, test } => {

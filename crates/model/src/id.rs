@@ -160,7 +160,15 @@ mod tests {
         let id = PointId::Uuid(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
         assert_eq!(id.to_string(), "01234567-89ab-cdef-0123-456789abcdef");
         assert_eq!("0123456789ABCDEF0123456789abcdef".parse(), Ok(id));
-        for bad in ["", "-1", "1.5", "18446744073709551616", "01234567-89ab-cdef-0123-456789abcde", "g1234567-89ab-cdef-0123-456789abcdef", "01234567x89ab-cdef-0123-456789abcdef"] {
+        for bad in [
+            "",
+            "-1",
+            "1.5",
+            "18446744073709551616",
+            "01234567-89ab-cdef-0123-456789abcde",
+            "g1234567-89ab-cdef-0123-456789abcdef",
+            "01234567x89ab-cdef-0123-456789abcdef",
+        ] {
             let error = bad.parse::<PointId>().expect_err(bad);
             assert!(error.reason.contains("UUID"), "{error}");
         }

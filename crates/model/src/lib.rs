@@ -18,8 +18,8 @@ pub mod value;
 pub mod write;
 
 pub use answer::{
-    CollectionInfo, CollectionStatistics, Coverage, Explanation, FoundPoint, Group, ItemFailure, Plan, Problem, Record, SearchResult,
-    SegmentIndex, SegmentPlan, WriteResult,
+    CollectionInfo, CollectionStatistics, Coverage, Explanation, FoundPoint, Group, ItemFailure, Plan, Problem, Record,
+    SearchResult, SegmentIndex, SegmentPlan, WriteResult,
 };
 pub use error::{ErrorKind, Violation};
 pub use filter::{Condition, Filter, Number, Range, Scalar, Test};
@@ -28,7 +28,9 @@ pub use id::PointId;
 pub use metric::Metric;
 pub use path::FieldPath;
 pub use point::{NamedVectors, Point};
-pub use query::{Consistency, Effort, GroupBy, Knobs, PayloadSelection, SearchQuery, Selection, VectorSelection, VersionToken};
+pub use query::{
+    Consistency, Effort, GroupBy, Knobs, PayloadSelection, SearchQuery, Selection, VectorSelection, VersionToken,
+};
 pub use schema::{CollectionName, FieldType, IndexPolicy, Schema, VectorSpec};
 pub use value::{Object, Value};
 pub use write::{Change, PayloadChange, Target, Wait};

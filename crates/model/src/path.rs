@@ -20,7 +20,11 @@ impl FieldPath {
 
     /// Calls `visit` with each value that the path reaches, arrays at its end flattened by one level,
     /// until `visit` breaks. A path that leads nowhere reaches nothing.
-    pub fn visit<'v>(&self, payload: &'v Object, visit: &mut dyn FnMut(&'v Value) -> ControlFlow<()>) -> ControlFlow<()> {
+    pub fn visit<'v>(
+        &self,
+        payload: &'v Object,
+        visit: &mut dyn FnMut(&'v Value) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         let (name, rest) = split(&self.0);
         match payload.get(name) {
             Some(value) => descend(value, rest, visit),
@@ -147,8 +151,10 @@ mod tests {
 
     #[test]
     fn removing_reaches_where_visiting_does() {
-        let author = |fields: &[&str]| Value::Object(object(&fields.iter().map(|f| (*f, 1.into())).collect::<Vec<_>>()));
-        let mut payload = object(&[("a", author(&["x", "y"])), ("b", Value::Array(vec![author(&["x"]), author(&["x", "y"])]))]);
+        let author =
+            |fields: &[&str]| Value::Object(object(&fields.iter().map(|f| (*f, 1.into())).collect::<Vec<_>>()));
+        let mut payload =
+            object(&[("a", author(&["x", "y"])), ("b", Value::Array(vec![author(&["x"]), author(&["x", "y"])]))]);
         for path in ["a.x", "b.x", "c", "a.y.z"] {
             path.parse::<FieldPath>().expect("path").remove(&mut payload);
         }

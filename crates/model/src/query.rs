@@ -137,7 +137,8 @@ impl SearchQuery {
                 return Err(Violation::new("recall_target", format!("is {target}, expected above 0 and at most 1")));
             }
             Effort::Knobs(knobs) => {
-                for (name, knob) in [("ef_search", knobs.ef_search), ("nprobe", knobs.nprobe), ("rerank", knobs.rerank)] {
+                for (name, knob) in [("ef_search", knobs.ef_search), ("nprobe", knobs.nprobe), ("rerank", knobs.rerank)]
+                {
                     let checked = knob.map_or(Ok(()), |n| in_range(name, n, limits::MAX_BREADTH));
                     checked.map_err(|v| v.within("knobs"))?;
                 }
@@ -184,7 +185,10 @@ mod tests {
             ("k", SearchQuery { k: limits::MAX_K + 1, ..good.clone() }),
             ("recall_target", SearchQuery { effort: Effort::Recall(0.0), ..good.clone() }),
             ("recall_target", SearchQuery { effort: Effort::Recall(f32::NAN), ..good.clone() }),
-            ("knobs.nprobe", SearchQuery { effort: knobs(Knobs { nprobe: Some(0), ..Knobs::default() }), ..good.clone() }),
+            (
+                "knobs.nprobe",
+                SearchQuery { effort: knobs(Knobs { nprobe: Some(0), ..Knobs::default() }), ..good.clone() },
+            ),
             ("score_threshold", SearchQuery { min_similarity: Some(f32::NAN), ..good.clone() }),
             ("group_by.field", SearchQuery { group_by: group(1), ..good.clone() }),
         ];

@@ -257,7 +257,9 @@ impl FromStr for IndexPolicy {
 
     fn from_str(s: &str) -> Result<Self, Violation> {
         let known = Self::ALL.into_iter().find(|policy| policy.name() == s);
-        known.ok_or_else(|| Violation::new("", format!("`{s}` is not an index policy: expected auto, flat, graph or compact")))
+        known.ok_or_else(|| {
+            Violation::new("", format!("`{s}` is not an index policy: expected auto, flat, graph or compact"))
+        })
     }
 }
 
@@ -295,7 +297,10 @@ mod tests {
         assert_eq!(refusal(&[1.0, f32::NAN]), "[1]: is NaN, expected a finite number");
         assert_eq!(refusal(&[f32::NEG_INFINITY, 1.0]), "[0]: is -inf, expected a finite number");
         assert!(refusal(&[0.0, 0.0]).contains("zero vector"));
-        assert_eq!(refusal(&[1.0, -1e16]), "[1]: is -10000000000000000, at most 1000000000000000 in magnitude is allowed");
+        assert_eq!(
+            refusal(&[1.0, -1e16]),
+            "[1]: is -10000000000000000, at most 1000000000000000 in magnitude is allowed"
+        );
         assert!(refusal(&[1e-16, 0.0]).contains("zero vector"));
         assert_eq!(VectorSpec { metric: Metric::L2, ..SPEC }.check(&[0.0, 0.0]), Ok(()));
     }

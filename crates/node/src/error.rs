@@ -84,7 +84,9 @@ impl NodeError {
     /// What the caller should do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotHosted { .. } | Self::NotLeader | Self::Unknown(_) | Self::DeadlinePassed => ErrorKind::Unavailable,
+            Self::NotHosted { .. } | Self::NotLeader | Self::Unknown(_) | Self::DeadlinePassed => {
+                ErrorKind::Unavailable
+            }
             Self::Shard { error, .. } => error.kind(),
             Self::Consensus { error, .. } => error.kind(),
             Self::Refused(refusal) => refusal.kind(),

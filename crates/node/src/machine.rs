@@ -28,7 +28,8 @@ impl ShardMachine {
 
 impl StateMachine for ShardMachine {
     fn apply(&mut self, entries: &[Committed]) -> Result<Vec<Bytes>, ApplyError> {
-        let batch: Vec<_> = entries.iter().map(|entry| Entry { index: entry.index, term: entry.term, data: &entry.data }).collect();
+        let batch: Vec<_> =
+            entries.iter().map(|entry| Entry { index: entry.index, term: entry.term, data: &entry.data }).collect();
         let outcomes = self.shard.apply(&batch).map_err(apply_error)?;
         self.applied.send_replace(self.shard.applied_index());
         self.builder.ring();

@@ -7,7 +7,8 @@ use sagitta_consensus::{Condition, GroupHandle, Outcome, ReadOutcome};
 use sagitta_engine::index::Stop;
 use sagitta_env::{Deadline, Env};
 use sagitta_model::{
-    Change, CollectionStatistics, Filter, PointId, Record, SearchQuery, SearchResult, Selection, VersionToken, Wait, WriteResult,
+    Change, CollectionStatistics, Filter, PointId, Record, SearchQuery, SearchResult, Selection, VersionToken, Wait,
+    WriteResult,
 };
 use sagitta_shard::codec::Record as _;
 use sagitta_shard::{Command, ReadView, SearchContext, Shard, WriteOutcome};
@@ -67,7 +68,13 @@ impl Replica {
     /// Applies a change durably, at most once per request id.
     ///
     /// A change by filter that is larger than one command may be goes on in further commands, each whole for every reader.
-    pub async fn write(&self, request_id: u128, change: Change, wait: Wait, deadline: Deadline) -> Result<WriteResult, NodeError> {
+    pub async fn write(
+        &self,
+        request_id: u128,
+        change: Change,
+        wait: Wait,
+        deadline: Deadline,
+    ) -> Result<WriteResult, NodeError> {
         if self.shard.write_pressure().is_over() {
             self.builder.ring();
             return Err(NodeError::TooManyUnsealed);
@@ -112,7 +119,10 @@ impl Replica {
         let mut indexed = self.indexed.subscribe();
         let reached = indexed.wait_for(|indexed| *indexed >= index);
         let waited = self.env.until(deadline, reached).await;
-        waited.map_err(|_| NodeError::DeadlinePassed)?.map(drop).map_err(|_| NodeError::Failed { what: "waiting for the index" })
+        waited
+            .map_err(|_| NodeError::DeadlinePassed)?
+            .map(drop)
+            .map_err(|_| NodeError::Failed { what: "waiting for the index" })
     }
 
     async fn catch_up(&self, freshness: Freshness, deadline: Deadline) -> Result<(), NodeError> {
@@ -191,7 +201,8 @@ impl Replica {
         freshness: Freshness,
         deadline: Deadline,
     ) -> Result<Vec<Record>, NodeError> {
-        self.read(freshness, deadline, move |view, stop| view.scroll(after, filter.as_deref(), limit, &selection, stop)).await
+        self.read(freshness, deadline, move |view, stop| view.scroll(after, filter.as_deref(), limit, &selection, stop))
+            .await
     }
 
     /// Figures of the moment.

@@ -27,7 +27,9 @@ enum Command {
     ///
     /// Data is kept in one folder and survives crashes and restarts. The API listens on a loopback address without
     /// authentication: whoever can open a connection on this machine can read and write.
-    #[command(after_help = "Example:\n  sagittad dev\n  sagittad dev --data /var/lib/sagitta --listen 127.0.0.1:7000\n\nStop it with Ctrl-C or `kill`: it finishes what it is doing and closes its files.")]
+    #[command(
+        after_help = "Example:\n  sagittad dev\n  sagittad dev --data /var/lib/sagitta --listen 127.0.0.1:7000\n\nStop it with Ctrl-C or `kill`: it finishes what it is doing and closes its files."
+    )]
     Dev {
         /// The folder that holds all data; made if there is none
         #[arg(long, env = "SAGITTA_DATA_DIR", default_value = "./sagitta-data")]

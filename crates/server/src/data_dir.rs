@@ -33,13 +33,17 @@ pub(crate) struct Identity {
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     /// Another process holds it.
-    #[error("the data folder {path} is in use by another process: stop that one first, or choose another folder with --data")]
+    #[error(
+        "the data folder {path} is in use by another process: stop that one first, or choose another folder with --data"
+    )]
     InUse {
         /// The folder.
         path: PathBuf,
     },
     /// The folder cannot be written to.
-    #[error("the data folder {path} cannot be written to ({source}): give this user the right to, or choose another folder with --data")]
+    #[error(
+        "the data folder {path} cannot be written to ({source}): give this user the right to, or choose another folder with --data"
+    )]
     ReadOnly {
         /// The folder.
         path: PathBuf,
@@ -47,7 +51,9 @@ pub enum DataDirError {
         source: io::Error,
     },
     /// A newer build wrote it.
-    #[error("the data folder {path} has format {found}, this build reads up to {FORMAT}: start it with the newer build that wrote it")]
+    #[error(
+        "the data folder {path} has format {found}, this build reads up to {FORMAT}: start it with the newer build that wrote it"
+    )]
     Newer {
         /// The folder.
         path: PathBuf,
@@ -55,7 +61,9 @@ pub enum DataDirError {
         found: u32,
     },
     /// There are files in it that Sagitta did not write.
-    #[error("{path} is not empty and not a data folder of Sagitta (no {IDENTITY_FILE}): choose an empty or new folder with --data")]
+    #[error(
+        "{path} is not empty and not a data folder of Sagitta (no {IDENTITY_FILE}): choose an empty or new folder with --data"
+    )]
     Foreign {
         /// The folder.
         path: PathBuf,
@@ -92,7 +100,8 @@ impl DataDir {
         if !known && fs::read_dir(path).map_err(failed)?.next().is_some() {
             return Err(DataDirError::Foreign { path: path.to_owned() });
         }
-        let lock = File::options().create(true).truncate(false).write(true).open(path.join(LOCK_FILE)).map_err(failed)?;
+        let lock =
+            File::options().create(true).truncate(false).write(true).open(path.join(LOCK_FILE)).map_err(failed)?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => DataDirError::InUse { path: path.to_owned() },
             TryLockError::Error(source) => failed(source),

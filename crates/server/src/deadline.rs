@@ -36,7 +36,8 @@ mod tests {
 
     #[test]
     fn timeouts_are_read_as_the_protocol_defines_them() {
-        let good = [("5S", 5_000_000), ("250m", 250_000), ("7u", 7), ("2M", 120_000_000), ("1H", 3_600_000_000), ("3000n", 3)];
+        let good =
+            [("5S", 5_000_000), ("250m", 250_000), ("7u", 7), ("2M", 120_000_000), ("1H", 3_600_000_000), ("3000n", 3)];
         for (text, micros) in good {
             assert_eq!(parse(text), Some(Duration::from_micros(micros)), "{text}");
         }

@@ -10,7 +10,9 @@ pub(crate) fn failure(error: Error, collection: Option<&CollectionName>) -> Fail
     let failure = match &error {
         Error::Refused(Refusal::NotFound(name)) => Failure::no_collection(name),
         Error::Refused(Refusal::AlreadyExists(name)) => Failure::collection_exists(name),
-        Error::DeadlineExceeded => Failure::new(ErrorKind::Unavailable, error.to_string()).with_reason(reason::DEADLINE_EXCEEDED),
+        Error::DeadlineExceeded => {
+            Failure::new(ErrorKind::Unavailable, error.to_string()).with_reason(reason::DEADLINE_EXCEEDED)
+        }
         Error::Shard { error: shard, .. } if shard.request_id_reused => {
             let failure = Failure::new(ErrorKind::Conflict, shard.message.clone());
             failure.with_reason(reason::REQUEST_ID_REUSED).with_resource("request", "")

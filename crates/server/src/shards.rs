@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use sagitta_coordinator::{Read, ShardClient, ShardError, ShardSpec, ShardStatistics, Tokens};
 use sagitta_env::Deadline;
-use sagitta_model::{
-    Change, Filter, PointId, Record, SearchQuery, SearchResult, Selection, Wait, WriteResult,
-};
+use sagitta_model::{Change, Filter, PointId, Record, SearchQuery, SearchResult, Selection, Wait, WriteResult};
 use sagitta_node::{Freshness, Node, NodeError, Replica};
 
 /// The replicas of a node in the same process.
@@ -78,7 +76,8 @@ impl ShardClient for LocalShards {
         for &shard in shards {
             let answer = match self.replica(shard) {
                 Ok(replica) => {
-                    let found = replica.search(queries.clone(), explain, freshness(&read.tokens, shard), read.deadline).await;
+                    let found =
+                        replica.search(queries.clone(), explain, freshness(&read.tokens, shard), read.deadline).await;
                     found.map_err(shard_error)
                 }
                 Err(error) => Err(error),

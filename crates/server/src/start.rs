@@ -42,7 +42,9 @@ pub struct Server {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Anonymous access is for this machine only.
-    #[error("{address} is not a loopback address, and without authentication the API listens on those only: use 127.0.0.1 or [::1] with --listen")]
+    #[error(
+        "{address} is not a loopback address, and without authentication the API listens on those only: use 127.0.0.1 or [::1] with --listen"
+    )]
     NotLoopback {
         /// The address asked for.
         address: SocketAddr,

@@ -1,5 +1,7 @@
 //! Where log lines go.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 
 /// The log level could not be understood.
@@ -14,7 +16,10 @@ pub struct FilterError {
 pub fn start(filter: &str, json: bool) -> Result<(), FilterError> {
     let parsed = EnvFilter::try_new(filter);
     let parsed = parsed.map_err(|error| FilterError { filter: filter.to_owned(), reason: error.to_string() })?;
-    let lines = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(parsed)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     // Fails only when something else in the process has taken the place already.
     let _ = if json { lines.json().try_init() } else { lines.try_init() };
     Ok(())

@@ -61,7 +61,8 @@ impl<C: ShardClient> Upload<C> {
         let Some(UploadRequest::Open(open)) = self.next(requests).await? else {
             return Err(broken("the first message must be `open`"));
         };
-        let collection = self.coordinator.find(&open.collection).map_err(|error| failure(error, Some(&open.collection)))?;
+        let collection =
+            self.coordinator.find(&open.collection).map_err(|error| failure(error, Some(&open.collection)))?;
         if self.answer(WINDOW, None).await.is_err() {
             return Ok(());
         }

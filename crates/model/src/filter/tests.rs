@@ -109,7 +109,10 @@ fn validation_names_the_condition_and_lists_the_declared_fields() {
     };
     assert_eq!(check(field("words", between(Number::Int(1), Number::Int(2)))), Ok(()));
     let unknown = check(field("colour", Test::Exists)).expect_err("undeclared");
-    assert!(unknown.starts_with("must[1].field: ") && unknown.contains("colour") && unknown.contains("words"), "{unknown}");
+    assert!(
+        unknown.starts_with("must[1].field: ") && unknown.contains("colour") && unknown.contains("words"),
+        "{unknown}"
+    );
     let mistyped = check(field("words", Test::Match(text("x")))).expect_err("mistyped");
     assert!(mistyped.starts_with("must[1].match: ") && mistyped.contains("integer"), "{mistyped}");
 
@@ -119,6 +122,7 @@ fn validation_names_the_condition_and_lists_the_declared_fields() {
     }
     let too_deep = deep.validate(&schema).expect_err("too deep").to_string();
     assert!(too_deep.contains("levels deep"), "{too_deep}");
-    let wide = Filter { must: vec![field("words", Test::Exists); limits::MAX_FILTER_CONDITIONS + 1], ..Filter::default() };
+    let wide =
+        Filter { must: vec![field("words", Test::Exists); limits::MAX_FILTER_CONDITIONS + 1], ..Filter::default() };
     assert!(wide.validate(&schema).is_err());
 }

@@ -1,7 +1,9 @@
 //! `CollectionService`.
 
 use sagitta_coordinator::ShardClient;
-use sagitta_wire::collections::{CollectionPage, CreateCollection, DeleteCollection, GetCollection, ListCollections, View};
+use sagitta_wire::collections::{
+    CollectionPage, CreateCollection, DeleteCollection, GetCollection, ListCollections, View,
+};
 use sagitta_wire::v1::collection_service_server::CollectionService;
 use sagitta_wire::{Convert as _, v1};
 use tonic::{Request, Response, Status};
@@ -24,7 +26,10 @@ impl<C: ShardClient> CollectionService for Services<C> {
         Ok(Response::new(created.map_err(|error| failure(error, Some(&name)))?.into_proto()))
     }
 
-    async fn get_collection(&self, request: Request<v1::GetCollectionRequest>) -> Result<Response<v1::Collection>, Status> {
+    async fn get_collection(
+        &self,
+        request: Request<v1::GetCollectionRequest>,
+    ) -> Result<Response<v1::Collection>, Status> {
         let get = GetCollection::from_proto(request.into_inner()).map_err(sagitta_wire::Failure::from)?;
         let found = self.coordinator.collection(&get.name, get.view == View::Full).await;
         Ok(Response::new(found.map_err(|error| failure(error, Some(&get.name)))?.into_proto()))
