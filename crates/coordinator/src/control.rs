@@ -39,8 +39,8 @@ pub struct ControlError {
 }
 
 impl ControlError {
-    fn new(kind: ErrorKind, message: impl ToString) -> Self {
-        Self { kind, message: message.to_string() }
+    fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
     }
 
     /// What the caller should do about it.
@@ -84,8 +84,8 @@ impl Control {
                 Err(error) => Err(internal(format!("the control group answered what it should not: {error}"))),
             },
             Outcome::Unknown(sagitta_consensus::Doubt::Deadline) => Err(Error::DeadlineExceeded),
-            Outcome::Unknown(doubt) => Err(ControlError::new(ErrorKind::Unavailable, doubt).into()),
-            Outcome::Refused(refusal) => Err(ControlError::new(refusal.kind(), refusal).into()),
+            Outcome::Unknown(doubt) => Err(ControlError::new(ErrorKind::Unavailable, doubt.to_string()).into()),
+            Outcome::Refused(refusal) => Err(ControlError::new(refusal.kind(), refusal.to_string()).into()),
             Outcome::NotLeader { .. } => {
                 Err(ControlError::new(ErrorKind::Unavailable, "this coordinator does not lead the control group")
                     .into())

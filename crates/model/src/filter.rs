@@ -226,11 +226,12 @@ impl Scalar {
     }
 
     fn suits(&self, field_type: FieldType) -> bool {
-        match (self, field_type) {
-            (Self::Bool(_), FieldType::Bool) | (Self::Int(_), FieldType::Integer | FieldType::Float) => true,
-            (Self::String(_), FieldType::Keyword) => true,
-            _ => false,
-        }
+        matches!(
+            (self, field_type),
+            (Self::Bool(_), FieldType::Bool)
+                | (Self::Int(_), FieldType::Integer | FieldType::Float)
+                | (Self::String(_), FieldType::Keyword)
+        )
     }
 }
 

@@ -134,8 +134,8 @@ impl VectorSpec {
             let reason = format!("has {} dimensions, the collection expects {}", vector.len(), self.dim);
             return Err(Violation::new("", reason));
         }
-        // One pass that vectorises: any NaN or infinity makes the sum of the differences NaN.
-        let finite = vector.iter().fold(0.0f32, |sum, x| sum + (x - x)) == 0.0;
+        // One pass that vectorises: zero times a NaN or an infinity is NaN, and stays so in the sum.
+        let finite = vector.iter().fold(0.0f32, |sum, x| sum + x * 0.0) == 0.0;
         if !finite {
             let at = vector.iter().position(|x| !x.is_finite()).unwrap_or_default();
             return Err(Violation::new(format!("[{at}]"), format!("is {}, expected a finite number", vector[at])));
