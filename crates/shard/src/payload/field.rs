@@ -25,6 +25,11 @@ impl FieldIndex<'_> {
         self.field_type
     }
 
+    /// Number of distinct keys; their ordinals are the numbers below it.
+    pub fn keys(&self) -> usize {
+        self.layout.keys()
+    }
+
     /// The number of a key among the field's distinct keys in this segment.
     pub fn ordinal(&self, key: &Key) -> Result<Option<u32>, Damaged> {
         let FieldLayout { ints, floats, text_ends, .. } = self.layout;
@@ -119,7 +124,7 @@ impl FieldIndex<'_> {
     }
 
     /// Adds the rows of a range of ordinals to a set: where the range covers a zone by its bitmap, else one by one.
-    pub(super) fn add_rows_of(&self, ordinals: Range<usize>, set: &mut Bitmap) -> Result<(), Damaged> {
+    pub(crate) fn add_rows_of(&self, ordinals: Range<usize>, set: &mut Bitmap) -> Result<(), Damaged> {
         let FieldLayout { postings, zone_words, .. } = self.layout;
         let words = words_of(set.len());
         let mut next = ordinals.start;
