@@ -4,7 +4,7 @@ mod stage;
 mod write;
 
 use sagitta_engine::kv::KvRead;
-use sagitta_model::{ErrorKind, Problem, Violation};
+use sagitta_model::{ErrorKind, PointId, Problem, Violation};
 
 pub(crate) use self::stage::Stage;
 use crate::codec::{Reader, Record};
@@ -37,11 +37,9 @@ pub(crate) fn decode(entry: &Entry<'_>) -> Result<Decoded, ShardError> {
     }
     Ok(match Command::from_sealed(entry.data) {
         Ok(command) => Decoded::Command(Box::new(command)),
-        Err(error) => Decoded::Nonsense(Problem {
-            kind: ErrorKind::Invalid,
-            message: error.to_string(),
-            violations: Vec::new(),
-        }),
+        Err(error) => {
+            Decoded::Nonsense(Problem { kind: ErrorKind::Invalid, message: error.to_string(), violations: Vec::new() })
+        }
     })
 }
 
@@ -55,4 +53,11 @@ pub(crate) fn stored_outcome(kv: &dyn KvRead, index: u64) -> Result<Option<Write
 /// A request that was refused as a whole.
 fn refusal(violation: Violation) -> Problem {
     Problem { kind: ErrorKind::Invalid, message: violation.to_string(), violations: vec![violation] }
+}
+
+/// A request whose id was taken by another one: doing it might be doing it twice, ignoring it might be losing it.
+fn reused_request(request_id: u128, index: u64) -> Problem {
+    let id = PointId::Uuid(request_id);
+    let message = format!("request id {id} was used before, for another command (log entry {index}); choose a new one");
+    Problem { kind: ErrorKind::Conflict, message, violations: Vec::new() }
 }

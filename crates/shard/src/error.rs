@@ -34,7 +34,9 @@ pub enum ShardError {
         supported: u32,
     },
     /// A log entry was written by a newer version.
-    #[error("log entry {index} is in format {found}, this version knows formats up to {supported}; run the newer version")]
+    #[error(
+        "log entry {index} is in format {found}, this version knows formats up to {supported}; run the newer version"
+    )]
     NewerCommand {
         /// Position in the log.
         index: u64,
@@ -87,7 +89,9 @@ impl ShardError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Identity { .. } => ErrorKind::Conflict,
-            Self::NewerFormat { .. } | Self::NewerCommand { .. } | Self::Io { .. } | Self::Stopped => ErrorKind::Unavailable,
+            Self::NewerFormat { .. } | Self::NewerCommand { .. } | Self::Io { .. } | Self::Stopped => {
+                ErrorKind::Unavailable
+            }
             Self::Kv(error) => error.kind(),
             Self::Damaged(_) | Self::Row { .. } | Self::Inconsistent { .. } => ErrorKind::Corrupt,
             Self::Invalid(_) => ErrorKind::Invalid,

@@ -233,7 +233,9 @@ mod tests {
             assert_eq!(table.find(id), Ok(Some(row)));
             assert_eq!(table.first_after(id), Ok(row + 1));
         }
-        for (absent, after) in [(PointId::Num(0), 0), (PointId::Num(4), 1), (PointId::Uuid(0), 2), (PointId::Uuid(2), 3)] {
+        for (absent, after) in
+            [(PointId::Num(0), 0), (PointId::Num(4), 1), (PointId::Uuid(0), 2), (PointId::Uuid(2), 3)]
+        {
             assert_eq!(table.find(absent), Ok(None));
             assert_eq!(table.first_after(absent), Ok(after));
         }

@@ -158,7 +158,7 @@ fn read_requests(kv: &dyn KvRead, first: u64) -> Result<RequestWindow, ShardErro
     let range = ScanRange::between(&Key::request(first), &Key::request(u64::MAX));
     kv.scan(META, &range, &mut |key, value| {
         match (Key::read_request(key), Request::from_sealed(value)) {
-            (Some(index), Ok(Request(request_id))) => window.push(index, request_id),
+            (Some(index), Ok(request)) => window.push(index, request),
             (_, Err(source)) => failure = Some(row_error(key, source)),
             (None, Ok(_)) => failure = Some(ShardError::Inconsistent { what: format!("{key:02x?} is no request") }),
         }

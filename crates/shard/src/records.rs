@@ -54,7 +54,12 @@ pub(crate) struct ManifestEntry {
 
 /// The request id of a command that was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Request(pub(crate) u128);
+pub(crate) struct Request {
+    /// Chosen by the requester.
+    pub(crate) id: u128,
+    /// XXH3-64 of the sealed command: whether a request with the same id is the same request.
+    pub(crate) hash: u64,
+}
 
 impl Record for Identity {
     const NAME: &'static str = "shard identity";
@@ -139,11 +144,12 @@ impl Record for Request {
 
 impl Encode for Request {
     fn encode(&self, writer: &mut Writer) {
-        writer.u128(self.0);
+        writer.u128(self.id);
+        writer.raw(&self.hash.to_le_bytes());
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        reader.u128().map(Self)
+        Ok(Self { id: reader.u128()?, hash: u64::from_le_bytes(reader.array()?) })
     }
 }
 
@@ -178,12 +184,13 @@ mod tests {
     #[test]
     fn rows_keep_their_bytes() {
         let digest = FileDigest { bytes: 300, hash: 0x0102 };
-        check(&Head { applied_index: 300, applied_term: 3, points: 2, first_request: 1, generation: 5 }, "01ac0202010565617970faa4165b");
+        let head = Head { applied_index: 300, applied_term: 3, points: 2, first_request: 1, generation: 5 };
+        check(&head, "01ac0203020105a354ac9a3261307f");
         let segments = vec![ManifestEntry { id: 4, rows: 300, digest }, ManifestEntry { id: 6, rows: 1, digest }];
         let golden = "01090204ac022c0100000000000002010000000000000000000000000000\
                       06012c01000000000000020100000000000000000000000000000e32ad85a38af437";
         check(&Manifest { next_segment: 9, segments }, golden);
-        check(&Request(0x0102), "010201000000000000000000000000000074792f2f3912e7e0");
+        check(&Request { id: 0x0102, hash: 0x0304 }, "REQUEST");
         let identity = Identity { collection: 7, shard: 8, schema: Schema::default() };
         check(&identity, "0107000000000000000000000000000000080000411ca53d89f44028");
     }

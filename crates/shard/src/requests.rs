@@ -1,5 +1,7 @@
 use std::collections::{HashMap, VecDeque};
 
+use crate::records::Request;
+
 /// Request ids that a shard remembers, by log order. A request that is repeated later than that is applied again, so this
 /// is far more than what can be in flight while a requester still retries.
 pub(crate) const MAX_REQUESTS: usize = 65_536;
@@ -9,22 +11,31 @@ pub(crate) const MAX_REQUESTS: usize = 65_536;
 /// What is in it follows from the log alone: every replica remembers and forgets the same.
 #[derive(Debug, Default)]
 pub(crate) struct RequestWindow {
-    by_id: HashMap<u128, u64>,
+    by_id: HashMap<u128, Known>,
     /// Ascending by log index.
     order: VecDeque<(u64, u128)>,
 }
 
+/// A request that was applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// The log index under which it was.
+    pub(crate) index: u64,
+    /// Hash of what was asked for.
+    pub(crate) hash: u64,
+}
+
 impl RequestWindow {
-    /// The log index under which the request was applied.
-    pub(crate) fn find(&self, request_id: u128) -> Option<u64> {
+    /// What is known of a request.
+    pub(crate) fn find(&self, request_id: u128) -> Option<Known> {
         self.by_id.get(&request_id).copied()
     }
 
     /// Remembers a request that was not found, applied after all others.
-    pub(crate) fn push(&mut self, index: u64, request_id: u128) {
+    pub(crate) fn push(&mut self, index: u64, request: Request) {
         debug_assert!(self.order.back().is_none_or(|(last, _)| *last < index));
-        self.by_id.insert(request_id, index);
-        self.order.push_back((index, request_id));
+        self.by_id.insert(request.id, Known { index, hash: request.hash });
+        self.order.push_back((index, request.id));
     }
 
     /// The oldest ones, of which so many more than [`MAX_REQUESTS`] there will be after `new` were pushed.
@@ -57,11 +68,11 @@ mod tests {
         let mut window = RequestWindow::default();
         let most = MAX_REQUESTS as u64;
         for n in 0..most + 3 {
-            window.push(n * 2, u128::from(n));
+            window.push(n * 2, Request { id: u128::from(n), hash: n });
         }
         assert_eq!(window.overdue(2).collect::<Vec<_>>(), [0, 2, 4, 6, 8]);
         window.prune();
-        assert_eq!((window.find(2), window.find(3), window.nth(0)), (None, Some(6), Some(6)));
+        assert_eq!((window.find(2), window.find(3), window.nth(0)), (None, Some(Known { index: 6, hash: 3 }), Some(6)));
         assert_eq!(window.overdue(0).count(), 0);
         assert_eq!(window.by_id.len(), MAX_REQUESTS);
     }

@@ -130,6 +130,11 @@ impl Shard {
         self.view.load().applied_index()
     }
 
+    /// Term of the log entry at [`Shard::applied_index`].
+    pub fn applied_term(&self) -> u64 {
+        self.view.load().applied_term()
+    }
+
     /// The log index up to which everything survives a crash: the log is needed only after it.
     pub fn durable_index(&self) -> u64 {
         self.durable_index.load(Ordering::Acquire)

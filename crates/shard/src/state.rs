@@ -7,7 +7,7 @@ use sagitta_engine::kv::Kv;
 use sagitta_model::PointId;
 
 use crate::growing::ChunkRows;
-use crate::records::{Head, Manifest};
+use crate::records::{Head, Manifest, Request};
 use crate::requests::RequestWindow;
 use crate::view::{ViewContext, read_points};
 use crate::{Generation, ReadView, SegmentId, SegmentView, ShardError};
@@ -41,7 +41,10 @@ pub(crate) enum Place {
     /// There is no such point.
     Absent,
     Unsealed(Location),
-    Sealed { segment: SegmentId, row: u32 },
+    Sealed {
+        segment: SegmentId,
+        row: u32,
+    },
 }
 
 /// What an applied batch changes; made before it is written and carried out after.
@@ -51,8 +54,8 @@ pub(crate) struct Changes {
     pub(crate) dead: Vec<(PointId, Place)>,
     /// Rows that are born, in the growing generation.
     pub(crate) rows: ChunkRows,
-    /// Log indexes and request ids of the commands.
-    pub(crate) requests: Vec<(u64, u128)>,
+    /// The commands by log index.
+    pub(crate) requests: Vec<(u64, Request)>,
 }
 
 impl State {
@@ -116,7 +119,7 @@ impl State {
         for (row, id) in (start..).zip(ids) {
             self.unsealed.insert(id, Location { generation, row });
         }
-        changes.requests.into_iter().for_each(|(index, request_id)| self.requests.push(index, request_id));
+        changes.requests.into_iter().for_each(|(index, request)| self.requests.push(index, request));
         self.requests.prune();
         self.head = changes.head;
     }

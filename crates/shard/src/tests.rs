@@ -18,7 +18,10 @@ fn random_histories_agree_with_a_map() {
         let report = in_folder(|dir| model::run(&TwinRig::default(), dir, seed, 3_000));
         println!("{report:?}");
         let enough = report.entries > 800 && report.jobs > 100 && report.disturbed_jobs > 20 && report.crashes > 20;
-        assert!(enough && report.most_segments >= 4 && report.most_points > 80, "seed {seed} did too little: {report:?}");
+        assert!(
+            enough && report.most_segments >= 4 && report.most_points > 80,
+            "seed {seed} did too little: {report:?}"
+        );
     }
 }
 

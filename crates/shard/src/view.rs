@@ -12,9 +12,9 @@ use sagitta_engine::mapped::Damaged;
 use sagitta_env::Env;
 use sagitta_model::{Filter, Hit, PointId, Schema};
 
+pub(crate) use self::database::{BLOCK_ROWS, bad_row, missing_row, read_points, read_vectors};
 use crate::records::Head;
 use crate::{Generation, Part, Segment, ShardError};
-pub(crate) use self::database::{BLOCK_ROWS, bad_row, missing_row, read_points, read_vectors};
 
 /// Live rows between two looks at whether to stop.
 const ROWS_PER_CHECK: usize = 1_024;

@@ -7,10 +7,13 @@ use sagitta_model::limits::MAX_PAYLOAD_BYTES;
 use sagitta_model::{
     Change, ErrorKind, Filter, ItemFailure, Object, PayloadChange, Point, PointId, Problem, Target, Violation,
 };
+use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Decoded, decode, refusal, stored_outcome};
+use super::{Decoded, decode, refusal, reused_request, stored_outcome};
 use crate::codec::{Encode, Writer};
 use crate::command::{MAX_DELETED_BY_FILTER, MAX_LISTED_FAILURES, MAX_UPDATED_BY_FILTER};
+use crate::records::Request;
+use crate::requests::Known;
 use crate::state::{Place, State};
 use crate::view::{bad_row, read_points};
 use crate::{Command, Entry, ReadView, ShardError, WriteOutcome};
@@ -26,8 +29,9 @@ pub(crate) struct Stage<'a> {
     pub(super) places: HashMap<PointId, Place>,
     pub(super) points: BTreeMap<PointId, StagedPoint>,
     /// Of the commands that were decided now, by log index.
-    pub(super) outcomes: BTreeMap<u64, (u128, WriteOutcome)>,
-    requests: HashMap<u128, u64>,
+    pub(super) outcomes: BTreeMap<u64, (Request, WriteOutcome)>,
+    /// The same by request id.
+    requests: HashMap<u128, Known>,
     pub(super) applied_index: u64,
     pub(super) applied_term: u64,
 }
@@ -79,7 +83,7 @@ impl<'a> Stage<'a> {
         let outcome = match decode(entry)? {
             Decoded::Empty => WriteOutcome { index, ..WriteOutcome::default() },
             Decoded::Nonsense(problem) => WriteOutcome { index, refused: Some(problem), ..WriteOutcome::default() },
-            Decoded::Command(command) => self.request(index, *command)?,
+            Decoded::Command(command) => self.request(index, *command, xxh3_64(entry.data))?,
         };
         self.applied_index = index;
         self.applied_term = entry.term;
@@ -87,22 +91,26 @@ impl<'a> Stage<'a> {
     }
 
     /// Decides a command unless its request was decided before.
-    fn request(&mut self, index: u64, command: Command) -> Result<WriteOutcome, ShardError> {
-        let request_id = command.request_id;
-        if let Some(first) = self.requests.get(&request_id) {
-            let (_, outcome) = &self.outcomes[first];
-            return Ok(WriteOutcome { deduplicated: true, ..outcome.clone() });
-        }
-        if let Some(first) = self.state.requests.find(request_id) {
-            let outcome = stored_outcome(self.kv, first)?.ok_or_else(|| ShardError::Inconsistent {
-                what: format!("the outcome of log entry {first} is gone, but its request is not"),
+    fn request(&mut self, index: u64, command: Command, hash: u64) -> Result<WriteOutcome, ShardError> {
+        let id = command.request_id;
+        if let Some(known) = self.requests.get(&id).copied().or_else(|| self.state.requests.find(id)) {
+            if known.hash != hash {
+                let refused = Some(reused_request(id, known.index));
+                return Ok(WriteOutcome { index, refused, ..WriteOutcome::default() });
+            }
+            let outcome = match self.outcomes.get(&known.index) {
+                Some((_, outcome)) => Some(outcome.clone()),
+                None => stored_outcome(self.kv, known.index)?,
+            };
+            let outcome = outcome.ok_or_else(|| ShardError::Inconsistent {
+                what: format!("the outcome of log entry {} is gone, but its request is not", known.index),
             })?;
             return Ok(WriteOutcome { deduplicated: true, ..outcome });
         }
         let mut outcome = self.change(index, command.after, command.change)?;
         outcome.index = index;
-        self.requests.insert(request_id, index);
-        self.outcomes.insert(index, (request_id, outcome.clone()));
+        self.requests.insert(id, Known { index, hash });
+        self.outcomes.insert(index, (Request { id, hash }, outcome.clone()));
         Ok(outcome)
     }
 

@@ -5,13 +5,13 @@ use sagitta_model::{PointId, Schema};
 
 use super::Stage;
 use super::stage::{StagedPoint, StagedVectors};
+use crate::ShardError;
 use crate::codec::{PointRecord, Record, write_vector};
 use crate::growing::ChunkRows;
 use crate::layout::{HEAD_KEY, Key, META, PENDING, POINTS, TOMBSTONES, VECTORS};
-use crate::records::{Head, Request};
+use crate::records::Head;
 use crate::state::{Changes, Place};
 use crate::view::{BLOCK_ROWS, read_vectors};
-use crate::ShardError;
 
 impl Stage<'_> {
     /// What is to be written, and what follows from it in memory once it is.
@@ -41,7 +41,7 @@ impl Stage<'_> {
                 }
             }
         }
-        let requests: Vec<_> = self.outcomes.iter().map(|(&index, (request_id, _))| (index, *request_id)).collect();
+        let requests: Vec<_> = self.outcomes.iter().map(|(&index, (request, _))| (index, *request)).collect();
         let head = self.write_requests(&mut batch, points);
         batch.put(META, HEAD_KEY, &head.to_sealed());
         Ok((batch, Changes { head, dead, rows, requests }))
@@ -111,8 +111,8 @@ impl Stage<'_> {
 
     /// Writes what came of the commands and forgets what is overdue; returns the head that goes with it.
     fn write_requests(&self, batch: &mut WriteBatch, points: u64) -> Head {
-        for (&index, (request_id, outcome)) in &self.outcomes {
-            batch.put(META, &Key::request(index), &Request(*request_id).to_sealed());
+        for (&index, (request, outcome)) in &self.outcomes {
+            batch.put(META, &Key::request(index), &request.to_sealed());
             batch.put(META, &Key::outcome(index), &outcome.to_sealed());
         }
         let window = &self.state.requests;

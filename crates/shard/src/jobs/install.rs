@@ -59,9 +59,8 @@ impl Shard {
             return self.install(&sources, &mapping, None);
         }
         let id = self.lock_state()?.next_segment();
-        let installed = self
-            .build_segment(id, &rows, control)
-            .and_then(|segment| self.install(&sources, &mapping, Some(segment)));
+        let installed =
+            self.build_segment(id, &rows, control).and_then(|segment| self.install(&sources, &mapping, Some(segment)));
         if installed.is_err() && !self.options.step_hook.has_cut() {
             self.clean_up(id);
         }
@@ -119,9 +118,7 @@ impl Source {
     fn retired(&self) -> Option<RetiredSegment> {
         match self {
             Self::Generation(_) => None,
-            Self::Segment(view) => {
-                Some(RetiredSegment { id: view.segment.id(), damaged: view.segment.is_damaged() })
-            }
+            Self::Segment(view) => Some(RetiredSegment { id: view.segment.id(), damaged: view.segment.is_damaged() }),
         }
     }
 }

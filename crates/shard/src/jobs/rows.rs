@@ -52,7 +52,8 @@ impl<'a> BuildRows<'a> {
                 }
                 Source::Segment(segment) => {
                     for row in segment.live.iter() {
-                        let read = segment.segment.read_ids(view.snapshot(), |ids| Ok((ids.id(row)?, ids.version(row)?)));
+                        let read =
+                            segment.segment.read_ids(view.snapshot(), |ids| Ok((ids.id(row)?, ids.version(row)?)));
                         let (id, version) = read?;
                         push(id, version, row);
                     }
@@ -86,11 +87,7 @@ impl<'a> BuildRows<'a> {
     }
 
     /// Calls `visit` with each payload.
-    pub(super) fn for_each_payload(
-        &self,
-        stop: &dyn Stop,
-        visit: &mut dyn FnMut(&Object),
-    ) -> Result<(), ShardError> {
+    pub(super) fn for_each_payload(&self, stop: &dyn Stop, visit: &mut dyn FnMut(&Object)) -> Result<(), ShardError> {
         let mut payloads = Vec::with_capacity(BLOCK_ROWS);
         self.for_each_block(stop, &mut |block, stored| {
             payloads.clear();

@@ -104,7 +104,9 @@ mod tests {
         let file = IndexFile { name: "exact".to_owned(), digest: digest(3) };
         let manifest = SegmentManifest { rows: 300, ids: digest(1), payload: digest(2), vectors: Vec::new() };
         let hex: String = manifest.to_sealed().iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "MANIFEST");
+        let golden = "01ac0201000000000000000201000000000000000000000000000002000000000000000201000000000000000000000000000000\
+                         e8ab2681fb5b8210";
+        assert_eq!(hex, golden);
         let mut writer = Writer::new();
         file.encode(&mut writer);
         let hex: String = writer.into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();

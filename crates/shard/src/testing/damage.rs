@@ -10,7 +10,9 @@ use super::{Rig, run_jobs};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Harm {
     /// One bit of the byte at this share of the file (in eighths) flips.
-    Flip { eighths: u64 },
+    Flip {
+        eighths: u64,
+    },
     /// The last byte is missing.
     Shorten,
     /// Nothing is left of its content.
@@ -29,7 +31,7 @@ const HARMS: [Harm; 7] = [
 ];
 
 /// Points of the damaged segment: enough for files of several blocks, which are verified one by one.
-const POINTS: u64 = 1_500;
+const POINTS: u64 = 1_200;
 
 /// Damages each file of a segment in each way while the shard is closed, and removes it while the shard is open, too. The
 /// shard must go on answering correctly, find the damage, and rebuild the segment. `dir` is empty. Returns the number of cases.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use sagitta_env::Env;
 use sagitta_model::filter::{Bounds, Number};
 use sagitta_model::{
-    Change, Condition, Effort, Filter, Metric, Object, PayloadChange, Point, PointId, Range, Scalar, Schema, SearchQuery,
-    Target, Test, Value, VectorSpec,
+    Change, Condition, Effort, Filter, Metric, Object, PayloadChange, Point, PointId, Range, Scalar, Schema,
+    SearchQuery, Target, Test, Value, VectorSpec,
 };
 
 use crate::Command;
@@ -143,9 +143,7 @@ impl Dice {
             0..=10 => Change::Upsert(self.points(schema)),
             11..=13 => Change::Delete(self.ids(12)),
             14 => Change::DeleteByFilter(self.narrow_filter()),
-            15..=17 => {
-                Change::UpdatePayload { target: Target::Ids(self.ids(8)), change: self.payload_change() }
-            }
+            15..=17 => Change::UpdatePayload { target: Target::Ids(self.ids(8)), change: self.payload_change() },
             _ => Change::UpdatePayload { target: Target::Filter(self.narrow_filter()), change: self.payload_change() },
         };
         let after = self.one_in(4).then(|| self.id());

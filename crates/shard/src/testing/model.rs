@@ -114,7 +114,12 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 fn as_entries(entries: &[LogEntry]) -> Vec<Entry<'_>> {
-    entries.iter().map(|entry| Entry { index: entry.index, term: 1, data: &entry.data }).collect()
+    entries.iter().map(|entry| Entry { index: entry.index, term: term_of(entry.index), data: &entry.data }).collect()
+}
+
+/// Leaders change now and then.
+fn term_of(index: u64) -> u64 {
+    1 + index / 50
 }
 
 impl<'a> Driver<'a> {
@@ -206,6 +211,13 @@ impl<'a> Driver<'a> {
                 let mut writer = crate::codec::Writer::sealed(Command::FORMAT);
                 writer.u64(self.dice.below(1 << 60));
                 nothing(writer.seal(), true)
+            }
+            4 if self.log.iter().any(|entry| entry.command.is_some()) => {
+                // Another command under an id that was used, on whatever it would have done, has no effect.
+                let used: Vec<_> =
+                    self.log.iter().filter_map(|entry| Some(entry.command.as_ref()?.request_id)).collect();
+                let command = Command { request_id: *self.dice.pick(&used), ..self.dice.command(&self.schema) };
+                nothing(command.to_sealed(), true)
             }
             2..=3 if self.log.iter().any(|entry| entry.command.is_some()) => {
                 let commands: Vec<_> = self.log.iter().filter_map(|entry| entry.command.clone()).collect();
@@ -407,7 +419,10 @@ impl<'a> Driver<'a> {
         self.options.step_hook = StepHook::new(move |step| disturbance.at(step));
         let shard = open(self.rig, &self.dir, &self.schema, &self.env, &self.options);
         *lock(&self.disturbance.shard) = Arc::downgrade(&shard);
-        assert_eq!(shard.durable_index(), shard.applied_index(), "{}", self.at);
+        let applied_index = shard.applied_index();
+        assert_eq!(shard.durable_index(), applied_index, "{}", self.at);
+        let term = if applied_index == 0 { 0 } else { term_of(applied_index) };
+        assert_eq!(shard.view().applied_term(), term, "{}", self.at);
         self.shard = Some(shard);
     }
 

@@ -8,9 +8,9 @@ use sagitta_engine::kv::KvRead;
 use sagitta_model::{Filter, Metric, PointId};
 
 use super::{ReadView, SegmentView};
+use crate::ShardError;
 use crate::codec::{DecodeError, PayloadRef, PointRecord, read_vector_into};
 use crate::layout::{Key, POINTS, VECTORS};
-use crate::ShardError;
 
 /// Rows that are read from the database at a time: a few hundred kilobytes to a few megabytes of vectors.
 pub(crate) const BLOCK_ROWS: usize = 256;
@@ -68,7 +68,9 @@ impl ReadView {
     ) -> Result<(), ShardError> {
         self.for_each_block(segment, rows, stop, &mut |rows, ids| {
             read_points(self.snapshot(), ids, &mut |at, record| match record {
-                Some(record) => visit(rows[at], ids[at], record.payload).map_err(|error| bad_row("point", ids[at], error)),
+                Some(record) => {
+                    visit(rows[at], ids[at], record.payload).map_err(|error| bad_row("point", ids[at], error))
+                }
                 None => Err(missing_row("point", ids[at])),
             })
         })
