@@ -58,6 +58,7 @@ pub(crate) type WriteFn = extern "C" fn(context: *mut c_void, bytes: *const u8, 
 /// Null, or a message that [`outcome`] takes over.
 pub(crate) type Message = *mut c_char;
 
+// SAFETY: the declarations repeat those of `shim/shim.hpp`, which the build compiles together with this crate.
 unsafe extern "C" {
     fn sagitta_message_free(message: Message);
 

@@ -5,7 +5,7 @@
 //! them. The only crate with `unsafe`, each block of which states why it is sound.
 //!
 //! May not know: shards, segments' payloads, ids, the network.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "C++ and vector instructions are called here so that they are called nowhere else")]
 
 mod codes;
 mod engine;

@@ -19,20 +19,12 @@ pub struct Bitmap {
 impl Bitmap {
     /// The empty set over `len` rows.
     pub fn new(len: usize) -> Bitmap {
-        Bitmap {
-            words: vec![0; len.div_ceil(WORD_BITS)],
-            len,
-            count: 0,
-        }
+        Bitmap { words: vec![0; len.div_ceil(WORD_BITS)], len, count: 0 }
     }
 
     /// The set of all `len` rows.
     pub fn full(len: usize) -> Bitmap {
-        let mut full = Bitmap {
-            words: vec![u64::MAX; len.div_ceil(WORD_BITS)],
-            len,
-            count: len,
-        };
+        let mut full = Bitmap { words: vec![u64::MAX; len.div_ceil(WORD_BITS)], len, count: len };
         full.clear_padding();
         full
     }
@@ -158,11 +150,7 @@ impl Bitmap {
     }
 
     fn position(&self, row: u32) -> (usize, u64) {
-        assert!(
-            (row as usize) < self.len,
-            "row {row} is outside a bitmap of {} rows",
-            self.len
-        );
+        assert!((row as usize) < self.len, "row {row} is outside a bitmap of {} rows", self.len);
         (row as usize / WORD_BITS, 1 << (row as usize % WORD_BITS))
     }
 

@@ -84,8 +84,7 @@ pub trait VectorIndex: Send + Sync {
     ) -> Result<SearchStats, IndexError>;
 
     /// The exact similarity of the query to each of `rows`, in their order.
-    fn similarities(&self, query: &PreparedQuery, rows: &[u32], out: &mut Vec<f32>)
-    -> Result<(), IndexError>;
+    fn similarities(&self, query: &PreparedQuery, rows: &[u32], out: &mut Vec<f32>) -> Result<(), IndexError>;
 
     /// Writes the vector of `row`, bit for bit as it was given, to `out` of length `dim`.
     fn read_row(&self, row: u32, out: &mut [f32]) -> Result<(), IndexError>;

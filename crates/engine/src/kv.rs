@@ -64,10 +64,7 @@ impl Default for KvOptions {
     /// 32 MiB: twenty thousand vectors of 384 dimensions, so that files are worth their number. 512 files: 32 GiB of
     /// data at 64 MiB a file, within the usual limit of descriptors even with many shards.
     fn default() -> Self {
-        Self {
-            write_buffer_bytes: 32 << 20,
-            max_open_files: 512,
-        }
+        Self { write_buffer_bytes: 32 << 20, max_open_files: 512 }
     }
 }
 

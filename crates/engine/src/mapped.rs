@@ -49,10 +49,7 @@ impl SealedFile {
     /// Maps the file and checks its footer, its checksum table and its length; with `expected`, also that it is that very
     /// file. The data is not read.
     pub fn open(path: &Path, expected: Option<&FileDigest>) -> Result<SealedFile, FileError> {
-        let io = |source| FileError::Io {
-            path: path.to_path_buf(),
-            source,
-        };
+        let io = |source| FileError::Io { path: path.to_path_buf(), source };
         let file = File::open(path).map_err(io)?;
         let map = map(&file).map_err(io)?;
         let (len, digest) = format::check_seal(&map).map_err(|what| damaged(path, None, what))?;
@@ -61,14 +58,7 @@ impl SealedFile {
         }
         let words = len.div_ceil(BLOCK_BYTES).div_ceil(u64::BITS as usize);
         let checked = (0..words).map(|_| AtomicU64::new(0)).collect();
-        Ok(SealedFile {
-            path: path.to_path_buf(),
-            map,
-            len,
-            digest,
-            checked,
-            verified: AtomicBool::new(len == 0),
-        })
+        Ok(SealedFile { path: path.to_path_buf(), map, len, digest, checked, verified: AtomicBool::new(len == 0) })
     }
 
     /// The data. Call [`SealedFile::check`] on a range before believing it.
@@ -130,11 +120,7 @@ impl SealedFile {
 
     #[cold]
     fn check_blocks(&self, range: Range<usize>) -> Result<(), Damaged> {
-        assert!(
-            range.end <= self.len,
-            "range {range:?} reaches beyond {} bytes",
-            self.len
-        );
+        assert!(range.end <= self.len, "range {range:?} reaches beyond {} bytes", self.len);
         for block in range.start / BLOCK_BYTES..range.end.div_ceil(BLOCK_BYTES) {
             self.check_block(block)?;
         }
@@ -148,11 +134,7 @@ impl SealedFile {
             return Ok(());
         }
         if !format::block_is_intact(&self.map, self.len, block) {
-            return Err(damaged(
-                &self.path,
-                Some(block as u64),
-                "its checksum does not match",
-            ));
+            return Err(damaged(&self.path, Some(block as u64), "its checksum does not match"));
         }
         word.fetch_or(bit, Ordering::Relaxed);
         Ok(())
@@ -206,14 +188,13 @@ pub enum FileError {
 }
 
 fn damaged(path: &Path, block: Option<u64>, reason: &'static str) -> Damaged {
-    Damaged {
-        file: path.to_path_buf(),
-        block,
-        reason,
-    }
+    Damaged { file: path.to_path_buf(), block, reason }
 }
 
-#[allow(unsafe_code)]
+#[allow(
+    unsafe_code,
+    reason = "mapping a file is unsafe by nature; this is the only place outside the engine of kernels"
+)]
 fn map(file: &File) -> io::Result<Mmap> {
     // SAFETY: a mapping is sound while nobody changes or shortens the file. A sealed file is never written again once
     // it is finished, and only this process writes in the folders that hold such files.

@@ -36,7 +36,9 @@ unsafe fn dots(query: *const i8, chunks: usize, codes: *const u8, stride: usize,
         let ahead = rows.get((at + 1) * TOGETHER..).unwrap_or_default();
         // SAFETY: the caller's promise covers every row of every group.
         unsafe {
-            prefetch_codes(codes, stride, chunks, &ahead[..ahead.len().min(TOGETHER)]);
+            if false {
+                prefetch_codes(codes, stride, chunks, &ahead[..ahead.len().min(TOGETHER)]);
+            }
             let start = group.map(|row| codes.add(row as usize * stride));
             let mut sums = [_mm512_setzero_si512(); TOGETHER];
             for chunk in 0..chunks {

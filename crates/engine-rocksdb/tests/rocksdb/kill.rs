@@ -15,7 +15,7 @@ const CHILD_DIR: &str = "SAGITTA_TEST_KILL_DIR";
 const CHILD_BUG: &str = "SAGITTA_TEST_KILL_BUG";
 /// The last this many rows exist at a time, so that deletes and compactions happen.
 const LIVE_ROWS: u64 = 300;
-/// Lines that the child may print before it is killed: a line per batch, flushes every 25 or so.
+/// Lines that the child may print before it is killed: a line per batch, and flushes every hundred or so, between which RocksDB flushes by itself.
 const MAX_LINES: u64 = 400;
 const LAST: &[u8] = b"\xfflast";
 
@@ -181,7 +181,7 @@ fn child_that_writes_until_it_is_killed() {
             half(&ALL);
         }
         say("written", number);
-        if random.below(25) == 0 {
+        if random.below(100) == 0 {
             say("flushing", number);
             kv.flush().unwrap();
             say("flushed", number);

@@ -4,18 +4,10 @@ use super::Bitmap;
 
 /// A bitmap and the plain set that it must equal.
 fn check(bitmap: &Bitmap, expected: &BTreeSet<u32>, what: &str) {
-    assert_eq!(
-        bitmap.iter().collect::<BTreeSet<_>>(),
-        *expected,
-        "members: {what}"
-    );
+    assert_eq!(bitmap.iter().collect::<BTreeSet<_>>(), *expected, "members: {what}");
     assert!(bitmap.iter().is_sorted(), "ascending: {what}");
     assert_eq!(bitmap.count(), expected.len(), "count: {what}");
-    let padding = bitmap
-        .words()
-        .iter()
-        .map(|word| word.count_ones() as usize)
-        .sum::<usize>();
+    let padding = bitmap.words().iter().map(|word| word.count_ones() as usize).sum::<usize>();
     assert_eq!(padding, expected.len(), "no bits beyond the length: {what}");
 }
 
@@ -55,11 +47,7 @@ fn set_operations_equal_those_of_a_plain_set() {
         check(&without, &(&threes - &fives), "and not");
         let mut complement = a.clone();
         complement.not();
-        check(
-            &complement,
-            &(&(0..len as u32).collect::<BTreeSet<_>>() - &threes),
-            "not",
-        );
+        check(&complement, &(&(0..len as u32).collect::<BTreeSet<_>>() - &threes), "not");
     }
 }
 

@@ -13,10 +13,7 @@ impl Candidate {
     /// Whether this comes before `other` in results: `Less` if it is nearer or, at the same similarity, of a smaller row.
     #[inline]
     pub fn compare(&self, other: &Candidate) -> Ordering {
-        other
-            .similarity
-            .total_cmp(&self.similarity)
-            .then(self.row.cmp(&other.row))
+        other.similarity.total_cmp(&self.similarity).then(self.row.cmp(&other.row))
     }
 }
 
@@ -51,11 +48,7 @@ impl TopCandidates {
         if self.heap.len() < self.k {
             self.heap.push(candidate);
             self.sift_up(self.heap.len() - 1);
-        } else if self
-            .heap
-            .first()
-            .is_some_and(|worst| candidate.compare(worst).is_lt())
-        {
+        } else if self.heap.first().is_some_and(|worst| candidate.compare(worst).is_lt()) {
             self.heap[0] = candidate;
             self.sift_down();
         }
@@ -96,8 +89,7 @@ impl TopCandidates {
             if left >= self.heap.len() {
                 break;
             }
-            let right_is_worse =
-                right < self.heap.len() && self.heap[right].compare(&self.heap[left]).is_gt();
+            let right_is_worse = right < self.heap.len() && self.heap[right].compare(&self.heap[left]).is_gt();
             let worse = if right_is_worse { right } else { left };
             if self.heap[at].compare(&self.heap[worse]).is_ge() {
                 break;
@@ -129,12 +121,8 @@ mod tests {
 
     #[test]
     fn the_best_of_many_are_those_of_sorting_them() {
-        let all: Vec<Candidate> = (0..500u32)
-            .map(|row| Candidate {
-                row,
-                similarity: (row * 7919 % 101) as f32,
-            })
-            .collect();
+        let all: Vec<Candidate> =
+            (0..500u32).map(|row| Candidate { row, similarity: (row * 7919 % 101) as f32 }).collect();
         for k in [0, 1, 2, 3, 10, 499, 500, 501] {
             let mut top = TopCandidates::new(k);
             all.iter().for_each(|&candidate| top.offer(candidate));

@@ -20,8 +20,8 @@ use sagitta_model::Metric;
 
 use self::data::Sample;
 use super::{
-    BuildControl, Built, Candidate, IndexEngine, IndexError, IndexKind, IndexSpec, Never, PreparedQuery,
-    ScalarKernel, VectorIndex, inverse_norm,
+    BuildControl, Built, Candidate, IndexEngine, IndexError, IndexKind, IndexSpec, Never, PreparedQuery, ScalarKernel,
+    VectorIndex, inverse_norm,
 };
 
 /// An engine and a kind of index, to be checked.
@@ -54,23 +54,14 @@ impl Suite<'_> {
     fn build(&self, sample: &Sample, metric: Metric) -> Result<(PathBuf, Built), IndexError> {
         let dir = self.folder();
         let spec = IndexSpec::new(sample.dim, metric, self.kind);
-        let control = BuildControl {
-            threads: 2,
-            stop: &Never,
-            progress: &|_| (),
-        };
+        let control = BuildControl { threads: 2, stop: &Never, progress: &|_| () };
         let built = self.engine.build(&spec, sample.rows(), &dir, &control)?;
         Ok((dir, built))
     }
 
     fn index(&self, sample: &Sample, metric: Metric) -> Arc<dyn VectorIndex> {
-        let (dir, built) = self
-            .build(sample, metric)
-            .unwrap_or_else(|error| panic!("building failed: {error}"));
-        let index = self
-            .engine
-            .open(&dir, &built.files)
-            .unwrap_or_else(|error| panic!("opening failed: {error}"));
+        let (dir, built) = self.build(sample, metric).unwrap_or_else(|error| panic!("building failed: {error}"));
+        let index = self.engine.open(&dir, &built.files).unwrap_or_else(|error| panic!("opening failed: {error}"));
         let shape = index.shape();
         assert_eq!((shape.rows, shape.dim), (sample.len(), sample.dim));
         assert_eq!((shape.metric, shape.kind), (metric, self.kind));
@@ -97,20 +88,11 @@ fn prepare(metric: Metric, vector: &[f32]) -> PreparedQuery {
 
 /// The similarity of every row, by the reference kernel.
 fn similarities(sample: &Sample, query: &PreparedQuery) -> Vec<f32> {
-    sample
-        .rows()
-        .iter()
-        .map(|row| ScalarKernel::one(query, row, inverse_norm(row)))
-        .collect()
+    sample.rows().iter().map(|row| ScalarKernel::one(query, row, inverse_norm(row))).collect()
 }
 
 /// The best `k` of the rows that pass, by sorting all of them.
-fn brute_force(
-    sample: &Sample,
-    query: &PreparedQuery,
-    k: usize,
-    passes: impl Fn(u32) -> bool,
-) -> Vec<Candidate> {
+fn brute_force(sample: &Sample, query: &PreparedQuery, k: usize, passes: impl Fn(u32) -> bool) -> Vec<Candidate> {
     let mut all: Vec<Candidate> = similarities(sample, query)
         .into_iter()
         .zip(0..)
@@ -125,9 +107,6 @@ fn brute_force(
 /// The share of `truth` that was found, judged by similarity so that ties count.
 fn recall(found: &[Candidate], truth: &[Candidate]) -> f64 {
     let Some(worst) = truth.last() else { return 1.0 };
-    let hits = found
-        .iter()
-        .filter(|candidate| candidate.similarity >= worst.similarity)
-        .count();
+    let hits = found.iter().filter(|candidate| candidate.similarity >= worst.similarity).count();
     hits.min(truth.len()) as f64 / truth.len() as f64
 }

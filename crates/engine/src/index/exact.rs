@@ -34,12 +34,7 @@ impl IndexEngine for ExactEngine {
         control: &BuildControl<'_>,
     ) -> Result<Built, IndexError> {
         spec.check(&rows)?;
-        let shape = IndexShape {
-            rows: rows.len(),
-            dim: spec.dim,
-            metric: spec.metric,
-            kind: spec.kind,
-        };
+        let shape = IndexShape { rows: rows.len(), dim: spec.dim, metric: spec.metric, kind: spec.kind };
         let mut writer = SealedFileWriter::create(&dir.join(FILE_NAME))?;
         writer.append(&shape.to_bytes())?;
         for (at, row) in rows.iter().enumerate() {
@@ -59,32 +54,18 @@ impl IndexEngine for ExactEngine {
         }
         let digest = writer.finish()?;
         (control.progress)(1.0);
-        Ok(Built {
-            files: vec![IndexFile {
-                name: FILE_NAME.to_string(),
-                digest,
-            }],
-        })
+        Ok(Built { files: vec![IndexFile { name: FILE_NAME.to_string(), digest }] })
     }
 
     fn open(&self, dir: &Path, files: &[IndexFile]) -> Result<Arc<dyn VectorIndex>, IndexError> {
         let path = dir.join(FILE_NAME);
         let expected = files.iter().find(|file| file.name == FILE_NAME);
         let Some(expected) = expected else {
-            return Err(IndexError::Format {
-                path,
-                reason: "it is not among the files of the index".to_string(),
-            });
+            return Err(IndexError::Format { path, reason: "it is not among the files of the index".to_string() });
         };
         let file = SealedFile::open(&path, Some(&expected.digest))?;
-        let wrong = |reason: String| IndexError::Format {
-            path: path.clone(),
-            reason,
-        };
-        let head = file
-            .bytes()
-            .get(..IndexShape::ENCODED_BYTES)
-            .ok_or_else(|| wrong("it has no head".to_string()))?;
+        let wrong = |reason: String| IndexError::Format { path: path.clone(), reason };
+        let head = file.bytes().get(..IndexShape::ENCODED_BYTES).ok_or_else(|| wrong("it has no head".to_string()))?;
         file.check(0..head.len())?;
         let shape = IndexShape::from_bytes(head).map_err(wrong)?;
         let index = ExactIndex { file, shape };
@@ -116,10 +97,7 @@ impl VectorIndex for ExactIndex {
         out: &mut Vec<Candidate>,
     ) -> Result<SearchStats, IndexError> {
         let rows = params.allow.map_or(RowSet::All, RowSet::Bitmap);
-        let exact = ScanParams {
-            stop: params.stop,
-            ..ScanParams::exact(params.k, rows)
-        };
+        let exact = ScanParams { stop: params.stop, ..ScanParams::exact(params.k, rows) };
         self.search_rows(query, &exact, out)
     }
 
@@ -132,32 +110,17 @@ impl VectorIndex for ExactIndex {
         out.clear();
         self.shape.check_query(query)?;
         params.rows.check(self.shape.rows)?;
-        let mut scan = Scan {
-            index: self,
-            query,
-            row: Vec::new(),
-            best: TopCandidates::new(params.k),
-            compared: 0,
-        };
+        let mut scan = Scan { index: self, query, row: Vec::new(), best: TopCandidates::new(params.k), compared: 0 };
         match params.rows {
             RowSet::All => scan.compare_all(0..self.shape.rows as u32, params.stop)?,
             RowSet::List(list) => scan.compare_all(list.iter().copied(), params.stop)?,
             RowSet::Bitmap(bitmap) => scan.compare_all(bitmap.iter(), params.stop)?,
         }
         scan.best.drain_sorted(out);
-        Ok(SearchStats {
-            distances: scan.compared,
-            expanded: 0,
-            reranked: scan.compared,
-        })
+        Ok(SearchStats { distances: scan.compared, expanded: 0, reranked: scan.compared })
     }
 
-    fn similarities(
-        &self,
-        query: &PreparedQuery,
-        rows: &[u32],
-        out: &mut Vec<f32>,
-    ) -> Result<(), IndexError> {
+    fn similarities(&self, query: &PreparedQuery, rows: &[u32], out: &mut Vec<f32>) -> Result<(), IndexError> {
         out.clear();
         self.shape.check_query(query)?;
         let mut row_values = Vec::new();
@@ -169,18 +132,12 @@ impl VectorIndex for ExactIndex {
 
     fn read_row(&self, row: u32, out: &mut [f32]) -> Result<(), IndexError> {
         if out.len() != self.shape.dim {
-            return Err(IndexError::Dimension {
-                expected: self.shape.dim,
-                actual: out.len(),
-            });
+            return Err(IndexError::Dimension { expected: self.shape.dim, actual: out.len() });
         }
         let at = self.row_at(self.shape.check_row(row)?);
         let end = at + self.shape.dim * VALUE_BYTES;
         self.file.check(at..end)?;
-        for (out, bytes) in out
-            .iter_mut()
-            .zip(self.file.bytes()[at..end].as_chunks::<VALUE_BYTES>().0)
-        {
+        for (out, bytes) in out.iter_mut().zip(self.file.bytes()[at..end].as_chunks::<VALUE_BYTES>().0) {
             *out = f32::from_le_bytes(*bytes);
         }
         Ok(())
@@ -191,11 +148,7 @@ impl VectorIndex for ExactIndex {
     }
 
     fn memory(&self) -> IndexMemory {
-        IndexMemory {
-            mapped_hot: self.file.bytes().len() as u64,
-            mapped_cold: 0,
-            heap: 0,
-        }
+        IndexMemory { mapped_hot: self.file.bytes().len() as u64, mapped_cold: 0, heap: 0 }
     }
 }
 
@@ -226,11 +179,7 @@ impl ExactIndex {
 
     /// Where the inverse norm of a row is; of the row behind the last one, where the file ends.
     fn norm_at(&self, row: usize) -> usize {
-        let norms = if self.shape.metric == Metric::Cosine {
-            row * VALUE_BYTES
-        } else {
-            0
-        };
+        let norms = if self.shape.metric == Metric::Cosine { row * VALUE_BYTES } else { 0 };
         self.row_at(self.shape.rows) + norms
     }
 }
@@ -258,9 +207,5 @@ impl Scan<'_> {
 }
 
 fn stop_if_asked(stop: &dyn Stop) -> Result<(), IndexError> {
-    if stop.should_stop() {
-        Err(IndexError::Stopped)
-    } else {
-        Ok(())
-    }
+    if stop.should_stop() { Err(IndexError::Stopped) } else { Ok(()) }
 }

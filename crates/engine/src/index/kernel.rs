@@ -45,10 +45,7 @@ impl Similarities for ScalarKernel {
     fn many(&self, query: &PreparedQuery, rows: &[f32], inverse_norms: &[f32], out: &mut [f32]) {
         assert_eq!(rows.len(), out.len() * query.dim(), "one similarity per row");
         let cosine = query.metric() == Metric::Cosine;
-        assert!(
-            !cosine || inverse_norms.len() == out.len(),
-            "one inverse norm per row"
-        );
+        assert!(!cosine || inverse_norms.len() == out.len(), "one inverse norm per row");
         for (at, (row, out)) in rows.chunks_exact(query.dim()).zip(out).enumerate() {
             *out = ScalarKernel::one(query, row, if cosine { inverse_norms[at] } else { 1.0 });
         }
@@ -91,11 +88,7 @@ mod tests {
         let check = |metric, query: &[f32], row: &[f32], expected: f32| {
             let query = PreparedQuery::new(metric, query).unwrap();
             let similarity = ScalarKernel::one(&query, row, super::super::inverse_norm(row));
-            assert_eq!(
-                similarity.to_bits(),
-                expected.to_bits(),
-                "{metric}: {similarity}, not {expected}"
-            );
+            assert_eq!(similarity.to_bits(), expected.to_bits(), "{metric}: {similarity}, not {expected}");
         };
         check(Metric::InnerProduct, &[1.0, 2.0, 3.0], &[4.0, 5.0, -6.0], -4.0);
         check(Metric::L2, &[1.0, 2.0], &[4.0, -2.0], -25.0);
@@ -112,11 +105,7 @@ mod tests {
         let mut row = vec![0.0; 40];
         (row[0], row[32], row[16], row[1]) = (big, 1.0, -big, 1.0);
         let query = PreparedQuery::new(Metric::InnerProduct, &[1.0; 40]).unwrap();
-        assert_eq!(
-            ScalarKernel::one(&query, &row, 1.0),
-            1.0,
-            "(big + 1 = big) - big, then + 1"
-        );
+        assert_eq!(ScalarKernel::one(&query, &row, 1.0), 1.0, "(big + 1 = big) - big, then + 1");
     }
 
     #[test]

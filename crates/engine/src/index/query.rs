@@ -55,25 +55,15 @@ impl PreparedQuery {
 /// have a direction under cosine.
 pub fn check_vector(metric: Metric, vector: &[f32]) -> Result<(), IndexError> {
     if vector.is_empty() {
-        return Err(IndexError::Vector {
-            reason: "the vector has no values".to_string(),
-        });
+        return Err(IndexError::Vector { reason: "the vector has no values".to_string() });
     }
-    if let Some(at) = vector
-        .iter()
-        .position(|value| value.is_nan() || value.abs() > MAX_MAGNITUDE)
-    {
+    if let Some(at) = vector.iter().position(|value| value.is_nan() || value.abs() > MAX_MAGNITUDE) {
         return Err(IndexError::Vector {
-            reason: format!(
-                "value {at} is {}, not a number of magnitude up to {MAX_MAGNITUDE:e}",
-                vector[at]
-            ),
+            reason: format!("value {at} is {}, not a number of magnitude up to {MAX_MAGNITUDE:e}", vector[at]),
         });
     }
     if metric == Metric::Cosine && norm(vector) < f64::from(MIN_NORM) {
-        return Err(IndexError::Vector {
-            reason: "a zero vector has no direction to compare by cosine".to_string(),
-        });
+        return Err(IndexError::Vector { reason: "a zero vector has no direction to compare by cosine".to_string() });
     }
     Ok(())
 }

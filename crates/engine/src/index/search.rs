@@ -46,14 +46,7 @@ pub struct SearchParams<'a> {
 impl SearchParams<'_> {
     /// The best `k` of all rows, with the defaults.
     pub fn new(k: usize) -> SearchParams<'static> {
-        SearchParams {
-            k,
-            breadth: 0,
-            rerank: 0,
-            allow: None,
-            filter_walk: FilterWalk::Auto,
-            stop: &Never,
-        }
+        SearchParams { k, breadth: 0, rerank: 0, allow: None, filter_walk: FilterWalk::Auto, stop: &Never }
     }
 }
 
@@ -88,21 +81,12 @@ pub struct ScanParams<'a> {
 impl<'a> ScanParams<'a> {
     /// The best `k` of the given rows, by codes.
     pub fn new(k: usize, rows: RowSet<'a>) -> ScanParams<'a> {
-        ScanParams {
-            k,
-            rows,
-            rerank: 0,
-            exact: false,
-            stop: &Never,
-        }
+        ScanParams { k, rows, rerank: 0, exact: false, stop: &Never }
     }
 
     /// The best `k` of the given rows, without any approximation.
     pub fn exact(k: usize, rows: RowSet<'a>) -> ScanParams<'a> {
-        ScanParams {
-            exact: true,
-            ..ScanParams::new(k, rows)
-        }
+        ScanParams { exact: true, ..ScanParams::new(k, rows) }
     }
 }
 
@@ -133,10 +117,7 @@ impl RowSet<'_> {
             RowSet::All => Ok(()),
             RowSet::List(list) => {
                 // Ascending up to the last one, which is inside: a row that breaks either rule is named.
-                let descent = list
-                    .windows(2)
-                    .find(|pair| pair[0] >= pair[1])
-                    .map(|pair| pair[0]);
+                let descent = list.windows(2).find(|pair| pair[0] >= pair[1]).map(|pair| pair[0]);
                 match descent.or(list.last().copied().filter(|&row| row as usize >= rows)) {
                     Some(row) => Err(IndexError::Row { row, rows }),
                     None => Ok(()),
@@ -171,10 +152,7 @@ pub struct IndexMemory {
 
 pub(crate) fn check_bitmap(allow: Option<&Bitmap>, rows: usize) -> Result<(), IndexError> {
     match allow {
-        Some(bitmap) if bitmap.len() != rows => Err(IndexError::Bitmap {
-            expected: rows,
-            actual: bitmap.len(),
-        }),
+        Some(bitmap) if bitmap.len() != rows => Err(IndexError::Bitmap { expected: rows, actual: bitmap.len() }),
         _ => Ok(()),
     }
 }
@@ -183,16 +161,10 @@ impl IndexShape {
     /// Checks that a query may be compared with the rows of this index.
     pub fn check_query(&self, query: &PreparedQuery) -> Result<(), IndexError> {
         if query.dim() != self.dim {
-            return Err(IndexError::Dimension {
-                expected: self.dim,
-                actual: query.dim(),
-            });
+            return Err(IndexError::Dimension { expected: self.dim, actual: query.dim() });
         }
         if query.metric() != self.metric {
-            return Err(IndexError::Metric {
-                expected: self.metric,
-                actual: query.metric(),
-            });
+            return Err(IndexError::Metric { expected: self.metric, actual: query.metric() });
         }
         Ok(())
     }

@@ -34,32 +34,19 @@ pub struct IndexSpec {
 impl IndexSpec {
     /// A specification with the default parameters.
     pub fn new(dim: usize, metric: Metric, kind: IndexKind) -> IndexSpec {
-        IndexSpec {
-            dim,
-            metric,
-            kind,
-            graph: GraphParams::default(),
-            compact: CompactParams::default(),
-        }
+        IndexSpec { dim, metric, kind, graph: GraphParams::default(), compact: CompactParams::default() }
     }
 
     /// Checks that rows are of this specification. That each passes [`super::check_vector`] is checked while building.
     pub fn check(&self, rows: &Rows<'_>) -> Result<(), IndexError> {
         if rows.dim() != self.dim {
-            return Err(IndexError::Dimension {
-                expected: self.dim,
-                actual: rows.dim(),
-            });
+            return Err(IndexError::Dimension { expected: self.dim, actual: rows.dim() });
         }
         if rows.is_empty() {
-            return Err(IndexError::Spec {
-                reason: "there are no rows".to_string(),
-            });
+            return Err(IndexError::Spec { reason: "there are no rows".to_string() });
         }
         if self.dim > MAX_DIMENSION {
-            return Err(IndexError::Spec {
-                reason: format!("{} dimensions are more than {MAX_DIMENSION}", self.dim),
-            });
+            return Err(IndexError::Spec { reason: format!("{} dimensions are more than {MAX_DIMENSION}", self.dim) });
         }
         Ok(())
     }
@@ -76,10 +63,7 @@ pub struct GraphParams {
 
 impl Default for GraphParams {
     fn default() -> GraphParams {
-        GraphParams {
-            links: 16,
-            breadth: 120,
-        }
+        GraphParams { links: 16, breadth: 120 }
     }
 }
 
@@ -106,14 +90,10 @@ impl<'a> Rows<'a> {
     /// If `values` is not a whole number of rows, or more rows than a `u32` counts.
     pub fn new(dim: usize, values: &'a [f32]) -> Result<Rows<'a>, IndexError> {
         if dim == 0 || !values.len().is_multiple_of(dim) {
-            return Err(IndexError::Spec {
-                reason: format!("{} values are not rows of {dim}", values.len()),
-            });
+            return Err(IndexError::Spec { reason: format!("{} values are not rows of {dim}", values.len()) });
         }
         if u32::try_from(values.len() / dim).is_err() {
-            return Err(IndexError::Spec {
-                reason: "more rows than a segment can number".to_string(),
-            });
+            return Err(IndexError::Spec { reason: "more rows than a segment can number".to_string() });
         }
         Ok(Rows { dim, values })
     }
@@ -220,9 +200,8 @@ impl IndexShape {
 
     /// The inverse of [`IndexShape::to_bytes`]; the error says what is wrong.
     pub fn from_bytes(bytes: &[u8]) -> Result<IndexShape, String> {
-        let bytes: &[u8; Self::ENCODED_BYTES] = bytes
-            .try_into()
-            .map_err(|_| "its head has another length".to_string())?;
+        let bytes: &[u8; Self::ENCODED_BYTES] =
+            bytes.try_into().map_err(|_| "its head has another length".to_string())?;
         let (mut version, mut rows, mut dim) = ([0; 4], [0; 8], [0; 4]);
         version.copy_from_slice(&bytes[4..8]);
         rows.copy_from_slice(&bytes[8..16]);
@@ -248,20 +227,11 @@ impl IndexShape {
         if dim == 0 || dim > MAX_DIMENSION {
             return Err(format!("it has {dim} dimensions"));
         }
-        Ok(IndexShape {
-            rows: rows as usize,
-            dim,
-            metric,
-            kind,
-        })
+        Ok(IndexShape { rows: rows as usize, dim, metric, kind })
     }
 
     /// The row as an index, if there is such a row.
     pub fn check_row(&self, row: u32) -> Result<usize, IndexError> {
-        if (row as usize) < self.rows {
-            Ok(row as usize)
-        } else {
-            Err(IndexError::Row { row, rows: self.rows })
-        }
+        if (row as usize) < self.rows { Ok(row as usize) } else { Err(IndexError::Row { row, rows: self.rows }) }
     }
 }

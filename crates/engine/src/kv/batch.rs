@@ -89,17 +89,9 @@ impl WriteBatch {
             let family = op.family;
             let (first, second) = (&self.bytes[op.first.clone()], &self.bytes[op.second.clone()]);
             match op.kind {
-                Kind::Put => Op::Put {
-                    family,
-                    key: first,
-                    value: second,
-                },
+                Kind::Put => Op::Put { family, key: first, value: second },
                 Kind::Delete => Op::Delete { family, key: first },
-                Kind::DeleteRange => Op::DeleteRange {
-                    family,
-                    start: first,
-                    end: second,
-                },
+                Kind::DeleteRange => Op::DeleteRange { family, start: first, end: second },
             }
         })
     }
@@ -131,12 +123,7 @@ impl WriteBatch {
     fn push(&mut self, kind: Kind, family: Family, first: &[u8], second: &[u8]) {
         let first = self.store(first);
         let second = self.store(second);
-        self.ops.push(StoredOp {
-            kind,
-            family,
-            first,
-            second,
-        });
+        self.ops.push(StoredOp { kind, family, first, second });
     }
 
     fn store(&mut self, bytes: &[u8]) -> Range<usize> {
@@ -167,17 +154,9 @@ mod tests {
         batch.delete_range(a, b"c", b"c");
         batch.delete_range(a, b"d", b"c");
         let expected = [
-            Op::Put {
-                family: a,
-                key: b"k",
-                value: b"v",
-            },
+            Op::Put { family: a, key: b"k", value: b"v" },
             Op::Delete { family: b, key: b"k" },
-            Op::DeleteRange {
-                family: a,
-                start: b"a",
-                end: b"c",
-            },
+            Op::DeleteRange { family: a, start: b"a", end: b"c" },
         ];
         assert!(batch.ops().eq(expected));
         assert_eq!((batch.len(), batch.size_bytes()), (3, 5));

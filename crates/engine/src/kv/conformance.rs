@@ -38,74 +38,26 @@ pub type Case = fn(&dyn Harness);
 
 /// Every promise by name.
 pub const CASES: &[(&str, Case)] = &[
-    (
-        "reads give back what was written",
-        reading::reads_give_back_what_was_written,
-    ),
+    ("reads give back what was written", reading::reads_give_back_what_was_written),
     ("batches apply in order", reading::batches_apply_in_order),
-    (
-        "multi_get visits every key in the order asked",
-        reading::multi_get_visits_every_key_in_order,
-    ),
-    (
-        "scans visit their range in byte order",
-        reading::scans_visit_their_range_in_byte_order,
-    ),
-    (
-        "scans stop when told and may be written under",
-        reading::scans_stop_and_may_be_written_under,
-    ),
-    (
-        "delete_range removes its keys and no others",
-        reading::delete_range_removes_its_keys_only,
-    ),
-    (
-        "snapshots see their moment",
-        snapshots::snapshots_see_their_moment,
-    ),
-    (
-        "snapshots outlive their database handle",
-        snapshots::snapshots_outlive_the_handle,
-    ),
-    (
-        "batches are atomic for concurrent readers",
-        snapshots::batches_are_atomic_for_readers,
-    ),
-    (
-        "flushed data is there after reopening",
-        durability::flushed_data_survives_reopening,
-    ),
-    (
-        "flushed data is there after a crash",
-        durability::flushed_data_survives_a_crash,
-    ),
-    (
-        "a crash leaves a prefix, the same in all families",
-        durability::a_crash_leaves_a_prefix,
-    ),
-    (
-        "checkpoints are databases of their own",
-        durability::checkpoints_stand_alone,
-    ),
-    (
-        "purge keeps live rows and collects dead ones",
-        durability::purge_keeps_live_rows,
-    ),
+    ("multi_get visits every key in the order asked", reading::multi_get_visits_every_key_in_order),
+    ("scans visit their range in byte order", reading::scans_visit_their_range_in_byte_order),
+    ("scans stop when told and may be written under", reading::scans_stop_and_may_be_written_under),
+    ("delete_range removes its keys and no others", reading::delete_range_removes_its_keys_only),
+    ("snapshots see their moment", snapshots::snapshots_see_their_moment),
+    ("snapshots outlive their database handle", snapshots::snapshots_outlive_the_handle),
+    ("batches are atomic for concurrent readers", snapshots::batches_are_atomic_for_readers),
+    ("flushed data is there after reopening", durability::flushed_data_survives_reopening),
+    ("flushed data is there after a crash", durability::flushed_data_survives_a_crash),
+    ("a crash leaves a prefix, the same in all families", durability::a_crash_leaves_a_prefix),
+    ("checkpoints are databases of their own", durability::checkpoints_stand_alone),
+    ("purge keeps live rows and collects dead ones", durability::purge_keeps_live_rows),
     ("families are known by name", folder::families_are_known_by_name),
-    (
-        "an unknown family is a newer version",
-        folder::an_unknown_family_is_a_newer_version,
-    ),
+    ("an unknown family is a newer version", folder::an_unknown_family_is_a_newer_version),
     ("a database is open once", folder::a_database_is_open_once),
-    (
-        "destroy removes a closed database",
-        folder::destroy_removes_a_closed_database,
-    ),
+    ("destroy removes a closed database", folder::destroy_removes_a_closed_database),
     ("health names the families", folder::health_names_the_families),
-    (
-        "any sequence of operations agrees with a map",
-        model::any_sequence_agrees_with_a_map,
-    ),
+    ("any sequence of operations agrees with a map", model::any_sequence_agrees_with_a_map),
 ];
 
 /// Runs every case, naming each as it begins.
@@ -122,11 +74,7 @@ pub fn run(harness: &dyn Harness) {
 const SMALL: Family = Family::new(0);
 const LARGE: Family = Family::new(1);
 const META: Family = Family::new(2);
-const FAMILIES: [FamilySpec; 3] = [
-    FamilySpec::new("small"),
-    FamilySpec::large("large"),
-    FamilySpec::new("meta"),
-];
+const FAMILIES: [FamilySpec; 3] = [FamilySpec::new("small"), FamilySpec::large("large"), FamilySpec::new("meta")];
 const ALL: [Family; 3] = [SMALL, LARGE, META];
 
 /// A database under test with what is needed to open it again.
@@ -142,10 +90,7 @@ impl<'a> Db<'a> {
     }
 
     fn open(harness: &'a dyn Harness, dir: PathBuf) -> Self {
-        let kv = harness
-            .engine()
-            .open(&dir, &FAMILIES, &harness.options())
-            .unwrap();
+        let kv = harness.engine().open(&dir, &FAMILIES, &harness.options()).unwrap();
         Self { harness, dir, kv }
     }
 
@@ -179,10 +124,7 @@ fn rows_in(kv: &dyn KvRead, family: Family, range: &ScanRange) -> Rows {
         ControlFlow::Continue(())
     })
     .unwrap();
-    assert!(
-        rows.is_sorted_by(|a, b| a.0 < b.0),
-        "scan of {range:?} is not strictly ascending"
-    );
+    assert!(rows.is_sorted_by(|a, b| a.0 < b.0), "scan of {range:?} is not strictly ascending");
     rows
 }
 
@@ -191,18 +133,13 @@ fn rows(kv: &dyn KvRead, family: Family) -> Rows {
 }
 
 fn keys_in(kv: &dyn KvRead, family: Family, range: &ScanRange) -> Vec<Vec<u8>> {
-    rows_in(kv, family, range)
-        .into_iter()
-        .map(|(key, _)| key)
-        .collect()
+    rows_in(kv, family, range).into_iter().map(|(key, _)| key).collect()
 }
 
 /// A value that is different for every number and long enough to be stored apart from its key.
 fn large_value(number: u64) -> Vec<u8> {
     let mut random = Random(number);
-    (0..1024 + random.below(512))
-        .map(|_| random.next() as u8)
-        .collect()
+    (0..1024 + random.below(512)).map(|_| random.next() as u8).collect()
 }
 
 /// The seeds of a random case: the listed number of them, or the one of `SAGITTA_SEED`.

@@ -85,9 +85,7 @@ impl KvError {
         let dir = dir.to_owned();
         let what = format!("{doing}: {error}");
         match error.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                Self::ReadOnly { dir, what }
-            }
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { dir, what },
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { dir, what },
             _ => Self::Io { dir, what },
         }

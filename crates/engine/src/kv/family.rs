@@ -37,19 +37,13 @@ impl FamilySpec {
     /// A family of small values.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
-        Self {
-            name,
-            large_values: false,
-        }
+        Self { name, large_values: false }
     }
 
     /// A family of large values.
     #[must_use]
     pub const fn large(name: &'static str) -> Self {
-        Self {
-            name,
-            large_values: true,
-        }
+        Self { name, large_values: true }
     }
 
     /// Checks a list as an engine gets it: engines call this first.
@@ -58,24 +52,13 @@ impl FamilySpec {
     /// When the list is empty or too long, or a name is ill-formed or there twice: the list is written in the code, so
     /// this is a bug and not an input.
     pub fn check_all(families: &[Self]) {
-        assert!(
-            (1..=Family::MAX).contains(&families.len()),
-            "{} families, want 1 to {}",
-            families.len(),
-            Family::MAX
-        );
+        assert!((1..=Family::MAX).contains(&families.len()), "{} families, want 1 to {}", families.len(), Family::MAX);
         for (i, family) in families.iter().enumerate() {
             let name = family.name;
             let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-            assert!(
-                !name.is_empty() && name.bytes().all(plain),
-                "family name {name:?}: want [a-z0-9_]+"
-            );
+            assert!(!name.is_empty() && name.bytes().all(plain), "family name {name:?}: want [a-z0-9_]+");
             assert!(name != "default", "family name \"default\" is taken by RocksDB");
-            assert!(
-                families[..i].iter().all(|other| other.name != name),
-                "family {name:?} is there twice"
-            );
+            assert!(families[..i].iter().all(|other| other.name != name), "family {name:?} is there twice");
         }
     }
 }

@@ -92,10 +92,7 @@ impl MemoryEngine {
     fn add(&self, dir: &Path, store: Store) -> Result<(), KvError> {
         let mut disks = lock(&self.disks);
         if disks.contains_key(dir) {
-            return Err(KvError::Io {
-                dir: dir.to_owned(),
-                what: "the folder exists already".to_owned(),
-            });
+            return Err(KvError::Io { dir: dir.to_owned(), what: "the folder exists already".to_owned() });
         }
         disks.insert(dir.to_owned(), Arc::new(Disk::new(dir, store)));
         Ok(())
@@ -103,17 +100,10 @@ impl MemoryEngine {
 }
 
 impl KvEngine for MemoryEngine {
-    fn open(
-        &self,
-        dir: &Path,
-        families: &[FamilySpec],
-        _options: &KvOptions,
-    ) -> Result<Arc<dyn Kv>, KvError> {
+    fn open(&self, dir: &Path, families: &[FamilySpec], _options: &KvOptions) -> Result<Arc<dyn Kv>, KvError> {
         FamilySpec::check_all(families);
         let disk = Arc::clone(
-            lock(&self.disks)
-                .entry(dir.to_owned())
-                .or_insert_with(|| Arc::new(Disk::new(dir, Store::default()))),
+            lock(&self.disks).entry(dir.to_owned()).or_insert_with(|| Arc::new(Disk::new(dir, Store::default()))),
         );
         let mut state = disk.lock();
         if state.is_open {
@@ -121,15 +111,9 @@ impl KvEngine for MemoryEngine {
         }
         if let Some(name) = state.store.table_not_in(families) {
             let found = format!("it has a family {name:?}");
-            return Err(KvError::NewerVersion {
-                dir: dir.to_owned(),
-                found,
-            });
+            return Err(KvError::NewerVersion { dir: dir.to_owned(), found });
         }
-        let tables = families
-            .iter()
-            .map(|family| state.store.table(family.name))
-            .collect();
+        let tables = families.iter().map(|family| state.store.table(family.name)).collect();
         state.is_open = true;
         state.session += 1;
         let session = Session::new(Arc::clone(&disk), state.session, families, tables);
@@ -152,16 +136,8 @@ impl KvEngine for MemoryEngine {
 
 impl Disk {
     fn new(dir: &Path, store: Store) -> Self {
-        let state = DiskState {
-            store,
-            session: 0,
-            is_open: false,
-            fault: None,
-        };
-        Self {
-            dir: dir.to_owned(),
-            state: Mutex::new(state),
-        }
+        let state = DiskState { store, session: 0, is_open: false, fault: None };
+        Self { dir: dir.to_owned(), state: Mutex::new(state) }
     }
 
     fn lock(&self) -> MutexGuard<'_, DiskState> {
@@ -171,18 +147,9 @@ impl Disk {
     fn error(&self, fault: Fault) -> KvError {
         let dir = self.dir.clone();
         match fault {
-            Fault::DiskFull => KvError::Full {
-                dir,
-                what: "injected".to_owned(),
-            },
-            Fault::WriteError => KvError::Io {
-                dir,
-                what: "injected".to_owned(),
-            },
-            Fault::ReadDamage => KvError::Corrupt {
-                dir,
-                what: "injected".to_owned(),
-            },
+            Fault::DiskFull => KvError::Full { dir, what: "injected".to_owned() },
+            Fault::WriteError => KvError::Io { dir, what: "injected".to_owned() },
+            Fault::ReadDamage => KvError::Corrupt { dir, what: "injected".to_owned() },
         }
     }
 }

@@ -16,21 +16,13 @@ impl ScanRange {
     /// The keys that begin with `prefix`.
     #[must_use]
     pub fn prefix(prefix: &[u8]) -> Self {
-        Self {
-            start: prefix.to_vec(),
-            end: after_prefix(prefix),
-            bulk: false,
-        }
+        Self { start: prefix.to_vec(), end: after_prefix(prefix), bulk: false }
     }
 
     /// The keys from `start` on that are before `end`.
     #[must_use]
     pub fn between(start: &[u8], end: &[u8]) -> Self {
-        Self {
-            start: start.to_vec(),
-            end: Some(end.to_vec()),
-            bulk: false,
-        }
+        Self { start: start.to_vec(), end: Some(end.to_vec()), bulk: false }
     }
 
     /// Of these, only the ones from `key` on: to start in the middle.
@@ -79,9 +71,7 @@ impl ScanRange {
     /// Whether no key can be in it; engines need not look then.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.end
-            .as_deref()
-            .is_some_and(|end| end <= self.start.as_slice())
+        self.end.as_deref().is_some_and(|end| end <= self.start.as_slice())
     }
 }
 

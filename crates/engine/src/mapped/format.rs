@@ -47,10 +47,7 @@ impl FileDigest {
         let (mut len, mut hash) = ([0; 8], [0; 16]);
         len.copy_from_slice(&bytes[..8]);
         hash.copy_from_slice(&bytes[8..]);
-        FileDigest {
-            bytes: u64::from_le_bytes(len),
-            hash: u128::from_le_bytes(hash),
-        }
+        FileDigest { bytes: u64::from_le_bytes(len), hash: u128::from_le_bytes(hash) }
     }
 }
 
@@ -75,10 +72,7 @@ pub(super) fn trailer(len: u64, sums: &[u64]) -> (Vec<u8>, FileDigest) {
 
 /// Checks everything but the data of a whole file; returns the length of the data and the digest.
 pub(super) fn check_seal(file: &[u8]) -> Result<(usize, FileDigest), &'static str> {
-    let footer_at = file
-        .len()
-        .checked_sub(FOOTER_BYTES)
-        .ok_or("it is too short for a footer")?;
+    let footer_at = file.len().checked_sub(FOOTER_BYTES).ok_or("it is too short for a footer")?;
     let footer = &file[footer_at..];
     if footer[..8] != MAGIC {
         return Err("it does not end in a footer");
@@ -88,10 +82,7 @@ pub(super) fn check_seal(file: &[u8]) -> Result<(usize, FileDigest), &'static st
     }
     let len = u64_at(footer, 16);
     // A length that does not fit cannot be that of this file; checked before it is computed with.
-    let data = usize::try_from(len)
-        .ok()
-        .filter(|&data| data <= footer_at)
-        .ok_or("its length is wrong")?;
+    let data = usize::try_from(len).ok().filter(|&data| data <= footer_at).ok_or("its length is wrong")?;
     if data + table_bytes(data) != footer_at {
         return Err("its length is wrong");
     }

@@ -45,14 +45,7 @@ fn read_whole(folder: &Folder) -> Result<Vec<u8>, FileError> {
 
 #[test]
 fn data_comes_back_whatever_its_length() {
-    for len in [
-        0,
-        1,
-        BLOCK_BYTES - 1,
-        BLOCK_BYTES,
-        BLOCK_BYTES + 1,
-        70 * BLOCK_BYTES + 5,
-    ] {
+    for len in [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 70 * BLOCK_BYTES + 5] {
         let folder = Folder::new();
         let digest = folder.write(&pattern(len));
         assert_eq!(digest.bytes, len as u64);
@@ -80,10 +73,7 @@ fn the_bytes_on_disk_are_those_of_version_1() {
     );
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     assert_eq!(hex(&fs::read(folder.path()).unwrap()), golden);
-    assert_eq!(
-        hex(&digest.to_bytes()),
-        "07000000000000009103ddae7bcae8b234f549fad4cb221d"
-    );
+    assert_eq!(hex(&digest.to_bytes()), "07000000000000009103ddae7bcae8b234f549fad4cb221d");
     assert_eq!(FileDigest::from_bytes(&digest.to_bytes()), digest);
 }
 
@@ -97,10 +87,7 @@ fn a_flip_of_any_byte_is_detected() {
             let mut flipped = intact.clone();
             flipped[at] ^= bit;
             folder.replace(&flipped);
-            assert!(
-                matches!(read_whole(&folder), Err(FileError::Damaged(_))),
-                "byte {at}, bit {bit:#x}"
-            );
+            assert!(matches!(read_whole(&folder), Err(FileError::Damaged(_))), "byte {at}, bit {bit:#x}");
         }
     }
     folder.replace(&intact);
@@ -127,10 +114,7 @@ fn garbage_and_absurd_lengths_are_detected() {
     let folder = Folder::new();
     for len in [0, 1, 39, 40, 41, 5000] {
         folder.replace(&pattern(len));
-        assert!(
-            matches!(folder.open(), Err(FileError::Damaged(_))),
-            "{len} bytes of garbage"
-        );
+        assert!(matches!(folder.open(), Err(FileError::Damaged(_))), "{len} bytes of garbage");
     }
     fs::remove_file(folder.path()).unwrap();
     folder.write(b"data");
@@ -152,10 +136,7 @@ fn only_the_damaged_block_is_refused_and_named() {
     let file = folder.open().unwrap();
     file.check(0..BLOCK_BYTES).unwrap();
     file.check(2 * BLOCK_BYTES..3 * BLOCK_BYTES).unwrap();
-    let Err(Damaged {
-        file: named, block, ..
-    }) = file.check(BLOCK_BYTES - 1..BLOCK_BYTES + 1)
-    else {
+    let Err(Damaged { file: named, block, .. }) = file.check(BLOCK_BYTES - 1..BLOCK_BYTES + 1) else {
         panic!("the damage was not found")
     };
     assert_eq!((named, block), (folder.path(), Some(1)));
@@ -179,10 +160,7 @@ fn another_intact_file_is_not_the_expected_one() {
     let digest = expected.write(b"one");
     other.write(b"two");
     assert!(SealedFile::open(&expected.path(), Some(&digest)).is_ok());
-    assert!(matches!(
-        SealedFile::open(&other.path(), Some(&digest)),
-        Err(FileError::Damaged(_))
-    ));
+    assert!(matches!(SealedFile::open(&other.path(), Some(&digest)), Err(FileError::Damaged(_))));
 }
 
 #[test]
@@ -198,18 +176,13 @@ fn an_unfinished_file_does_not_open() {
 fn a_sealed_file_is_never_written_over() {
     let folder = Folder::new();
     folder.write(b"first");
-    assert!(matches!(
-        SealedFileWriter::create(&folder.path()),
-        Err(FileError::Io { .. })
-    ));
+    assert!(matches!(SealedFileWriter::create(&folder.path()), Err(FileError::Io { .. })));
 }
 
 #[test]
 fn a_missing_file_is_an_io_error_that_names_it() {
     let folder = Folder::new();
-    let Err(FileError::Io { path, .. }) = folder.open() else {
-        panic!("opened a file that is not there")
-    };
+    let Err(FileError::Io { path, .. }) = folder.open() else { panic!("opened a file that is not there") };
     assert_eq!(path, folder.path());
 }
 

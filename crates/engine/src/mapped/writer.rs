@@ -23,18 +23,9 @@ impl SealedFileWriter {
             .write(true)
             .create_new(true)
             .open(path)
-            .map_err(|source| FileError::Io {
-                path: path.to_path_buf(),
-                source,
-            })?;
+            .map_err(|source| FileError::Io { path: path.to_path_buf(), source })?;
         let block = Vec::with_capacity(BLOCK_BYTES);
-        Ok(SealedFileWriter {
-            path: path.to_path_buf(),
-            file,
-            block,
-            sums: Vec::new(),
-            len: 0,
-        })
+        Ok(SealedFileWriter { path: path.to_path_buf(), file, block, sums: Vec::new(), len: 0 })
     }
 
     /// Appends to the data.
@@ -71,27 +62,19 @@ impl SealedFileWriter {
             self.write_block()?;
         }
         let (trailer, digest) = format::trailer(self.len, &self.sums);
-        self.file
-            .write_all(&trailer)
-            .and_then(|()| self.file.sync_all())
-            .map_err(|source| self.io(source))?;
+        self.file.write_all(&trailer).and_then(|()| self.file.sync_all()).map_err(|source| self.io(source))?;
         Ok(digest)
     }
 
     fn write_block(&mut self) -> Result<(), FileError> {
         self.sums.push(format::block_sum(&self.block));
-        self.file
-            .write_all(&self.block)
-            .map_err(|source| self.io(source))?;
+        self.file.write_all(&self.block).map_err(|source| self.io(source))?;
         self.block.clear();
         Ok(())
     }
 
     fn io(&self, source: io::Error) -> FileError {
-        FileError::Io {
-            path: self.path.clone(),
-            source,
-        }
+        FileError::Io { path: self.path.clone(), source }
     }
 }
 

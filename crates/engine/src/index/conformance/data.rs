@@ -82,21 +82,13 @@ impl Sample {
     /// Every row the same.
     pub(super) fn constant(rows: usize, dim: usize) -> Sample {
         let one = Sample::new(1, dim, Values::Floats, 5);
-        Sample {
-            dim,
-            values: one.values.repeat(rows),
-            queries: one.queries,
-        }
+        Sample { dim, values: one.values.repeat(rows), queries: one.queries }
     }
 
     /// Each row several times, spread over the sample.
     pub(super) fn repeated(distinct: usize, times: usize, dim: usize) -> Sample {
         let once = Sample::new(distinct, dim, Values::Halves, 6);
-        Sample {
-            dim,
-            values: once.values.repeat(times),
-            queries: once.queries,
-        }
+        Sample { dim, values: once.values.repeat(times), queries: once.queries }
     }
 
     pub(super) fn rows(&self) -> Rows<'_> {
@@ -111,11 +103,7 @@ impl Sample {
     pub(super) fn with_value(&self, at: usize, value: f32) -> Sample {
         let mut values = self.values.clone();
         values[at] = value;
-        Sample {
-            dim: self.dim,
-            values,
-            queries: self.queries.clone(),
-        }
+        Sample { dim: self.dim, values, queries: self.queries.clone() }
     }
 }
 

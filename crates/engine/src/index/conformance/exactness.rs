@@ -40,12 +40,7 @@ impl Suite<'_> {
             let repeated = Sample::repeated(self.rows(60), 5, 12);
             let index = self.index(&repeated, metric);
             for vector in &repeated.queries {
-                exact_answers_equal_brute_force(
-                    &*index,
-                    &repeated,
-                    &prepare(metric, vector),
-                    "each row five times",
-                );
+                exact_answers_equal_brute_force(&*index, &repeated, &prepare(metric, vector), "each row five times");
             }
         }
     }
@@ -54,20 +49,13 @@ impl Suite<'_> {
 fn stored_rows_are_lossless(index: &dyn VectorIndex, sample: &Sample, case: &str) {
     let mut stored = vec![0.0; sample.dim];
     for (row, given) in sample.rows().iter().enumerate() {
-        index
-            .read_row(row as u32, &mut stored)
-            .unwrap_or_else(|error| panic!("{case}: {error}"));
+        index.read_row(row as u32, &mut stored).unwrap_or_else(|error| panic!("{case}: {error}"));
         let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&stored), bits(given), "{case}: row {row} came back changed");
     }
 }
 
-fn exact_answers_equal_brute_force(
-    index: &dyn VectorIndex,
-    sample: &Sample,
-    query: &PreparedQuery,
-    case: &str,
-) {
+fn exact_answers_equal_brute_force(index: &dyn VectorIndex, sample: &Sample, query: &PreparedQuery, case: &str) {
     let len = sample.len();
     let every_third: Vec<u32> = (0..len as u32).filter(|row| row % 3 == 1).collect();
     let bitmap = Bitmap::from_rows(len, &every_third);
@@ -88,17 +76,7 @@ fn exact_answers_equal_brute_force(
     }
     let all: Vec<u32> = (0..len as u32).rev().collect();
     let mut scores = Vec::new();
-    index
-        .similarities(query, &all, &mut scores)
-        .unwrap_or_else(|error| panic!("{case}: {error}"));
-    let expected: Vec<u32> = similarities(sample, query)
-        .iter()
-        .rev()
-        .map(|score| score.to_bits())
-        .collect();
-    assert_eq!(
-        scores.iter().map(|score| score.to_bits()).collect::<Vec<_>>(),
-        expected,
-        "{case}: scores"
-    );
+    index.similarities(query, &all, &mut scores).unwrap_or_else(|error| panic!("{case}: {error}"));
+    let expected: Vec<u32> = similarities(sample, query).iter().rev().map(|score| score.to_bits()).collect();
+    assert_eq!(scores.iter().map(|score| score.to_bits()).collect::<Vec<_>>(), expected, "{case}: scores");
 }

@@ -21,10 +21,7 @@ impl Suite<'_> {
                 let truth = brute_force(&sample, &query, K, |_| true);
                 let stats = index.search(&query, &SearchParams::new(K), &mut found);
                 let stats = stats.unwrap_or_else(|error| panic!("{metric}: {error}"));
-                assert!(
-                    stats.distances > 0 && stats.reranked >= K as u64,
-                    "{metric}: {stats:?}"
-                );
+                assert!(stats.distances > 0 && stats.reranked >= K as u64, "{metric}: {stats:?}");
                 well_formed(&sample, &query, &found, K, |_| true);
                 searched += recall(&found, &truth);
                 let scan = index.search_rows(&query, &ScanParams::new(K, RowSet::All), &mut found);
@@ -33,16 +30,8 @@ impl Suite<'_> {
                 scanned += recall(&found, &truth);
             }
             let queries = sample.queries.len() as f64;
-            assert!(
-                searched / queries >= 0.9,
-                "{metric}: recall of search is {}",
-                searched / queries
-            );
-            assert!(
-                scanned / queries >= 0.99,
-                "{metric}: recall of a scan is {}",
-                scanned / queries
-            );
+            assert!(searched / queries >= 0.9, "{metric}: recall of search is {}", searched / queries);
+            assert!(scanned / queries >= 0.99, "{metric}: recall of a scan is {}", scanned / queries);
         }
     }
 
@@ -52,9 +41,7 @@ impl Suite<'_> {
         let index = self.index(&sample, Metric::L2);
         let mut random = Seeded::new(13);
         for per_mille in [0, 1, 10, 100, 500, 900, 1000] {
-            let rows: Vec<u32> = (0..sample.len() as u32)
-                .filter(|_| random.below(1000) < per_mille)
-                .collect();
+            let rows: Vec<u32> = (0..sample.len() as u32).filter(|_| random.below(1000) < per_mille).collect();
             let allow = Bitmap::from_rows(sample.len(), &rows);
             let passes = |row| allow.contains(row);
             let mut found = Vec::new();
@@ -63,14 +50,9 @@ impl Suite<'_> {
                 let query = prepare(Metric::L2, vector);
                 let truth = brute_force(&sample, &query, K, passes);
                 for filter_walk in [FilterWalk::Auto, FilterWalk::Plain, FilterWalk::TwoHop] {
-                    let params = SearchParams {
-                        allow: Some(&allow),
-                        filter_walk,
-                        ..SearchParams::new(K)
-                    };
+                    let params = SearchParams { allow: Some(&allow), filter_walk, ..SearchParams::new(K) };
                     let searched = index.search(&query, &params, &mut found);
-                    searched
-                        .unwrap_or_else(|error| panic!("{per_mille} of 1000 pass, {filter_walk:?}: {error}"));
+                    searched.unwrap_or_else(|error| panic!("{per_mille} of 1000 pass, {filter_walk:?}: {error}"));
                     well_formed(&sample, &query, &found, K.min(rows.len()), passes);
                 }
                 for set in [RowSet::List(&rows), RowSet::Bitmap(&allow)] {
@@ -80,10 +62,7 @@ impl Suite<'_> {
                     worst = worst.min(recall(&found, &truth));
                 }
             }
-            assert!(
-                worst >= 0.9,
-                "{per_mille} of 1000 pass: a scan found only {worst}"
-            );
+            assert!(worst >= 0.9, "{per_mille} of 1000 pass: a scan found only {worst}");
         }
     }
 
@@ -93,10 +72,7 @@ impl Suite<'_> {
             let sample = Sample::new(rows, 9, Values::Floats, 14);
             let index = self.index(&sample, Metric::Cosine);
             let query = prepare(Metric::Cosine, &sample.queries[0]);
-            let mut found = vec![Candidate {
-                row: 77,
-                similarity: 7.0,
-            }];
+            let mut found = vec![Candidate { row: 77, similarity: 7.0 }];
             for k in [0, 1, rows, rows + 1, 10_000] {
                 let searched = index.search(&query, &SearchParams::new(k), &mut found);
                 searched.unwrap_or_else(|error| panic!("{rows} rows, k = {k}: {error}"));
@@ -112,29 +88,16 @@ impl Suite<'_> {
     pub fn threads_see_the_same_answers(&self) {
         let sample = Sample::new(self.rows(1_000), DIM, Values::Halves, 15);
         let index = self.index(&sample, Metric::InnerProduct);
-        let queries: Vec<_> = sample
-            .queries
-            .iter()
-            .map(|vector| prepare(Metric::InnerProduct, vector))
-            .collect();
+        let queries: Vec<_> = sample.queries.iter().map(|vector| prepare(Metric::InnerProduct, vector)).collect();
         let answers = || -> Vec<Vec<Candidate>> {
             let mut found = Vec::new();
-            let mut answer = |query| {
-                index
-                    .search(query, &SearchParams::new(K), &mut found)
-                    .map(|_| found.clone())
-            };
-            queries
-                .iter()
-                .map(|query| answer(query).unwrap_or_else(|error| panic!("{error}")))
-                .collect()
+            let mut answer = |query| index.search(query, &SearchParams::new(K), &mut found).map(|_| found.clone());
+            queries.iter().map(|query| answer(query).unwrap_or_else(|error| panic!("{error}"))).collect()
         };
         let expected = answers();
         std::thread::scope(|scope| {
             let searches: Vec<_> = (0..3).map(|_| scope.spawn(answers)).collect();
-            let verified = index
-                .verify(&super::Never)
-                .unwrap_or_else(|error| panic!("{error}"));
+            let verified = index.verify(&super::Never).unwrap_or_else(|error| panic!("{error}"));
             assert!(verified, "the verification was not stopped");
             for search in searches {
                 let found = search.join().unwrap_or_else(|_| panic!("a search panicked"));
@@ -154,23 +117,11 @@ fn well_formed(
     passes: impl Fn(u32) -> bool,
 ) {
     assert_eq!(found.len(), expected, "number of results");
-    assert!(
-        found.windows(2).all(|pair| pair[0].compare(&pair[1]).is_lt()),
-        "best first, no row twice: {found:?}"
-    );
+    assert!(found.windows(2).all(|pair| pair[0].compare(&pair[1]).is_lt()), "best first, no row twice: {found:?}");
     let truth = similarities(sample, query);
     for candidate in found {
-        assert!(
-            passes(candidate.row),
-            "row {} does not pass the filter",
-            candidate.row
-        );
+        assert!(passes(candidate.row), "row {} does not pass the filter", candidate.row);
         let exact = truth[candidate.row as usize];
-        assert_eq!(
-            candidate.similarity.to_bits(),
-            exact.to_bits(),
-            "score of row {}",
-            candidate.row
-        );
+        assert_eq!(candidate.similarity.to_bits(), exact.to_bits(), "score of row {}", candidate.row);
     }
 }

@@ -6,11 +6,5 @@ use crate::index::conformance::Suite;
 fn the_twin_conforms() {
     let scratch = tempfile::tempdir().unwrap();
     let kind = IndexKind::Graph;
-    Suite {
-        engine: &ExactEngine,
-        kind,
-        min_rows: 1,
-        scratch: scratch.path(),
-    }
-    .check_all();
+    Suite { engine: &ExactEngine, kind, min_rows: 1, scratch: scratch.path() }.check_all();
 }

@@ -43,10 +43,7 @@ pub(super) fn a_crash_leaves_a_prefix(harness: &dyn Harness) {
             }
             db = db.crash();
             let found = check_prefix(&db);
-            assert!(
-                (flushed..=last).contains(&found),
-                "seed {seed}: {found} is not in {flushed}..={last}"
-            );
+            assert!((flushed..=last).contains(&found), "seed {seed}: {found} is not in {flushed}..={last}");
             (last, flushed) = (found, found);
         }
     }
@@ -57,10 +54,7 @@ pub(super) fn checkpoints_stand_alone(harness: &dyn Harness) {
     let target = harness.fresh_dir();
     write_numbered(&db, 1..=20);
     db.kv.checkpoint(&target).unwrap();
-    assert!(
-        matches!(db.kv.checkpoint(&target), Err(KvError::Io { .. })),
-        "an existing folder is refused"
-    );
+    assert!(matches!(db.kv.checkpoint(&target), Err(KvError::Io { .. })), "an existing folder is refused");
     write_numbered(&db, 21..=30);
 
     let copy = Db::open(harness, target);
@@ -88,26 +82,13 @@ pub(super) fn purge_keeps_live_rows(harness: &dyn Harness) {
         db.kv.purge(family).unwrap();
     }
     for family in ALL {
-        let expected: Vec<_> = (0..100)
-            .skip(1)
-            .step_by(2)
-            .map(|i| (key(i).to_vec(), large_value(3)))
-            .collect();
+        let expected: Vec<_> = (0..100).skip(1).step_by(2).map(|i| (key(i).to_vec(), large_value(3))).collect();
         assert_eq!(rows(&*db.kv, family), expected);
     }
     let health = db.kv.health();
     assert_eq!(health.write_error, None);
-    assert!(
-        health
-            .families
-            .iter()
-            .all(|family| family.blob_garbage_bytes == 0),
-        "{health:?}"
-    );
-    assert!(
-        health.disk_bytes() < 4 * 50 * 1536,
-        "dead values are still stored: {health:?}"
-    );
+    assert!(health.families.iter().all(|family| family.blob_garbage_bytes == 0), "{health:?}");
+    assert!(health.disk_bytes() < 4 * 50 * 1536, "dead values are still stored: {health:?}");
 }
 
 /// Batches that tell their number: a row per family, one deleted again later, and the number itself.
@@ -141,10 +122,7 @@ fn check_prefix(db: &Db<'_>) -> u64 {
         expected.push((LAST.to_vec(), n.to_be_bytes().to_vec()));
     }
     for family in ALL {
-        assert!(
-            rows(&*db.kv, family) == expected,
-            "family {family:?} is not the batches 1 to {n}"
-        );
+        assert!(rows(&*db.kv, family) == expected, "family {family:?} is not the batches 1 to {n}");
     }
     n
 }

@@ -15,12 +15,7 @@ pub(super) fn families_are_known_by_name(harness: &dyn Harness) {
     let kv = harness.engine().open(&dir, &turned, &harness.options()).unwrap();
     for (i, family) in turned.iter().enumerate() {
         let expected = (family.name != "added").then(|| family.name.as_bytes().to_vec());
-        assert_eq!(
-            kv.get(Family::new(i), b"in").unwrap(),
-            expected,
-            "{}",
-            family.name
-        );
+        assert_eq!(kv.get(Family::new(i), b"in").unwrap(), expected, "{}", family.name);
     }
 }
 
@@ -29,34 +24,17 @@ pub(super) fn an_unknown_family_is_a_newer_version(harness: &dyn Harness) {
     db.kv.flush().unwrap();
     let Db { dir, kv, .. } = db;
     drop(kv);
-    let error = harness
-        .engine()
-        .open(&dir, &FAMILIES[..2], &harness.options())
-        .map(|_| ())
-        .unwrap_err();
-    assert!(
-        matches!(&error, KvError::NewerVersion { found, .. } if found.contains("meta")),
-        "{error}"
-    );
-    harness
-        .engine()
-        .open(&dir, &FAMILIES, &harness.options())
-        .unwrap();
+    let error = harness.engine().open(&dir, &FAMILIES[..2], &harness.options()).map(|_| ()).unwrap_err();
+    assert!(matches!(&error, KvError::NewerVersion { found, .. } if found.contains("meta")), "{error}");
+    harness.engine().open(&dir, &FAMILIES, &harness.options()).unwrap();
 }
 
 pub(super) fn a_database_is_open_once(harness: &dyn Harness) {
     let db = Db::create(harness);
     db.write(|batch| batch.put(SMALL, b"key", b"value"));
-    let second = harness
-        .engine()
-        .open(&db.dir, &FAMILIES, &harness.options())
-        .map(|_| ())
-        .unwrap_err();
+    let second = harness.engine().open(&db.dir, &FAMILIES, &harness.options()).map(|_| ()).unwrap_err();
     assert_eq!(second, KvError::Locked { dir: db.dir.clone() });
-    assert!(
-        second.to_string().contains(db.dir.to_str().unwrap()),
-        "the message names the folder: {second}"
-    );
+    assert!(second.to_string().contains(db.dir.to_str().unwrap()), "the message names the folder: {second}");
     db.kv.flush().unwrap();
     assert_eq!(rows(&*db.kv, SMALL).len(), 1, "the first handle does not mind");
     db.reopen();
@@ -67,15 +45,8 @@ pub(super) fn destroy_removes_a_closed_database(harness: &dyn Harness) {
     db.write(|batch| batch.put(LARGE, b"key", &large_value(0)));
     db.kv.flush().unwrap();
     let engine = harness.engine();
-    assert_eq!(
-        engine.destroy(&db.dir),
-        Err(KvError::Locked { dir: db.dir.clone() })
-    );
-    assert_eq!(
-        db.kv.get(LARGE, b"key").unwrap(),
-        Some(large_value(0)),
-        "a refused destroy removes nothing"
-    );
+    assert_eq!(engine.destroy(&db.dir), Err(KvError::Locked { dir: db.dir.clone() }));
+    assert_eq!(db.kv.get(LARGE, b"key").unwrap(), Some(large_value(0)), "a refused destroy removes nothing");
     let Db { dir, kv, .. } = db;
     drop(kv);
     engine.destroy(&dir).unwrap();
@@ -90,13 +61,7 @@ pub(super) fn health_names_the_families(harness: &dyn Harness) {
     }
     let snapshot = db.kv.snapshot();
     let health = db.kv.health();
-    assert!(
-        health
-            .families
-            .iter()
-            .map(|family| family.name)
-            .eq(FAMILIES.map(|family| family.name))
-    );
+    assert!(health.families.iter().map(|family| family.name).eq(FAMILIES.map(|family| family.name)));
     assert_eq!((health.write_error.as_ref(), health.write_stopped), (None, false));
     assert_eq!(health.families[SMALL.index()].keys, 100);
     assert!(health.families[SMALL.index()].unflushed_bytes > 0);

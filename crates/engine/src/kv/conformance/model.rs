@@ -127,22 +127,12 @@ impl<'a> Run<'a> {
         self.kv()
             .multi_get(family, &borrowed, &mut |i, value| {
                 visited += 1;
-                assert_eq!(
-                    value,
-                    expected.get(&keys[i]).map(Vec::as_slice),
-                    "{}",
-                    self.place("multi_get")
-                );
+                assert_eq!(value, expected.get(&keys[i]).map(Vec::as_slice), "{}", self.place("multi_get"));
             })
             .unwrap();
         assert_eq!(visited, keys.len(), "{}", self.place("multi_get"));
         for key in &keys {
-            assert_eq!(
-                self.kv().get(family, key).unwrap().as_ref(),
-                expected.get(key),
-                "{}",
-                self.place("get")
-            );
+            assert_eq!(self.kv().get(family, key).unwrap().as_ref(), expected.get(key), "{}", self.place("get"));
         }
     }
 
@@ -157,11 +147,7 @@ impl<'a> Run<'a> {
             range = range.starting_after(&self.key());
         }
         let expected = self.model.rows_in(family, &range);
-        assert!(
-            rows_in(self.kv(), family, &range) == expected,
-            "{}: {range:?}",
-            self.place("scan")
-        );
+        assert!(rows_in(self.kv(), family, &range) == expected, "{}: {range:?}", self.place("scan"));
     }
 
     fn crash(&mut self) {
@@ -170,11 +156,7 @@ impl<'a> Run<'a> {
         let count = self.kv().get(META, COUNT).unwrap();
         let count = count.map_or(0, |bytes| u64::from_be_bytes(bytes.try_into().unwrap()));
         let possible = self.flushed.batches..=self.model.batches;
-        assert!(
-            possible.contains(&count),
-            "{}: {count} batches of {possible:?}",
-            self.place("crash")
-        );
+        assert!(possible.contains(&count), "{}: {count} batches of {possible:?}", self.place("crash"));
 
         self.model = self.flushed.clone();
         let survived = (count - self.flushed.batches) as usize;
@@ -200,11 +182,7 @@ impl<'a> Run<'a> {
     fn compare(&self, kv: &dyn KvRead, model: &Model, what: &str) {
         for family in ALL {
             let expected = model.rows_in(family, &ScanRange::all());
-            assert!(
-                rows(kv, family) == expected,
-                "{}: {family:?} differs",
-                self.place(what)
-            );
+            assert!(rows(kv, family) == expected, "{}: {family:?} differs", self.place(what));
         }
     }
 
@@ -239,8 +217,7 @@ impl Model {
                     self.families[family.index()].remove(key);
                 }
                 Op::DeleteRange { family, start, end } => {
-                    self.families[family.index()]
-                        .retain(|key, _| key.as_slice() < start || key.as_slice() >= end);
+                    self.families[family.index()].retain(|key, _| key.as_slice() < start || key.as_slice() >= end);
                 }
             }
         }

@@ -17,11 +17,7 @@ pub(super) fn reads_give_back_what_was_written(harness: &dyn Harness) {
         let get = |family, key: &[u8]| db.kv.get(family, key).unwrap();
         assert_eq!(get(SMALL, b"key"), Some(b"small".to_vec()));
         assert_eq!(get(LARGE, b"key"), Some(long.clone()), "families are separate");
-        assert_eq!(
-            get(META, b"key"),
-            Some(Vec::new()),
-            "an empty value is not a missing one"
-        );
+        assert_eq!(get(META, b"key"), Some(Vec::new()), "an empty value is not a missing one");
         assert_eq!(get(META, b""), Some(b"the empty key is a key".to_vec()));
         assert_eq!(get(META, &[0, 255, 0]), Some(vec![255, 0, 255]));
         assert_eq!(get(SMALL, b"ke"), None);
@@ -64,9 +60,7 @@ pub(super) fn multi_get_visits_every_key_in_order(harness: &dyn Harness) {
     let db = Db::create(harness);
     for family in ALL {
         db.write(|batch| {
-            (0..KEYS)
-                .step_by(2)
-                .for_each(|i| batch.put(family, &i.to_be_bytes(), &large_value(i)));
+            (0..KEYS).step_by(2).for_each(|i| batch.put(family, &i.to_be_bytes(), &large_value(i)));
         });
     }
     let check = |db: &Db<'_>| {
@@ -79,48 +73,26 @@ pub(super) fn multi_get_visits_every_key_in_order(harness: &dyn Harness) {
             db.kv
                 .multi_get(family, &keys, &mut |i, value| {
                     let expected = numbers[i].is_multiple_of(2).then(|| large_value(numbers[i]));
-                    assert_eq!(
-                        value,
-                        expected.as_deref(),
-                        "{:?} {}",
-                        FAMILIES[family.index()],
-                        numbers[i]
-                    );
+                    assert_eq!(value, expected.as_deref(), "{:?} {}", FAMILIES[family.index()], numbers[i]);
                     visited.push(i);
                 })
                 .unwrap();
-            assert!(
-                visited.iter().copied().eq(0..keys.len()),
-                "every key once, in order"
-            );
+            assert!(visited.iter().copied().eq(0..keys.len()), "every key once, in order");
         }
     };
     check(&db);
     db.kv.flush().unwrap();
     check(&db);
-    db.kv
-        .multi_get(SMALL, &[], &mut |_, _| panic!("nothing was asked for"))
-        .unwrap();
+    db.kv.multi_get(SMALL, &[], &mut |_, _| panic!("nothing was asked for")).unwrap();
 }
 
 pub(super) fn scans_visit_their_range_in_byte_order(harness: &dyn Harness) {
-    let keys: [&[u8]; 9] = [
-        b"",
-        b"\0",
-        b"a",
-        b"a\0",
-        b"aa",
-        b"ab",
-        b"b\xff",
-        b"b\xff\xff",
-        b"\xff\xff",
-    ];
+    let keys: [&[u8]; 9] = [b"", b"\0", b"a", b"a\0", b"aa", b"ab", b"b\xff", b"b\xff\xff", b"\xff\xff"];
     let db = Db::create(harness);
     for (i, key) in keys.iter().enumerate().rev() {
         // Part of them on disk, part of them not.
         db.write(|batch| {
-            ALL.iter()
-                .for_each(|&family| batch.put(family, key, &large_value(i as u64)));
+            ALL.iter().for_each(|&family| batch.put(family, key, &large_value(i as u64)));
         });
         if i == 4 {
             db.kv.flush().unwrap();
@@ -136,10 +108,7 @@ pub(super) fn scans_visit_their_range_in_byte_order(harness: &dyn Harness) {
         (ScanRange::between(b"a\0", b"ab"), &[b"a\0", b"aa"]),
         (ScanRange::between(b"ab", b"a"), &[]),
         (ScanRange::prefix(b"a").starting_at(b"aa"), &[b"aa", b"ab"]),
-        (
-            ScanRange::all().starting_after(b"b\xff"),
-            &[b"b\xff\xff", b"\xff\xff"],
-        ),
+        (ScanRange::all().starting_after(b"b\xff"), &[b"b\xff\xff", b"\xff\xff"]),
     ];
     for family in ALL {
         for (range, expected) in &ranges {
@@ -159,11 +128,7 @@ pub(super) fn scans_stop_and_may_be_written_under(harness: &dyn Harness) {
     let mut seen = 0;
     let stop = |_: &[u8], _: &[u8]| {
         seen += 1;
-        if seen == 10 {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        if seen == 10 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let mut stop = stop;
     db.kv.scan(SMALL, &ScanRange::all(), &mut stop).unwrap();
@@ -214,11 +179,7 @@ pub(super) fn delete_range_removes_its_keys_only(harness: &dyn Harness) {
             for family in [SMALL, LARGE] {
                 let left = keys_in(&*db.kv, family, &ScanRange::all());
                 let expected = (0..90).filter(|i| !(10..20).contains(i) || *i == 15);
-                assert!(
-                    left.iter()
-                        .map(Vec::as_slice)
-                        .eq(expected.map(key).collect::<Vec<_>>().iter())
-                );
+                assert!(left.iter().map(Vec::as_slice).eq(expected.map(key).collect::<Vec<_>>().iter()));
                 assert_eq!(db.kv.get(family, &key(19)).unwrap(), None);
                 assert_eq!(db.kv.get(family, &key(15)).unwrap(), Some(b"again".to_vec()));
                 assert!(db.kv.get(family, &key(20)).unwrap().is_some());

@@ -21,11 +21,7 @@ pub(super) fn snapshots_see_their_moment(harness: &dyn Harness) {
         for family in ALL {
             assert_eq!(rows(&*empty, family), [], "after {what}");
             assert_eq!(rows(&*full, family), expected[family.index()], "after {what}");
-            assert_eq!(
-                full.get(family, &key(7)).unwrap(),
-                Some(large_value(7)),
-                "after {what}"
-            );
+            assert_eq!(full.get(family, &key(7)).unwrap(), Some(large_value(7)), "after {what}");
             full.multi_get(family, &[&key(8), &key(50)], &mut |i, value| {
                 assert_eq!(value.is_some(), i == 0, "after {what}");
             })
@@ -34,15 +30,13 @@ pub(super) fn snapshots_see_their_moment(harness: &dyn Harness) {
     };
     check("nothing");
     db.write(|batch| {
-        ALL.iter()
-            .for_each(|&family| batch.put(family, &key(7), b"overwritten"));
+        ALL.iter().for_each(|&family| batch.put(family, &key(7), b"overwritten"));
     });
     check("an overwrite");
     db.write(|batch| ALL.iter().for_each(|&family| batch.delete(family, &key(8))));
     check("a delete");
     db.write(|batch| {
-        ALL.iter()
-            .for_each(|&family| batch.delete_range(family, &key(20), &key(100)));
+        ALL.iter().for_each(|&family| batch.delete_range(family, &key(20), &key(100)));
     });
     check("a range delete");
     db.write(|batch| ALL.iter().for_each(|&family| batch.put(family, &key(60), b"new")));
@@ -63,21 +57,11 @@ pub(super) fn snapshots_outlive_the_handle(harness: &dyn Harness) {
     let snapshot = db.kv.snapshot();
     let Db { dir, kv, .. } = db;
     drop(kv);
-    let again = harness
-        .engine()
-        .open(&dir, &super::FAMILIES, &harness.options())
-        .map(|_| ());
-    assert_eq!(
-        again,
-        Err(KvError::Locked { dir: dir.clone() }),
-        "a snapshot keeps the database open"
-    );
+    let again = harness.engine().open(&dir, &super::FAMILIES, &harness.options()).map(|_| ());
+    assert_eq!(again, Err(KvError::Locked { dir: dir.clone() }), "a snapshot keeps the database open");
     assert_eq!(snapshot.get(SMALL, b"key").unwrap(), Some(b"value".to_vec()));
     drop(snapshot);
-    harness
-        .engine()
-        .open(&dir, &super::FAMILIES, &harness.options())
-        .unwrap();
+    harness.engine().open(&dir, &super::FAMILIES, &harness.options()).unwrap();
 }
 
 pub(super) fn batches_are_atomic_for_readers(harness: &dyn Harness) {
@@ -118,8 +102,7 @@ pub(super) fn batches_are_atomic_for_readers(harness: &dyn Harness) {
                 })
             })
             .collect();
-        let written =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (2..=BATCHES).for_each(write)));
+        let written = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (2..=BATCHES).for_each(write)));
         done.store(true, Ordering::Relaxed);
         readers.into_iter().for_each(|reader| reader.join().unwrap());
         written.unwrap();

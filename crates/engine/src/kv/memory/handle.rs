@@ -4,8 +4,7 @@ use std::sync::{Arc, MutexGuard};
 use super::store::{NEWEST, Row};
 use super::{Disk, DiskState, Fault, MemoryEngine};
 use crate::kv::{
-    Family, FamilyHealth, FamilySpec, Kv, KvError, KvHealth, KvRead, ScanRange, VisitRow, VisitValue,
-    WriteBatch,
+    Family, FamilyHealth, FamilySpec, Kv, KvError, KvHealth, KvRead, ScanRange, VisitRow, VisitValue, WriteBatch,
 };
 
 /// Rows that a scan takes out at a time; in between the lock is free.
@@ -32,27 +31,18 @@ pub(super) struct Session {
 
 impl MemoryKv {
     pub(super) fn new(engine: MemoryEngine, session: Session) -> Self {
-        Self {
-            engine,
-            session: Arc::new(session),
-        }
+        Self { engine, session: Arc::new(session) }
     }
 
     fn memory_snapshot(&self) -> MemorySnapshot {
         let at = self.session.disk.lock().store.pin();
-        MemorySnapshot {
-            session: Arc::clone(&self.session),
-            at,
-        }
+        MemorySnapshot { session: Arc::clone(&self.session), at }
     }
 }
 
 impl Kv for MemoryKv {
     fn write(&self, batch: &WriteBatch) -> Result<(), KvError> {
-        self.session
-            .write_lock()?
-            .store
-            .apply(batch, &self.session.tables);
+        self.session.write_lock()?.store.apply(batch, &self.session.tables);
         Ok(())
     }
 
@@ -82,20 +72,10 @@ impl Kv for MemoryKv {
 
     fn health(&self) -> KvHealth {
         let state = self.session.disk.lock();
-        let families = self
-            .session
-            .families
-            .iter()
-            .zip(&self.session.tables)
-            .map(|(family, &table)| {
-                let (keys, unflushed_bytes) = state.store.sizes(table);
-                FamilyHealth {
-                    name: family.name,
-                    keys,
-                    unflushed_bytes,
-                    ..FamilyHealth::default()
-                }
-            });
+        let families = self.session.families.iter().zip(&self.session.tables).map(|(family, &table)| {
+            let (keys, unflushed_bytes) = state.store.sizes(table);
+            FamilyHealth { name: family.name, keys, unflushed_bytes, ..FamilyHealth::default() }
+        });
         let write_error = match state.fault {
             Some((fault @ (Fault::DiskFull | Fault::WriteError), 0)) => Some(self.session.disk.error(fault)),
             _ => None,
@@ -160,30 +140,15 @@ impl Drop for MemorySnapshot {
 
 impl Session {
     pub(super) fn new(disk: Arc<Disk>, id: u64, families: &[FamilySpec], tables: Vec<usize>) -> Self {
-        Self {
-            disk,
-            id,
-            families: families.to_vec(),
-            tables,
-        }
+        Self { disk, id, families: families.to_vec(), tables }
     }
 
     fn get(&self, family: Family, key: &[u8], at: u64) -> Result<Option<Vec<u8>>, KvError> {
         let table = self.table(family);
-        Ok(self
-            .read_lock()?
-            .store
-            .get(table, key, at)
-            .map(|value| value.to_vec()))
+        Ok(self.read_lock()?.store.get(table, key, at).map(|value| value.to_vec()))
     }
 
-    fn multi_get(
-        &self,
-        family: Family,
-        keys: &[&[u8]],
-        at: u64,
-        visit: &mut VisitValue<'_>,
-    ) -> Result<(), KvError> {
+    fn multi_get(&self, family: Family, keys: &[&[u8]], at: u64, visit: &mut VisitValue<'_>) -> Result<(), KvError> {
         let table = self.table(family);
         let values: Vec<_> = {
             let state = self.read_lock()?;
@@ -201,10 +166,7 @@ impl Session {
     }
 
     fn table(&self, family: Family) -> usize {
-        *self
-            .tables
-            .get(family.index())
-            .expect("invariant: the family was listed when the database was opened")
+        *self.tables.get(family.index()).expect("invariant: the family was listed when the database was opened")
     }
 
     fn read_lock(&self) -> Result<MutexGuard<'_, DiskState>, KvError> {
@@ -220,10 +182,7 @@ impl Session {
         let mut state = self.disk.lock();
         if state.session != self.id {
             let what = "this handle is from before a crash".to_owned();
-            return Err(KvError::Io {
-                dir: self.disk.dir.clone(),
-                what,
-            });
+            return Err(KvError::Io { dir: self.disk.dir.clone(), what });
         }
         if let Some((fault, calls)) = &mut state.fault
             && concerns(*fault)

@@ -47,20 +47,14 @@ impl Store {
         if let Some(found) = self.tables.iter().position(|table| table.name == name) {
             return found;
         }
-        self.tables.push(Table {
-            name,
-            rows: BTreeMap::new(),
-        });
+        self.tables.push(Table { name, rows: BTreeMap::new() });
         self.tables.len() - 1
     }
 
     /// A table that the list does not know.
     pub(super) fn table_not_in(&self, families: &[FamilySpec]) -> Option<&'static str> {
         let known = |name| families.iter().any(|family| family.name == name);
-        self.tables
-            .iter()
-            .map(|table| table.name)
-            .find(|name| !known(*name))
+        self.tables.iter().map(|table| table.name).find(|name| !known(*name))
     }
 
     /// Applies a batch; `tables[family]` is the table that a family of the batch means.
@@ -75,11 +69,8 @@ impl Store {
                 Op::DeleteRange { family, start, end } => {
                     let table = tables[family.index()];
                     let range = (Bound::Included(start), Bound::Excluded(end));
-                    let keys: Vec<_> = self.tables[table]
-                        .rows
-                        .range::<[u8], _>(range)
-                        .map(|(key, _)| key.clone())
-                        .collect();
+                    let keys: Vec<_> =
+                        self.tables[table].rows.range::<[u8], _>(range).map(|(key, _)| key.clone()).collect();
                     for key in keys {
                         self.set(table, key, None);
                     }
@@ -100,10 +91,7 @@ impl Store {
         if range.is_empty() {
             return Vec::new();
         }
-        let bounds = (
-            Bound::Included(range.start()),
-            range.end().map_or(Bound::Unbounded, Bound::Excluded),
-        );
+        let bounds = (Bound::Included(range.start()), range.end().map_or(Bound::Unbounded, Bound::Excluded));
         self.tables[table]
             .rows
             .range::<[u8], _>(bounds)
@@ -155,10 +143,7 @@ impl Store {
     /// Rows of a table as of now, and bytes of its versions that are not durable.
     pub(super) fn sizes(&self, table: usize) -> (u64, u64) {
         let rows = &self.tables[table].rows;
-        let keys = rows
-            .values()
-            .filter(|versions| visible(versions, NEWEST).is_some())
-            .count();
+        let keys = rows.values().filter(|versions| visible(versions, NEWEST).is_some()).count();
         let unflushed = rows.iter().flat_map(|(key, versions)| {
             let fresh = versions.iter().filter(|version| version.batch > self.durable);
             fresh.map(|version| key.len() + version.value.as_ref().map_or(0, |value| value.len()))
@@ -168,10 +153,7 @@ impl Store {
 
     fn set(&mut self, table: usize, key: Arc<[u8]>, value: Option<Arc<[u8]>>) {
         let versions = self.tables[table].rows.entry(key.clone()).or_default();
-        let version = Version {
-            batch: self.last,
-            value,
-        };
+        let version = Version { batch: self.last, value };
         match versions.last_mut() {
             Some(last) if last.batch == version.batch => *last = version,
             _ => versions.push(version),
@@ -209,21 +191,12 @@ impl Store {
 
 /// The newest value that is not younger than `at`.
 fn visible(versions: &[Version], at: u64) -> Option<Arc<[u8]>> {
-    versions
-        .iter()
-        .rev()
-        .find(|version| version.batch <= at)?
-        .value
-        .clone()
+    versions.iter().rev().find(|version| version.batch <= at)?.value.clone()
 }
 
 #[cfg(test)]
 impl Store {
     pub(super) fn versions(&self) -> usize {
-        self.tables
-            .iter()
-            .flat_map(|table| table.rows.values())
-            .map(Vec::len)
-            .sum()
+        self.tables.iter().flat_map(|table| table.rows.values()).map(Vec::len).sum()
     }
 }

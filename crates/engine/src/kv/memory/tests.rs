@@ -38,12 +38,7 @@ impl<E: KvEngine> Harness for MemoryHarness<E> {
 }
 
 fn harness<E>(disk: &MemoryEngine, engine: E, survivors: u64) -> MemoryHarness<E> {
-    MemoryHarness {
-        engine,
-        disk: disk.clone(),
-        survivors,
-        dirs: AtomicU64::new(0),
-    }
+    MemoryHarness { engine, disk: disk.clone(), survivors, dirs: AtomicU64::new(0) }
 }
 
 #[test]
@@ -61,9 +56,7 @@ fn the_suite_catches_every_planted_bug() {
         let harness = harness(&disk, BrokenEngine::new(disk.clone(), bug), 3);
         let failed: Vec<_> = CASES
             .iter()
-            .filter(|(_, case)| {
-                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| case(&harness))).is_err()
-            })
+            .filter(|(_, case)| std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| case(&harness))).is_err())
             .map(|(name, _)| name)
             .collect();
         println!("{bug:?}: caught by {failed:?}");
@@ -93,14 +86,8 @@ fn a_crash_ends_every_handle_and_keeps_what_was_flushed() {
     assert!(after.get(A, b"1").unwrap().is_some(), "flushed");
     assert!(after.get(A, b"2").unwrap().is_some(), "survived");
     assert!(after.get(A, b"3").unwrap().is_none(), "lost");
-    assert!(
-        matches!(put(&kv, b"4"), Err(KvError::Io { .. })),
-        "the old handle is dead"
-    );
-    assert!(
-        matches!(snapshot.get(A, b"1"), Err(KvError::Io { .. })),
-        "the old snapshot is dead"
-    );
+    assert!(matches!(put(&kv, b"4"), Err(KvError::Io { .. })), "the old handle is dead");
+    assert!(matches!(snapshot.get(A, b"1"), Err(KvError::Io { .. })), "the old snapshot is dead");
     drop((kv, snapshot));
     put(&after, b"5").unwrap();
     assert_eq!(after.health().snapshots, 0);
@@ -121,11 +108,7 @@ fn injected_faults_strike_after_their_count_and_can_be_healed() {
     assert!(matches!(kv.write(&batch), Err(KvError::Full { .. })));
     assert!(matches!(kv.flush(), Err(KvError::Full { .. })));
     assert!(matches!(kv.health().write_error, Some(KvError::Full { .. })));
-    assert_eq!(
-        kv.get(A, b"key").unwrap(),
-        Some(b"value".to_vec()),
-        "reading goes on"
-    );
+    assert_eq!(kv.get(A, b"key").unwrap(), Some(b"value".to_vec()), "reading goes on");
     engine.heal(dir);
     kv.write(&batch).unwrap();
 

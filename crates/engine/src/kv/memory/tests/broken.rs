@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::kv::{
-    EngineMemory, Family, FamilySpec, Kv, KvEngine, KvError, KvHealth, KvOptions, KvRead, MemoryEngine, Op,
-    ScanRange, VisitRow, VisitValue, WriteBatch,
+    EngineMemory, Family, FamilySpec, Kv, KvEngine, KvError, KvHealth, KvOptions, KvRead, MemoryEngine, Op, ScanRange,
+    VisitRow, VisitValue, WriteBatch,
 };
 
 #[derive(Clone, Copy, Debug)]
@@ -70,12 +70,7 @@ impl BrokenEngine {
 impl KvEngine for BrokenEngine {
     fn open(&self, dir: &Path, families: &[FamilySpec], options: &KvOptions) -> Result<Arc<dyn Kv>, KvError> {
         let inner = self.inner.open(dir, families, options)?;
-        Ok(Arc::new(Broken {
-            engine: self.inner.clone(),
-            inner,
-            families: families.len(),
-            bug: self.bug,
-        }))
+        Ok(Arc::new(Broken { engine: self.inner.clone(), inner, families: families.len(), bug: self.bug }))
     }
 
     fn destroy(&self, dir: &Path) -> Result<(), KvError> {
@@ -158,9 +153,7 @@ impl Kv for Broken {
         match self.bug {
             Bug::CheckpointsAreEmpty => {
                 let family = [FamilySpec::new("small")];
-                self.engine
-                    .open(Path::new("/empty"), &family, &KvOptions::default())?
-                    .checkpoint(dir)
+                self.engine.open(Path::new("/empty"), &family, &KvOptions::default())?.checkpoint(dir)
             }
             _ => self.inner.checkpoint(dir),
         }
@@ -203,10 +196,7 @@ impl KvRead for Broken {
         let end: &[u8] = range.end().unwrap_or(&[255; 16]);
         match self.bug {
             Bug::ScansIgnoreTheirStart => self.inner.scan(family, &ScanRange::between(b"", end), visit),
-            Bug::ScansIgnoreTheirEnd => {
-                self.inner
-                    .scan(family, &ScanRange::all().starting_at(range.start()), visit)
-            }
+            Bug::ScansIgnoreTheirEnd => self.inner.scan(family, &ScanRange::all().starting_at(range.start()), visit),
             Bug::ScansIgnoreBreaks => self.inner.scan(family, range, &mut |key, value| {
                 let _ignored = visit(key, value);
                 ControlFlow::Continue(())
