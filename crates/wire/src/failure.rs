@@ -35,7 +35,7 @@ pub mod reason {
 }
 
 /// How long callers are asked to wait when nothing better is known.
-pub(crate) const DEFAULT_RETRY_AFTER: Duration = Duration::from_millis(100);
+pub const DEFAULT_RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// An error on its way to or from a caller.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,7 +49,7 @@ pub struct Failure {
     /// With kind `Invalid`: the offending fields.
     pub violations: Vec<Violation>,
     /// With kinds `NotFound` and `Conflict`: the thing in question.
-    pub resource: Option<Resource>,
+    pub resource: Option<Box<Resource>>,
     /// With kinds `Overloaded` and `Unavailable`: how long to wait before trying again.
     pub retry_after: Option<Duration>,
 }
@@ -116,7 +116,7 @@ impl Failure {
     /// With the thing in question.
     #[must_use]
     pub fn with_resource(self, kind: impl Into<Cow<'static, str>>, name: impl Into<String>) -> Self {
-        Self { resource: Some(Resource { kind: kind.into(), name: name.into() }), ..self }
+        Self { resource: Some(Box::new(Resource { kind: kind.into(), name: name.into() })), ..self }
     }
 
     /// With the time to wait before trying again.

@@ -29,7 +29,7 @@ mod version;
 pub use codec::{Codec, Decoder};
 pub use common::{Convert, RequestId};
 pub use error::{TokenFault, WireError};
-pub use failure::{Failure, Resource, reason};
+pub use failure::{DEFAULT_RETRY_AFTER, Failure, Resource, reason};
 pub use page::{DEFAULT_PAGE, Page};
 
 #[cfg(test)]

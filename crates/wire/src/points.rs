@@ -13,7 +13,7 @@ use crate::common::{
 };
 use crate::error::WireError;
 use crate::page::Page;
-use crate::read::{consistency_from, paths_from, paths_into, selection_from, selection_into};
+use crate::read::{check_selection, consistency_from, paths_from, paths_into, selection_from, selection_into};
 use crate::v1;
 use crate::value::{object_into, payload_from};
 use crate::version;
@@ -174,14 +174,13 @@ impl Write {
 
     /// Names unnamed vectors and checks points, filters and payload fields against the schema.
     pub fn resolve(&mut self, schema: &Schema) -> Result<(), Violation> {
-        let check = |filter: &Filter| filter.validate(schema).map_err(|violation| violation.within("filter"));
         match &mut self.change {
             Change::Upsert(points) => resolve_points(points, schema),
             Change::Delete(_) => Ok(()),
-            Change::DeleteByFilter(filter) => check(filter),
+            Change::DeleteByFilter(filter) => check_filter(Some(filter), schema),
             Change::UpdatePayload { target, change } => {
                 if let Target::Filter(filter) = target {
-                    check(filter)?;
+                    check_filter(Some(filter), schema)?;
                 }
                 match change {
                     PayloadChange::Merge(fields) => check_fields("merge", fields, schema),
@@ -191,6 +190,10 @@ impl Write {
             }
         }
     }
+}
+
+fn check_filter(filter: Option<&Filter>, schema: &Schema) -> Result<(), Violation> {
+    filter.map_or(Ok(()), |filter| filter.validate(schema).map_err(|violation| violation.within("filter")))
 }
 
 fn check_fields(field: &str, fields: &sagitta_model::Object, schema: &Schema) -> Result<(), Violation> {
@@ -254,6 +257,13 @@ impl Convert for ItemFailure {
     }
 }
 
+impl Get {
+    /// Checks that the collection has the selected vectors.
+    pub fn resolve(&self, schema: &Schema) -> Result<(), Violation> {
+        check_selection(&self.selection, schema)
+    }
+}
+
 impl Convert for Get {
     type Proto = v1::GetRequest;
     type Error = WireError;
@@ -289,6 +299,13 @@ pub fn points_of(proto: v1::GetResponse, selection: &Selection) -> Result<Vec<Re
     each("points", proto.points, |point| record_from(point, selection))
 }
 
+impl Count {
+    /// Checks the filter against the schema.
+    pub fn resolve(&self, schema: &Schema) -> Result<(), Violation> {
+        check_filter(self.filter.as_deref(), schema)
+    }
+}
+
 impl Convert for Count {
     type Proto = v1::CountRequest;
     type Error = WireError;
@@ -321,6 +338,12 @@ impl Scroll {
         };
         let page = Page::new(proto.page_size, &proto.page_token, &scroll.clone().unpaged())?;
         Ok((scroll, page))
+    }
+
+    /// Checks filter and selection against the schema.
+    pub fn resolve(&self, schema: &Schema) -> Result<(), Violation> {
+        check_filter(self.filter.as_deref(), schema)?;
+        check_selection(&self.selection, schema)
     }
 
     /// The request for a page of at most `page_size` (0: as many as the server likes) points.

@@ -1,7 +1,9 @@
 //! What reads have in common: which parts to return, and how fresh.
 
 use sagitta_model::limits;
-use sagitta_model::{Consistency, FieldPath, PayloadSelection, Selection, VectorSelection, VersionToken, Violation};
+use sagitta_model::{
+    Consistency, FieldPath, PayloadSelection, Schema, Selection, VectorSelection, VersionToken, Violation,
+};
 
 use crate::common::{Convert, count, each};
 use crate::error::{TokenFault, WireError};
@@ -42,6 +44,16 @@ pub(crate) fn selection_into(selection: Selection) -> (Option<v1::PayloadSelecti
         payload.map(|selection| v1::PayloadSelection { selection: Some(selection) }),
         vectors.map(|selection| v1::VectorSelection { selection: Some(selection) }),
     )
+}
+
+/// Checks that the collection has the selected vectors.
+pub(crate) fn check_selection(selection: &Selection, schema: &Schema) -> Result<(), Violation> {
+    let VectorSelection::Names(names) = &selection.vectors else { return Ok(()) };
+    for (at, name) in names.iter().enumerate() {
+        let known = schema.vector(name);
+        known.map_err(|v| Violation::new(format!("vectors.include.names[{at}]"), v.reason))?;
+    }
+    Ok(())
 }
 
 fn payload_from(proto: v1::PayloadSelection) -> Result<PayloadSelection, Violation> {

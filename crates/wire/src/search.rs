@@ -8,7 +8,7 @@ use sagitta_model::{
 use crate::common::{Convert, collection_name, count, each, narrow, required, widen};
 use crate::error::WireError;
 use crate::points::{id_from, named_vectors_from, named_vectors_into, optional_filter_from, optional_filter_into};
-use crate::read::{consistency_from, selection_from, selection_into};
+use crate::read::{check_selection, consistency_from, selection_from, selection_into};
 use crate::v1;
 use crate::v1::search_query;
 use crate::value::{object_into, payload_from};
@@ -82,6 +82,16 @@ pub struct ScoredGroup {
 }
 
 impl Searches {
+    /// One search of a collection, as fresh as any copy is.
+    pub fn one(collection: CollectionName, search: Search) -> Self {
+        Self { batch: false, ..Self::batch(collection, vec![search]) }
+    }
+
+    /// Several searches of a collection, as fresh as any copy is.
+    pub fn batch(collection: CollectionName, searches: Vec<Search>) -> Self {
+        Self { collection, searches, consistency: Consistency::default(), allow_partial: false, batch: true }
+    }
+
     /// Reads a request with one search.
     pub fn from_single(proto: v1::SearchRequest) -> Result<Self, WireError> {
         let search = Search::from_proto(required("search", proto.search)?).map_err(|v| v.within("search"))?;
@@ -116,15 +126,14 @@ impl Searches {
         searches.map(|(at, search)| search.resolve(schema).map_err(|v| v.within(&path(at)))).collect()
     }
 
-    /// The request for one search; `None` unless there is exactly one.
-    pub fn into_single(mut self) -> Option<v1::SearchRequest> {
-        let search = self.searches.pop().filter(|_| self.searches.is_empty())?;
-        Some(v1::SearchRequest {
+    /// The request for the first of the searches alone.
+    pub fn into_single(self) -> v1::SearchRequest {
+        v1::SearchRequest {
             collection: self.collection.to_string(),
-            search: Some(search.into_proto()),
+            search: self.searches.into_iter().next().map(Convert::into_proto),
             consistency: Some(self.consistency.into_proto()),
             allow_partial: self.allow_partial,
-        })
+        }
     }
 
     /// The request for several searches.
@@ -139,12 +148,27 @@ impl Searches {
 }
 
 impl Search {
+    /// The `k` points nearest to a vector of the collection's only kind, ids and scores alone.
+    pub fn nearest(vector: Vec<f32>, k: usize) -> Self {
+        let query = SearchQuery {
+            vector_name: String::new(),
+            vector,
+            k,
+            min_similarity: None,
+            filter: None,
+            effort: Effort::default(),
+            group_by: None,
+        };
+        Self { query, score_threshold: None, selection: Selection::default(), explain: false }
+    }
+
     /// Names the vector, turns the threshold into a similarity, and checks everything against the schema.
     /// Returns the metric, by which similarities become scores. The path in an error is relative to the search.
     pub fn resolve(&mut self, schema: &Schema) -> Result<Metric, Violation> {
         let (name, spec) = schema.vector(&self.query.vector_name)?;
         self.query.min_similarity = self.score_threshold.map(|score| spec.metric.similarity(score));
         self.query.validate(schema)?;
+        check_selection(&self.selection, schema)?;
         if self.query.vector_name.is_empty() {
             name.clone_into(&mut self.query.vector_name);
         }
@@ -288,10 +312,12 @@ impl ScoredResult {
 }
 
 impl SearchAnswer {
-    /// The answer to one search; `None` unless there is exactly one result.
-    pub fn into_single(mut self) -> Option<v1::SearchResponse> {
-        let result = self.results.pop().filter(|_| self.results.is_empty())?;
-        Some(v1::SearchResponse { result: Some(result.into_proto()), coverage: Some(self.coverage.into_proto()) })
+    /// The answer to a single search: the first result alone.
+    pub fn into_single(self) -> v1::SearchResponse {
+        v1::SearchResponse {
+            result: self.results.into_iter().next().map(ScoredResult::into_proto),
+            coverage: Some(self.coverage.into_proto()),
+        }
     }
 
     /// The answer to several searches.

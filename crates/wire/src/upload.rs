@@ -1,7 +1,7 @@
 //! The messages of the bulk upload, `PointService.UpsertStream`.
 
 use prost::Message as _;
-use sagitta_model::{CollectionName, Point, Problem, Schema, Violation, Wait, WriteResult};
+use sagitta_model::{CollectionName, Point, Problem, Schema, Violation, Wait, WriteResult, limits};
 
 use crate::common::{Convert, RequestId, collection_name, required};
 use crate::error::WireError;
@@ -75,6 +75,10 @@ pub struct Ack {
     pub outcome: Result<WriteResult, Problem>,
 }
 
+/// The least that the first answer of a stream grants: a full batch of points, and as many bytes as the largest
+/// valid point may take.
+pub const MIN_WINDOW: Credit = Credit { points: limits::MAX_BATCH_POINTS as u64, bytes: 4 << 20 };
+
 impl Credit {
     /// What is left after this use, or `None` if it is not enough.
     #[must_use]
@@ -94,6 +98,11 @@ impl Chunk {
     pub fn cost(&self) -> Credit {
         Credit { points: self.points, bytes: self.bytes }
     }
+}
+
+/// The message that sends a chunk.
+pub fn chunk_message(chunk: v1::UpsertChunk) -> v1::UpsertStreamRequest {
+    v1::UpsertStreamRequest { message: Some(v1::upsert_stream_request::Message::Chunk(chunk)) }
 }
 
 impl ChunkWrite {
@@ -116,6 +125,15 @@ impl ChunkWrite {
 pub fn cost(chunk: &v1::UpsertChunk) -> Credit {
     Credit { points: chunk.points.len() as u64, bytes: chunk.encoded_len() as u64 }
 }
+
+/// Bytes that a point adds to the chunk that it is in.
+pub fn point_bytes(point: &v1::Point) -> u64 {
+    const POINTS: u32 = 3;
+    prost::encoding::message::encoded_len(POINTS, point) as u64
+}
+
+/// Bytes that a chunk may take besides its points: its sequence and its request id.
+pub const CHUNK_OVERHEAD_BYTES: u64 = 64;
 
 impl UploadRequest {
     /// Reads the message. An error concerns the whole stream.

@@ -57,7 +57,7 @@ fn details_tell_field_resource_and_delay() {
 
     let missing = Failure::from_status(&Failure::no_collection("docs").into());
     assert_eq!(missing.kind, ErrorKind::NotFound);
-    assert_eq!(missing.resource, Some(Resource { kind: "collection".into(), name: "docs".into() }));
+    assert_eq!(missing.resource, Some(Box::new(Resource { kind: "collection".into(), name: "docs".into() })));
 
     let exists = Failure::from_status(&Failure::collection_exists("docs").into());
     assert_eq!((exists.code(), exists.is_retryable()), (Code::AlreadyExists, false));

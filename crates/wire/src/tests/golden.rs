@@ -10,7 +10,7 @@ use sagitta_model::*;
 use crate::collections::{CollectionPage, CreateCollection, DeleteCollection, GetCollection, ListCollections, View};
 use crate::points::{Count, Get, PointPage, Scroll, Write, WriteRequest, get_response};
 use crate::search::{ScoredResult, Search, SearchAnswer, Searches};
-use crate::upload::{Ack, ChunkWrite, Credit, Open, UploadAnswer};
+use crate::upload::{Ack, ChunkWrite, Credit, Open, UploadAnswer, chunk_message};
 use crate::{Convert, RequestId, v1};
 
 const GOLDEN: &str = include_str!("golden.txt");
@@ -184,8 +184,7 @@ fn answer() -> SearchAnswer {
 }
 
 fn chunk() -> v1::UpsertStreamRequest {
-    let chunk = ChunkWrite { request_id: REQUEST_ID, points: vec![point()] }.into_chunk(42);
-    v1::UpsertStreamRequest { message: Some(v1::upsert_stream_request::Message::Chunk(chunk)) }
+    chunk_message(ChunkWrite { request_id: REQUEST_ID, points: vec![point()] }.into_chunk(42))
 }
 
 fn messages() -> Vec<(&'static str, String)> {
@@ -235,12 +234,12 @@ fn messages() -> Vec<(&'static str, String)> {
         ("UpsertStreamResponse.credit", hex(&UploadAnswer { credit, ack: None }.into_proto())),
         ("UpsertStreamResponse.ack", hex(&UploadAnswer { credit, ack: ack(Ok(write_result())) }.into_proto())),
         ("UpsertStreamResponse.problem", hex(&UploadAnswer { credit, ack: ack(Err(problem())) }.into_proto())),
-        ("SearchRequest", hex(&searches(&[Effort::Recall(0.9)], session).into_single().unwrap())),
+        ("SearchRequest", hex(&searches(&[Effort::Recall(0.9)], session).into_single())),
         (
             "SearchBatchRequest",
             hex(&searches(&[Effort::Knobs(knobs), Effort::Exact], Consistency::Eventual).into_batch()),
         ),
-        ("SearchResponse", hex(&answer().into_single().unwrap())),
+        ("SearchResponse", hex(&answer().into_single())),
         ("SearchBatchResponse", hex(&answer().into_batch())),
     ]
 }

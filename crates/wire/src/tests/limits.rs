@@ -258,7 +258,11 @@ fn searches_against_a_schema() {
     let exists = condition("year", v1::condition::Test::Exists(v1::Exists {}));
     let undeclared = v1::SearchQuery { filter: Some(filter(exists)), ..search() };
     let unnamed = v1::SearchQuery { vector_name: "body".to_owned(), ..search() };
+    let names = v1::VectorNameList { names: vec!["title".to_owned(), "body".to_owned()] };
+    let names = Some(v1::vector_selection::Selection::Include(names));
+    let unselectable = v1::SearchQuery { vectors: Some(v1::VectorSelection { selection: names }), ..search() };
     let cases = [
+        ("vectors.include.names[1]", "not a vector", unselectable),
         ("vector", "3 dimensions", long),
         ("filter.must[0].field", "not a declared field", undeclared),
         ("vector_name", "not a vector", unnamed),

@@ -7,11 +7,13 @@ use prost::Message;
 use sagitta_model::*;
 
 use super::any;
+use crate::Convert;
 use crate::collections::{CollectionPage, CreateCollection, DeleteCollection, GetCollection, ListCollections, View};
 use crate::points::{Count, Get, PointPage, Scroll, Write, WriteRequest, get_response, points_of};
 use crate::search::{ScoredResult, SearchAnswer, Searches};
-use crate::upload::{Ack, ChunkWrite, Credit, Open, UploadAnswer, UploadRequest, cost};
-use crate::{Convert, v1};
+use crate::upload::{
+    Ack, CHUNK_OVERHEAD_BYTES, ChunkWrite, Credit, Open, UploadAnswer, UploadRequest, chunk_message, cost, point_bytes,
+};
 
 /// Sends a message through its bytes.
 fn sent<M: Message + Default>(message: &M) -> M {
@@ -110,15 +112,16 @@ proptest! {
         prop_assert_eq!(arrived, UploadRequest::Open(open));
 
         let write = ChunkWrite { request_id, points };
-        let chunk = write.clone().into_chunk(42);
+        let chunk = write.clone().into_chunk(u64::MAX);
         let used = cost(&chunk);
         prop_assert_eq!(used.bytes, chunk.encode_to_vec().len() as u64);
-        let message = v1::upsert_stream_request::Message::Chunk(chunk);
-        let message = v1::UpsertStreamRequest { message: Some(message) };
+        let points: u64 = chunk.points.iter().map(point_bytes).sum();
+        prop_assert!(used.bytes <= points + CHUNK_OVERHEAD_BYTES);
+        let message = chunk_message(chunk);
         let UploadRequest::Chunk(chunk) = UploadRequest::from_proto(sent(&message)).unwrap() else {
             return Err(TestCaseError::fail("a chunk arrives as a chunk"));
         };
-        prop_assert_eq!((chunk.sequence, chunk.cost()), (42, used));
+        prop_assert_eq!((chunk.sequence, chunk.cost()), (u64::MAX, used));
         prop_assert_eq!(chunk.write.unwrap(), write);
     }
 
@@ -127,7 +130,7 @@ proptest! {
         let arrived = if searches.batch {
             Searches::from_batch(sent(&searches.clone().into_batch()))
         } else {
-            Searches::from_single(sent(&searches.clone().into_single().unwrap()))
+            Searches::from_single(sent(&searches.clone().into_single()))
         };
         prop_assert_eq!(arrived.unwrap(), searches);
     }
@@ -143,7 +146,7 @@ proptest! {
             prop_assert_eq!(metric.similarity(scored.score), found.similarity);
         }
         let answer = SearchAnswer { results: vec![scored], coverage };
-        let single = sent(&answer.clone().into_single().unwrap());
+        let single = sent(&answer.clone().into_single());
         prop_assert_eq!(&SearchAnswer::from_single(single, &selection).unwrap(), &answer);
         let batch = sent(&answer.clone().into_batch());
         prop_assert_eq!(SearchAnswer::from_batch(batch, &[selection]).unwrap(), answer);

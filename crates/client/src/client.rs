@@ -1,0 +1,355 @@
+//! The client: one method per RPC.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message;
+use sagitta_env::Env;
+use sagitta_model::{
+    Change, CollectionInfo, CollectionName, Filter, PayloadChange, Point, PointId, Record, Schema, Target, Violation,
+    Wait, WriteResult,
+};
+use sagitta_wire::collections::{
+    CollectionPage, CreateCollection, DeleteCollection, GetCollection, ListCollections, View,
+};
+use sagitta_wire::points::{Count, Get, PointPage, Scroll, Write, WriteRequest, points_of};
+use sagitta_wire::search::{SearchAnswer, Searches};
+use sagitta_wire::v1::collection_service_client::CollectionServiceClient;
+use sagitta_wire::v1::point_service_client::PointServiceClient;
+use sagitta_wire::v1::search_service_client::SearchServiceClient;
+use sagitta_wire::{Convert as _, Failure, RequestId};
+use tokio_stream::Stream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status};
+
+use crate::config::ClientConfig;
+use crate::error::ClientError;
+use crate::retry::RetryBudget;
+use crate::scroll::Scroller;
+use crate::upload::{Upload, UploadOptions};
+
+/// A client of a cluster. Cheap to clone; clones share a connection.
+///
+/// Writes that name no request id get one, which stays the same over their retries, so that retries have no effect
+/// twice.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub(crate) env: Env,
+    pub(crate) config: Arc<ClientConfig>,
+    budget: Arc<RetryBudget>,
+    collections: CollectionServiceClient<Channel>,
+    points: PointServiceClient<Channel>,
+    searches: SearchServiceClient<Channel>,
+}
+
+/// Bytes that the server may send ahead on a stream and on the connection: a page of points without a pause.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+
+impl Client {
+    /// A client of the cluster at the configured endpoint. Connects when it is first used; fails only when the endpoint
+    /// cannot be one. To be called within a tokio runtime.
+    pub fn connect(config: ClientConfig) -> Result<Self, ClientError> {
+        Self::connect_in(Env::real(), config)
+    }
+
+    /// Like [`Client::connect`], with time and chance of an environment.
+    pub fn connect_in(env: Env, config: ClientConfig) -> Result<Self, ClientError> {
+        let channel = endpoint(&config)?.connect_lazy();
+        let bytes = config.max_message_bytes;
+        Ok(Self {
+            collections: CollectionServiceClient::new(channel.clone()).max_decoding_message_size(bytes),
+            points: PointServiceClient::new(channel.clone())
+                .max_decoding_message_size(bytes)
+                .max_encoding_message_size(bytes),
+            searches: SearchServiceClient::new(channel)
+                .max_decoding_message_size(bytes)
+                .max_encoding_message_size(bytes),
+            budget: Arc::new(RetryBudget::full()),
+            config: Arc::new(config),
+            env,
+        })
+    }
+
+    /// The same client and connection with another deadline for each call.
+    #[must_use]
+    pub fn with_deadline(&self, deadline: Duration) -> Self {
+        let config = ClientConfig { deadline, ..(*self.config).clone() };
+        Self { config: Arc::new(config), ..self.clone() }
+    }
+
+    /// Creates a collection.
+    pub async fn create_collection(&self, name: CollectionName, schema: Schema) -> Result<CollectionInfo, ClientError> {
+        let request = CreateCollection { name, schema, request_id: Some(self.new_request_id()) }.into_proto();
+        let call = |request| {
+            let mut service = self.collections.clone();
+            async move { service.create_collection(request).await }
+        };
+        let (answer, attempts) = self.call(&request, call).await?;
+        CollectionInfo::from_proto(answer).map_err(|error| ClientError::unreadable(error, attempts))
+    }
+
+    /// Shows a collection.
+    pub async fn get_collection(&self, name: CollectionName, view: View) -> Result<CollectionInfo, ClientError> {
+        let request = GetCollection { name, view }.into_proto();
+        let call = |request| {
+            let mut service = self.collections.clone();
+            async move { service.get_collection(request).await }
+        };
+        let (answer, attempts) = self.call(&request, call).await?;
+        CollectionInfo::from_proto(answer).map_err(|error| ClientError::unreadable(error, attempts))
+    }
+
+    /// Lists a page of collections by name. `page_size` 0 leaves it to the server, an empty `page_token` begins.
+    pub async fn list_collections(
+        &self,
+        view: View,
+        page_size: usize,
+        page_token: String,
+    ) -> Result<CollectionPage, ClientError> {
+        let request = ListCollections { view }.into_proto(page_size, page_token);
+        let call = |request| {
+            let mut service = self.collections.clone();
+            async move { service.list_collections(request).await }
+        };
+        let (answer, attempts) = self.call(&request, call).await?;
+        CollectionPage::from_proto(answer).map_err(|error| ClientError::unreadable(error, attempts))
+    }
+
+    /// Deletes a collection. With `allow_missing` its absence is success.
+    pub async fn delete_collection(&self, name: CollectionName, allow_missing: bool) -> Result<(), ClientError> {
+        let request_id = Some(self.new_request_id());
+        let request = DeleteCollection { name, allow_missing, request_id }.into_proto();
+        let call = |request| {
+            let mut service = self.collections.clone();
+            async move { service.delete_collection(request).await }
+        };
+        self.call(&request, call).await.map(|((), _)| ())
+    }
+
+    /// Inserts points, or replaces them where the id exists.
+    pub async fn upsert(&self, collection: CollectionName, points: Vec<Point>) -> Result<WriteResult, ClientError> {
+        self.change(collection, Change::Upsert(points)).await
+    }
+
+    /// Deletes points by id.
+    pub async fn delete(&self, collection: CollectionName, ids: Vec<PointId>) -> Result<WriteResult, ClientError> {
+        self.change(collection, Change::Delete(ids)).await
+    }
+
+    /// Deletes the points that a filter passes.
+    pub async fn delete_by_filter(
+        &self,
+        collection: CollectionName,
+        filter: Filter,
+    ) -> Result<WriteResult, ClientError> {
+        self.change(collection, Change::DeleteByFilter(filter)).await
+    }
+
+    /// Changes payloads.
+    pub async fn update_payload(
+        &self,
+        collection: CollectionName,
+        target: Target,
+        change: PayloadChange,
+    ) -> Result<WriteResult, ClientError> {
+        self.change(collection, Change::UpdatePayload { target, change }).await
+    }
+
+    async fn change(&self, collection: CollectionName, change: Change) -> Result<WriteResult, ClientError> {
+        self.write(Write { collection, change, wait: Wait::Committed, request_id: None }).await
+    }
+
+    /// Any of the writes, with what to wait for and a request id of the caller's.
+    pub async fn write(&self, mut write: Write) -> Result<WriteResult, ClientError> {
+        write.request_id.get_or_insert_with(|| self.new_request_id());
+        let service = || self.points.clone();
+        let (answer, attempts) = match write.into_proto() {
+            WriteRequest::Upsert(request) => {
+                let call = |request| {
+                    let mut service = service();
+                    async move { service.upsert(request).await }
+                };
+                self.call(&request, call).await?
+            }
+            WriteRequest::Delete(request) => {
+                let call = |request| {
+                    let mut service = service();
+                    async move { service.delete(request).await }
+                };
+                self.call(&request, call).await?
+            }
+            WriteRequest::DeleteByFilter(request) => {
+                let call = |request| {
+                    let mut service = service();
+                    async move { service.delete_by_filter(request).await }
+                };
+                self.call(&request, call).await?
+            }
+            WriteRequest::UpdatePayload(request) => {
+                let call = |request| {
+                    let mut service = service();
+                    async move { service.update_payload(request).await }
+                };
+                self.call(&request, call).await?
+            }
+        };
+        WriteResult::from_proto(answer).map_err(|error| ClientError::unreadable(error, attempts))
+    }
+
+    /// Inserts points in bulk over one stream, as fast as the server takes them; see [`Upload`].
+    pub fn upload<S>(&self, collection: CollectionName, points: S, options: UploadOptions) -> Upload<S>
+    where
+        S: Stream<Item = Point> + Unpin,
+    {
+        Upload::new(self.clone(), collection, points, &options)
+    }
+
+    /// Reads points by id; those that do not exist are left out.
+    pub async fn get(&self, get: Get) -> Result<Vec<Record>, ClientError> {
+        let selection = get.selection.clone();
+        let request = get.into_proto();
+        let call = |request| {
+            let mut service = self.points.clone();
+            async move { service.get(request).await }
+        };
+        let (answer, attempts) = self.call(&request, call).await?;
+        points_of(answer, &selection).map_err(|error| ClientError::unreadable(error, attempts))
+    }
+
+    /// Counts the points that a filter passes.
+    pub async fn count(&self, count: Count) -> Result<u64, ClientError> {
+        let request = count.into_proto();
+        let call = |request| {
+            let mut service = self.points.clone();
+            async move { service.count(request).await }
+        };
+        self.call(&request, call).await.map(|(answer, _)| answer.count)
+    }
+
+    /// Reads all points that a filter passes, ascending by id, in pages of `page_size` (0: the server chooses).
+    pub fn scroll(&self, scroll: Scroll, page_size: usize) -> Scroller {
+        Scroller::new(self.clone(), scroll, page_size)
+    }
+
+    /// Reads one page of points; [`Client::scroll`] walks all of them.
+    pub async fn scroll_page(
+        &self,
+        scroll: Scroll,
+        page_size: usize,
+        page_token: String,
+    ) -> Result<PointPage, ClientError> {
+        let selection = scroll.selection.clone();
+        let request = scroll.into_proto(page_size, page_token);
+        let call = |request| {
+            let mut service = self.points.clone();
+            async move { service.scroll(request).await }
+        };
+        let (answer, attempts) = self.call(&request, call).await?;
+        PointPage::from_proto(answer, &selection).map_err(|error| ClientError::unreadable(error, attempts))
+    }
+
+    /// Searches, once or in a batch.
+    pub async fn search(&self, searches: Searches) -> Result<SearchAnswer, ClientError> {
+        let mut selections: Vec<_> = searches.searches.iter().map(|search| search.selection.clone()).collect();
+        if searches.batch {
+            let request = searches.into_batch();
+            let call = |request| {
+                let mut service = self.searches.clone();
+                async move { service.search_batch(request).await }
+            };
+            let (answer, attempts) = self.call(&request, call).await?;
+            return SearchAnswer::from_batch(answer, &selections).map_err(|e| ClientError::unreadable(e, attempts));
+        }
+        let (Some(selection), true) = (selections.pop(), selections.is_empty()) else {
+            return Err(ClientError::unsent(Violation::new("search", "is not one search; use a batch")));
+        };
+        let request = searches.into_single();
+        let call = |request| {
+            let mut service = self.searches.clone();
+            async move { service.search(request).await }
+        };
+        let (answer, attempts) = self.call(&request, call).await?;
+        SearchAnswer::from_single(answer, &selection).map_err(|error| ClientError::unreadable(error, attempts))
+    }
+
+    pub(crate) fn new_request_id(&self) -> RequestId {
+        RequestId(self.env.uuid())
+    }
+
+    pub(crate) fn point_service(&self) -> PointServiceClient<Channel> {
+        self.points.clone()
+    }
+
+    /// Makes a call, and again as long as that makes sense. Every call may be repeated: reads change nothing, and writes
+    /// carry a request id. Answers with the number of attempts.
+    async fn call<M, A, C>(&self, message: &M, attempt: impl Fn(Request<M>) -> C) -> Result<(A, u32), ClientError>
+    where
+        M: Message + Clone,
+        C: Future<Output = Result<Response<A>, Status>>,
+    {
+        self.check_size(message)?;
+        let deadline = self.env.deadline(self.config.deadline);
+        let mut attempts = 0;
+        loop {
+            let left = deadline.remaining(&self.env).unwrap_or(self.config.deadline);
+            let mut request = Request::new(message.clone());
+            request.set_timeout(left);
+            attempts += 1;
+            let failure = match self.env.timeout(left, attempt(request)).await {
+                Ok(Ok(response)) => {
+                    self.budget.refill();
+                    return Ok((response.into_inner(), attempts));
+                }
+                Ok(Err(status)) => Failure::from_status(&status),
+                Err(_) => Failure::deadline_exceeded(),
+            };
+            let left = deadline.remaining(&self.env).unwrap_or(self.config.deadline);
+            let wait = self.config.retry.wait(&failure, attempts, &self.env);
+            match wait.filter(|&wait| wait < left && self.budget.take()) {
+                Some(wait) => self.env.sleep(wait).await,
+                None => return Err(ClientError::new(failure, attempts)),
+            }
+        }
+    }
+}
+
+impl Client {
+    /// The transport would break off a message that is too large in the midst, which looks like a broken connection.
+    fn check_size(&self, message: &impl Message) -> Result<(), ClientError> {
+        let (bytes, most) = (message.encoded_len(), self.config.max_message_bytes);
+        if bytes <= most {
+            return Ok(());
+        }
+        let reason =
+            format!("the request has {bytes} bytes when encoded, at most {most} are allowed; send less at once");
+        Err(ClientError::unsent(Violation::new("", reason)))
+    }
+}
+
+fn endpoint(config: &ClientConfig) -> Result<Endpoint, ClientError> {
+    let refused = |reason: String| ClientError::unsent(Violation::new("endpoint", reason));
+    let text = &config.endpoint;
+    let url = match text.split_once("://") {
+        None => format!("http://{text}"),
+        Some(("http", _)) => text.clone(),
+        Some((scheme, _)) => return Err(refused(format!("`{text}` uses `{scheme}`; only `http` is supported"))),
+    };
+    if tokio::runtime::Handle::try_current().is_err() {
+        return Err(refused("a client must be made within a tokio runtime".to_owned()));
+    }
+    let endpoint = Endpoint::from_shared(url).ok().filter(|endpoint| endpoint.uri().host().is_some());
+    let endpoint = endpoint
+        .ok_or_else(|| refused(format!("`{text}` is not an endpoint: expected host:port or http://host:port")))?;
+    Ok(endpoint
+        .connect_timeout(config.connect_timeout)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(config.keepalive)
+        .keep_alive_timeout(config.keepalive)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .user_agent(concat!("sagitta-client/", env!("CARGO_PKG_VERSION")))
+        .expect("invariant: a package version is a valid header value"))
+}

@@ -1,0 +1,63 @@
+//! What a client is told.
+
+use std::time::Duration;
+
+use sagitta_model::limits;
+
+/// Where the cluster is and how patient to be with it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientConfig {
+    /// `host:port`, or a URL such as `http://127.0.0.1:6330`.
+    pub endpoint: String,
+    /// How long one attempt to connect may take.
+    pub connect_timeout: Duration,
+    /// How long a call may take in all, its retries included. The server is told, and stops when it has passed.
+    pub deadline: Duration,
+    /// When and how often to try again.
+    pub retry: RetryPolicy,
+    /// How long the connection may be silent before it is checked, and how long the check may take; a connection that
+    /// fails it is replaced.
+    pub keepalive: Duration,
+    /// The largest message to send or to accept, in bytes.
+    pub max_message_bytes: usize,
+}
+
+/// When and how often to try again after an error that may pass.
+///
+/// The wait before the n-th retry is drawn evenly from zero to `min(max_backoff, initial_backoff * 2^(n - 1))`
+/// ("full jitter"), so that callers that failed together do not return together. If the server names a delay, the
+/// wait is that long at least.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetryPolicy {
+    /// Attempts of a call, the first included; 1 never retries. In an upload: attempts without any progress.
+    pub max_attempts: u32,
+    /// The longest first wait.
+    pub initial_backoff: Duration,
+    /// The longest wait.
+    pub max_backoff: Duration,
+}
+
+impl ClientConfig {
+    /// A cluster at `endpoint`, with patience that suits a person or a service on the same network.
+    pub fn new(endpoint: impl Into<String>) -> Self {
+        Self {
+            endpoint: endpoint.into(),
+            connect_timeout: Duration::from_secs(5),
+            deadline: Duration::from_secs(30),
+            retry: RetryPolicy::default(),
+            keepalive: Duration::from_secs(20),
+            max_message_bytes: limits::MAX_MESSAGE_BYTES,
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// One attempt, whatever comes of it.
+    pub const NEVER: Self = Self { max_attempts: 1, initial_backoff: Duration::ZERO, max_backoff: Duration::ZERO };
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self { max_attempts: 5, initial_backoff: Duration::from_millis(50), max_backoff: Duration::from_secs(5) }
+    }
+}

@@ -1,0 +1,49 @@
+//! Why a call did not do what was asked.
+
+use std::time::Duration;
+
+use sagitta_model::{ErrorKind, Violation};
+use sagitta_wire::{Failure, WireError};
+use thiserror::Error;
+
+/// Why a call did not do what was asked, after all retries that made sense.
+#[derive(Clone, Debug, PartialEq, Error)]
+#[error("{message}")]
+pub struct ClientError {
+    /// What to do about it.
+    pub kind: ErrorKind,
+    /// A stable word that programs may branch on, such as `PAGE_TOKEN_INVALID` or `DEADLINE_EXCEEDED`.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+    /// With kind `Invalid`: the offending fields, as paths in the request.
+    pub violations: Vec<Violation>,
+    /// With kinds `Overloaded` and `Unavailable`: how long the server asks to be left alone.
+    pub retry_after: Option<Duration>,
+    /// How often the call was tried.
+    pub attempts: u32,
+}
+
+impl ClientError {
+    pub(crate) fn new(failure: Failure, attempts: u32) -> Self {
+        Self {
+            kind: failure.kind,
+            reason: failure.reason.into_owned(),
+            message: failure.message,
+            violations: failure.violations,
+            retry_after: failure.retry_after,
+            attempts,
+        }
+    }
+
+    /// A request that was not sent because it cannot be right.
+    pub(crate) fn unsent(violation: Violation) -> Self {
+        Self::new(Failure::invalid(violation), 0)
+    }
+
+    /// An answer that this version does not understand.
+    pub(crate) fn unreadable(error: impl Into<WireError>, attempts: u32) -> Self {
+        let message = format!("the server's answer is not understood: {}", error.into());
+        Self::new(Failure::new(ErrorKind::Internal, message).with_reason("ANSWER_UNREADABLE"), attempts)
+    }
+}
