@@ -42,6 +42,24 @@ impl Table {
         self.rows.push(cells.into_iter().map(|cell| one_line(&cell)).collect());
     }
 
+    /// The table without columns in which no row has anything.
+    #[must_use]
+    pub fn without_empty_columns(mut self) -> Self {
+        let kept: Vec<bool> =
+            (0..self.columns.len()).map(|at| self.rows.iter().any(|row| !row[at].is_empty())).collect();
+        let keeps = |at: &mut usize| {
+            *at += 1;
+            kept[*at - 1]
+        };
+        let mut at = 0;
+        self.columns.retain(|_| keeps(&mut at));
+        for row in &mut self.rows {
+            let mut at = 0;
+            row.retain(|_| keeps(&mut at));
+        }
+        self
+    }
+
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
@@ -136,6 +154,14 @@ mod tests {
         table.row(vec!["é".into(), "1,000".into(), "two\nlines".into()]);
         table.row(vec!["日本".into(), "7".into(), String::new()]);
         assert_eq!(written(&table, None), ["name  points  note", "é      1,000  two lines", "日本       7"]);
+    }
+
+    #[test]
+    fn empty_columns_are_left_out() {
+        let mut table = Table::new(&[("a", Align::Left), ("b", Align::Left), ("c", Align::Left)]);
+        table.row(vec!["1".into(), String::new(), String::new()]);
+        table.row(vec!["2".into(), String::new(), "x".into()]);
+        assert_eq!(written(&table.without_empty_columns(), None), ["a  c", "1", "2  x"]);
     }
 
     #[test]

@@ -46,6 +46,19 @@ impl Serialize for JsonObject<'_> {
     }
 }
 
+/// A point id as JSON: a number, or a UUID as text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct JsonId(pub(crate) PointId);
+
+impl Serialize for JsonId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            PointId::Num(n) => serializer.serialize_u64(n),
+            uuid => serializer.collect_str(&uuid),
+        }
+    }
+}
+
 /// Parses one JSON value. The error says where it is wrong.
 pub fn parse_value(text: &str) -> Result<Value, String> {
     let slot = Slot::default();

@@ -40,6 +40,7 @@ pub(crate) use guard::is_guarded;
 pub use ids::IdFile;
 pub use joined::Joined;
 pub use json::{Json, parse_value};
+pub(crate) use json::{JsonId, JsonObject};
 pub use matrix::Matrix;
 
 /// Key of a Parquet file's own metadata under which an export notes its vectors' names and columns, as a JSON object.

@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use sagitta_model::PointId;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::super::json::JsonObject;
+use super::super::json::{JsonId, JsonObject};
 use super::super::{DataError, Row};
 use super::fresh::FreshFile;
 use super::{Existing, RowWriter, UNNAMED};
@@ -62,18 +61,6 @@ impl RowWriter for JsonlWriter {
         match self.sink {
             Sink::Plain(file) => file.keep(),
             Sink::Gzipped(encoder) => encoder.finish().map_err(DataError::io(&self.path, "write the file"))?.keep(),
-        }
-    }
-}
-
-/// A point id as JSON: a number, or a UUID as text.
-pub(crate) struct JsonId(pub(crate) PointId);
-
-impl Serialize for JsonId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            PointId::Num(n) => serializer.serialize_u64(n),
-            uuid => serializer.collect_str(&uuid),
         }
     }
 }

@@ -1,0 +1,84 @@
+//! The arguments of the program.
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::args;
+use crate::command::{collection, completion, count, delete, export, get, import, recall, search, status};
+use crate::failure::EXIT_CODES;
+use crate::output::Format;
+
+/// Where a server listens unless it is told otherwise.
+pub const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:6380";
+
+/// Load, search and manage the collections of a Sagitta cluster
+#[derive(Debug, Parser)]
+#[command(name = "sagitta", version, max_term_width = 110, disable_help_subcommand = true, after_help = after_help())]
+pub struct Cli {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Args, Clone, Debug)]
+pub struct Global {
+    /// Address of the cluster
+    #[arg(long, global = true, env = "SAGITTA_ENDPOINT", value_name = "URL", default_value = DEFAULT_ENDPOINT)]
+    #[arg(help_heading = "Global options")]
+    pub endpoint: String,
+
+    /// How results are written: tables for people, one JSON document for programs
+    #[arg(long, short = 'o', global = true, value_enum, value_name = "FORMAT", default_value = "table")]
+    #[arg(help_heading = "Global options")]
+    pub output: Format,
+
+    /// How long a call to the cluster may take, its retries included, such as 500ms, 30s or 2m
+    #[arg(long, global = true, value_name = "TIME", default_value = "30s", value_parser = args::duration)]
+    #[arg(help_heading = "Global options")]
+    pub timeout: Duration,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create, list, describe and delete collections
+    #[command(subcommand)]
+    Collection(collection::Collection),
+    /// Load points from a file
+    Import(Box<import::Import>),
+    /// Write the points of a collection to a file
+    Export(export::Export),
+    /// Find the points nearest to a vector
+    Search(Box<search::SearchArgs>),
+    /// Show points by id
+    Get(get::GetArgs),
+    /// Count points
+    Count(count::CountArgs),
+    /// Delete points by id or by filter
+    Delete(delete::Delete),
+    /// Measure recall, latency and throughput of searches
+    Recall(Box<recall::Recall>),
+    /// Show whether the cluster answers and how its collections are
+    Status(status::StatusArgs),
+    /// Print a script that completes commands in a shell
+    Completion(completion::Completion),
+}
+
+fn after_help() -> String {
+    format!(
+        "\
+Examples:
+  sagitta import docs base.npy --payload docs.jsonl.gz --create
+  sagitta search docs --query queries.npy --row 3 --filter 'source = \"rust-docs\" and words >= 50'
+  sagitta recall docs --queries queries.npy --ground-truth gt.ids.npy
+
+A server for trying things out is started with `sagittad dev`.
+{EXIT_CODES}"
+    )
+}

@@ -1,0 +1,39 @@
+//! The commands, one per file. Each has its arguments, with help that teaches by example, and what it does.
+
+pub mod collection;
+pub mod completion;
+pub mod count;
+pub mod delete;
+pub mod export;
+pub mod get;
+pub mod import;
+pub mod recall;
+pub mod search;
+pub mod status;
+
+mod confirm;
+mod show;
+
+use crate::cli::{Cli, Command};
+use crate::failure::Failure;
+use crate::session::Session;
+
+/// Does what the arguments say.
+pub async fn run(cli: Cli) -> Result<(), Failure> {
+    if let Command::Completion(command) = &cli.command {
+        return command.run();
+    }
+    let session = Session::new(&cli.global)?;
+    match cli.command {
+        Command::Collection(command) => command.run(&session).await,
+        Command::Import(command) => command.run(&session).await,
+        Command::Export(command) => command.run(&session).await,
+        Command::Search(command) => command.run(&session).await,
+        Command::Get(command) => command.run(&session).await,
+        Command::Count(command) => command.run(&session).await,
+        Command::Delete(command) => command.run(&session).await,
+        Command::Recall(command) => command.run(&session).await,
+        Command::Status(command) => command.run(&session).await,
+        Command::Completion(command) => command.run(),
+    }
+}

@@ -1,0 +1,166 @@
+//! Rows of files on their way to become points.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::vec;
+
+use sagitta_env::Env;
+use sagitta_model::{Point, PointId, Schema};
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+
+use crate::data::{DistinctIds, Row, RowReader};
+use crate::failure::{Exit, Failure};
+
+/// Rows read and checked at a time.
+const BATCH_ROWS: usize = 256;
+
+/// Batches that may be read ahead of what is sent: enough that neither side waits, little memory.
+const READ_AHEAD_BATCHES: usize = 16;
+
+/// How rows become points.
+#[derive(Clone, Debug)]
+pub(super) struct Shape {
+    pub(super) schema: Schema,
+    /// Added to a row's number where that is its id.
+    pub(super) id_offset: u64,
+    /// The row after the last one to import.
+    pub(super) end: u64,
+}
+
+/// Turns a reader's rows into checked points.
+pub(super) struct PointReader {
+    rows: Box<dyn RowReader>,
+    shape: Shape,
+    distinct: DistinctIds,
+}
+
+impl PointReader {
+    pub(super) fn new(rows: Box<dyn RowReader>, shape: Shape) -> Self {
+        Self { rows, shape, distinct: DistinctIds::default() }
+    }
+
+    /// The next points; none at the end. Refuses a row that the collection would not take, and an id that occurs twice.
+    pub(super) fn read(&mut self) -> Result<Vec<Point>, Failure> {
+        let first = self.rows.position();
+        let count = self.shape.end.saturating_sub(first).min(BATCH_ROWS as u64) as usize;
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let rows = self.rows.read(count)?;
+        let points = rows.into_iter().zip(first..).map(|(row, at)| self.point(row, at));
+        points.collect()
+    }
+
+    fn point(&mut self, row: Row, at: u64) -> Result<Point, Failure> {
+        let explicit = row.id.is_some();
+        let id = row.id.or_else(|| at.checked_add(self.shape.id_offset).map(PointId::Num));
+        let id = id.ok_or_else(|| Failure::usage("--id-offset: ids of the last rows would pass 64 bits"))?;
+        let mut point = Point { id, vectors: row.vectors, payload: row.payload };
+        let checked = point.name_vector(&self.shape.schema).and_then(|()| point.validate(&self.shape.schema));
+        checked.map_err(|violation| {
+            let message = format!("{}, row {at}, {violation}", self.rows.path().display());
+            Failure::new(Exit::Data, message)
+                .hint("mend the row or leave it out; fields are declared by --field when a collection is created")
+        })?;
+        if explicit && !self.distinct.insert(id) {
+            let message =
+                format!("{}, row {at}, id: expected each id once, found {id} again", self.rows.path().display());
+            let hint = "remove one of the rows, or number the rows instead with --row-ids";
+            return Err(Failure::new(Exit::Data, message).hint(hint));
+        }
+        Ok(point)
+    }
+
+    /// How much of the file has been read, from 0 to 1.
+    pub(super) fn fraction(&self) -> f64 {
+        self.rows.fraction()
+    }
+
+    /// The row that is read next.
+    pub(super) fn position(&self) -> u64 {
+        self.rows.position()
+    }
+
+    /// Whether every id was compared with every other.
+    pub(super) fn all_compared(&self) -> bool {
+        self.distinct.complete()
+    }
+}
+
+/// Points read ahead by a thread of their own.
+pub(super) struct PointStream {
+    batches: mpsc::Receiver<Vec<Point>>,
+    batch: vec::IntoIter<Point>,
+    shared: Arc<Shared>,
+}
+
+/// What the reading thread tells beside the points.
+#[derive(Default)]
+pub(super) struct Shared {
+    failure: Mutex<Option<Failure>>,
+    /// The fraction of the file that has been read, as the bits of a float.
+    fraction: AtomicU64,
+}
+
+impl Shared {
+    /// Why reading ended before the end, if it did.
+    pub(super) fn take_failure(&self) -> Option<Failure> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// How much of the file has been read, from 0 to 1.
+    pub(super) fn fraction(&self) -> f64 {
+        f64::from_bits(self.fraction.load(Ordering::Relaxed))
+    }
+}
+
+impl PointStream {
+    /// Starts reading. After a failure the stream ends, and [`Shared`] knows why.
+    pub(super) fn start(env: &Env, mut points: PointReader) -> Result<Self, Failure> {
+        let (sender, batches) = mpsc::channel(READ_AHEAD_BATCHES);
+        let shared = Arc::new(Shared::default());
+        let told = shared.clone();
+        let read = move || loop {
+            match points.read() {
+                Ok(batch) if batch.is_empty() => return,
+                Ok(batch) => {
+                    told.fraction.store(points.fraction().to_bits(), Ordering::Relaxed);
+                    // Nobody wants more points when the import has ended.
+                    if sender.blocking_send(batch).is_err() {
+                        return;
+                    }
+                }
+                Err(failure) => {
+                    *told.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+                    return;
+                }
+            }
+        };
+        let started = env.thread("import-reader", read);
+        started.map_err(|error| Failure::new(Exit::Failed, format!("cannot start a thread: {error}")))?;
+        Ok(Self { batches, batch: Vec::new().into_iter(), shared })
+    }
+
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
+    }
+}
+
+impl Stream for PointStream {
+    type Item = Point;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Point>> {
+        loop {
+            if let Some(point) = self.batch.next() {
+                return Poll::Ready(Some(point));
+            }
+            match ready!(self.batches.poll_recv(context)) {
+                Some(batch) => self.batch = batch.into_iter(),
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+}

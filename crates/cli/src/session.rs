@@ -1,0 +1,126 @@
+//! A connection to a cluster and how its errors are told.
+
+use std::time::Duration;
+
+use sagitta_client::{Client, ClientConfig, ClientError, View};
+use sagitta_env::Env;
+use sagitta_model::{CollectionInfo, CollectionName, ErrorKind, Violation};
+
+use crate::cli::Global;
+use crate::failure::{Exit, Failure};
+use crate::humane;
+use crate::output::Output;
+
+/// What a command works with.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// The cluster. Connects when it is first used.
+    pub client: Client,
+    /// Clock, chance and tasks.
+    pub env: Env,
+    /// Where results go.
+    pub output: Output,
+    config: ClientConfig,
+}
+
+impl Session {
+    /// Prepares a connection to the endpoint.
+    pub fn new(global: &Global) -> Result<Self, Failure> {
+        let env = Env::real();
+        let config = ClientConfig { deadline: global.timeout, ..ClientConfig::new(global.endpoint.clone()) };
+        let client = Client::connect_in(env.clone(), config.clone());
+        let client = client.map_err(|error| {
+            let hint = "give host:port or http://host:port with --endpoint or SAGITTA_ENDPOINT";
+            Failure::usage(format!("--endpoint: {}", reason(&error))).hint(hint)
+        })?;
+        Ok(Self { client, env, output: Output::detect(global.output), config })
+    }
+
+    /// A further connection to the same cluster.
+    pub fn another_client(&self) -> Result<Client, Failure> {
+        Client::connect_in(self.env.clone(), self.config.clone()).map_err(|error| self.failed(error))
+    }
+
+    /// The address of the cluster.
+    pub fn endpoint(&self) -> &str {
+        &self.config.endpoint
+    }
+
+    /// How long a call may take.
+    pub fn timeout(&self) -> Duration {
+        self.config.deadline
+    }
+
+    /// Shows a collection, or says which ones there are.
+    pub async fn collection(&self, name: &CollectionName, view: View) -> Result<CollectionInfo, Failure> {
+        let answer = self.client.get_collection(name.clone(), view).await;
+        self.told(name, answer).await
+    }
+
+    /// An answer about a collection, or why there is none; if there is no such collection, with those that exist.
+    pub async fn told<T>(&self, name: &CollectionName, answer: Result<T, ClientError>) -> Result<T, Failure> {
+        match answer {
+            Err(error) if error.kind == ErrorKind::NotFound => Err(self.no_collection(name).await),
+            other => other.map_err(|error| self.failed(error)),
+        }
+    }
+
+    /// The failure that a collection does not exist, with the names of those that do.
+    async fn no_collection(&self, name: &CollectionName) -> Failure {
+        const SHOWN: usize = 10;
+        let failure = Failure::new(Exit::NotFound, format!("there is no collection `{name}`"));
+        match self.client.list_collections(View::Basic, SHOWN, String::new()).await {
+            Ok(page) if page.collections.is_empty() => failure
+                .hint(format!("there are no collections yet: create it with sagitta collection create {name} --dim N")),
+            Ok(page) => {
+                let names: Vec<_> = page.collections.iter().map(|info| info.name.to_string()).collect();
+                let more = if page.next_page_token.is_empty() { "" } else { ", …" };
+                failure.hint(format!("there are: {}{more}", names.join(", ")))
+            }
+            Err(_) => failure.hint("list those that exist with sagitta collection list"),
+        }
+    }
+
+    /// Tells a client's error, naming the endpoint where it cannot be reached.
+    pub fn failed(&self, error: ClientError) -> Failure {
+        let exit = Exit::from(error.kind);
+        match error.kind {
+            ErrorKind::Unavailable if error.reason == "DEADLINE_EXCEEDED" => {
+                let time = humane::duration(self.timeout());
+                let failure = Failure::new(exit, format!("{} did not answer within {time}", self.endpoint()));
+                failure.hint("wait longer with --timeout 2m, or see whether the server is well with sagitta status")
+            }
+            ErrorKind::Unavailable => {
+                let message = format!("cannot reach {}: {}", self.endpoint(), error.message);
+                let hint = "is the server running there? `sagittad dev` starts one; --endpoint or SAGITTA_ENDPOINT name another";
+                Failure::new(exit, message).hint(hint)
+            }
+            ErrorKind::Overloaded => Failure::new(exit, error.message)
+                .hint("the server has too much to do: try again later, or with less at once"),
+            ErrorKind::Corrupt => Failure::new(exit, error.message)
+                .hint("stored data is damaged and was not served: look at the server's log"),
+            ErrorKind::Internal => {
+                Failure::new(exit, format!("a defect of the server: {}", error.message)).hint("please report it")
+            }
+            ErrorKind::Invalid => invalid(&error),
+            ErrorKind::NotFound | ErrorKind::Conflict | ErrorKind::Denied => Failure::new(exit, error.message),
+        }
+    }
+}
+
+/// A request that the server refused: each offending field on a line, without the parts of its path that only the
+/// API knows.
+fn invalid(error: &ClientError) -> Failure {
+    let text = |violation: &Violation| {
+        let field = violation.field.strip_prefix("search.").unwrap_or(&violation.field);
+        Violation { field: field.to_owned(), reason: violation.reason.clone() }.to_string()
+    };
+    let mut lines = error.violations.iter().map(text);
+    let first = lines.next().unwrap_or_else(|| error.message.clone());
+    let excerpt = lines.map(|line| format!("       {line}")).collect();
+    Failure { excerpt, ..Failure::usage(first) }
+}
+
+fn reason(error: &ClientError) -> String {
+    error.violations.first().map_or_else(|| error.message.clone(), |violation| violation.reason.clone())
+}
