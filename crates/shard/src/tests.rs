@@ -1,5 +1,7 @@
 //! The whole shard with the twins in memory; see [`crate::testing`].
 
+mod lifecycle;
+
 use std::path::Path;
 
 use crate::testing::{TwinRig, concurrent, crash, damage, model};

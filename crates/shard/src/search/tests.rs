@@ -2,8 +2,7 @@ mod library;
 mod recall;
 mod sketchy;
 
-use std::fs::OpenOptions;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -127,12 +126,13 @@ fn a_damaged_payload_index_is_reported_and_answered_around() {
         library.upsert(points);
         library.run_jobs();
         let id = library.shard.view().segments()[0].segment.id();
-        let path = library.dir.path().join(format!("segments/{id}/payload"));
-        let (at, mut byte) = (2_000 + sampler.below(30_000) as u64, [0]);
-        let mut file = OpenOptions::new().read(true).write(true).open(&path).expect("the payload index");
-        file.seek(SeekFrom::Start(at)).and_then(|_| file.read_exact(&mut byte)).expect("read");
-        byte[0] ^= 0x10;
-        file.seek(SeekFrom::Start(at)).and_then(|_| file.write_all(&byte)).expect("written");
+        let at = 2_000 + sampler.below(30_000);
+        let library = library.reopen(|dir| {
+            let path = dir.join(format!("segments/{id}/payload"));
+            let mut bytes = fs::read(&path).expect("the payload index");
+            bytes[at] ^= 0x10;
+            fs::write(&path, bytes).expect("written");
+        });
         for _ in 0..10 {
             let query = library.grouped(&mut sampler);
             let found = library.search(&query).expect("searched in spite of damage").groups;

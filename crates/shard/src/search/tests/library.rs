@@ -1,6 +1,7 @@
 //! A shard with points in segments and outside, beside a plain map of the same points.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
 use sagitta_engine::index::{BuildControl, IndexEngine, Never, PreparedQuery, ScalarKernel, inverse_norm};
@@ -23,17 +24,26 @@ pub(super) struct Library {
     pub(super) schema: Schema,
     pub(super) points: BTreeMap<PointId, Point>,
     pub(super) dir: TempDir,
+    engines: Engines,
     index: u64,
 }
 
 impl Library {
     pub(super) fn new(schema: Schema, engine: Arc<dyn IndexEngine>) -> Self {
         let dir = TempDir::new().expect("a folder");
-        let spec = ShardSpec { collection: 1, shard: 1, schema: schema.clone() };
         let engines = Engines { kv: Arc::new(MemoryEngine::default()), index: engine };
-        let options = ShardOptions { seal_rows: 100, graph_min_rows: 150, tier_factor: 3, ..ShardOptions::default() };
-        let shard = Shard::open(dir.path(), spec, engines, Env::seeded(1).0, options).expect("opens");
-        Self { shard, schema, points: BTreeMap::new(), dir, index: 0 }
+        let shard = open(&dir, &schema, &engines);
+        Self { shard, schema, points: BTreeMap::new(), dir, engines, index: 0 }
+    }
+
+    /// Closes the shard, does something to its folder, and opens it again.
+    pub(super) fn reopen(self, meanwhile: impl FnOnce(&Path)) -> Self {
+        self.shard.flush().expect("flushed");
+        let Self { shard, schema, points, dir, engines, index } = self;
+        drop(shard);
+        meanwhile(dir.path());
+        let shard = open(&dir, &schema, &engines);
+        Self { shard, schema, points, dir, engines, index }
     }
 
     /// Points in several segments, some of them dead, and some in none.
@@ -149,6 +159,12 @@ impl Library {
         let group_by = Some(GroupBy { field: sampler.choose(&fields), size: sampler.choose(&[1, 2, 5, 100]) });
         SearchQuery { k: sampler.choose(&[1, 2, 5, 50]), group_by, ..self.query(sampler) }
     }
+}
+
+fn open(dir: &TempDir, schema: &Schema, engines: &Engines) -> Arc<Shard> {
+    let spec = ShardSpec { collection: 1, shard: 1, schema: schema.clone() };
+    let options = ShardOptions { seal_rows: 100, graph_min_rows: 150, tier_factor: 3, ..ShardOptions::default() };
+    Shard::open(dir.path(), spec, engines.clone(), Env::seeded(1).0, options).expect("opens")
 }
 
 pub(super) fn schema(sampler: &mut Sampler) -> Schema {
