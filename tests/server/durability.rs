@@ -59,10 +59,14 @@ async fn round(server: Server, ledger: &Arc<Mutex<Ledger>>, patience: Duration, 
         settle(&server, ledger).await;
     }
     let mut config = ClientConfig::new(server.endpoint.clone());
-    config.retry = RetryPolicy::NEVER;
+    // Patient with a server that is busy, briefly with one that is gone.
+    let (initial_backoff, max_backoff) = (Duration::from_millis(10), Duration::from_millis(50));
+    config.retry = RetryPolicy { max_attempts: 8, initial_backoff, max_backoff };
     let client = Client::connect(config).expect("a valid endpoint");
-    let writer = Env::real().spawn(write_until_it_fails(client, ledger.clone(), seed));
-    Env::real().sleep(patience).await;
+    let env = Env::real();
+    let mut writer = env.spawn(write_until_it_fails(client, ledger.clone(), seed));
+    let ended = env.timeout(patience, &mut writer).await;
+    assert!(ended.is_err(), "a write failed before the kill");
     server.kill();
     writer.await.expect("the writer ends with the server")
 }
@@ -93,7 +97,6 @@ async fn write_until_it_fails(client: Client, ledger: Arc<Mutex<Ledger>>, seed: 
             }
             Err(error) if error.kind == sagitta_model::ErrorKind::Overloaded => {
                 ledger.lock().expect("no panic").in_flight.clear();
-                Env::real().sleep(Duration::from_millis(20)).await;
             }
             Err(_) => return writes,
         }
