@@ -97,7 +97,7 @@ mod tests {
             assert_eq!(duration(Duration::from_micros(micros)), text);
         }
         assert_eq!(
-            [number(12_345.4), number(3.14159), number(0.0123), number(0.0)],
+            [number(12_345.4), number(3.1449), number(0.0123), number(0.0)],
             ["12,345", "3.14", "0.012", "0.00"]
         );
         assert_eq!([count(1, "row"), count(2000, "row")], ["1 row", "2,000 rows"]);

@@ -22,7 +22,7 @@ mod texmex;
 pub mod write;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use std::collections::BTreeMap;
 use std::path::Path;

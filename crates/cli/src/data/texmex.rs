@@ -20,7 +20,7 @@ pub(crate) fn layout(path: &Path, file: &mut File, size: u64, element: Element) 
     let mut layout = Layout { offset: 0, prefixed: true, element, big_endian: false, rows: 0, columns, flat: false };
     let row_bytes = layout.row_bytes() as u64;
     layout.rows = size / row_bytes;
-    if size % row_bytes != 0 {
+    if !size.is_multiple_of(row_bytes) {
         return Err(DataError::size(
             path,
             format!("a multiple of {row_bytes} bytes (rows of {columns} x {})", element.name()),

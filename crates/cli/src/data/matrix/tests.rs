@@ -46,7 +46,8 @@ fn texmex_and_big_ann_files_read_right() {
     let as_u8: Vec<Vec<u8>> = (0..3).map(|row| integers(row).iter().map(|x| *x as u8).collect()).collect();
     let as_i32: Vec<Vec<u8>> =
         (0..3).map(|row| integers(row).iter().flat_map(|x| (*x as i32).to_le_bytes()).collect()).collect();
-    let cases: [(&str, Vec<u8>, fn(usize) -> Vec<f32>); 7] = [
+    type Expected = fn(usize) -> Vec<f32>;
+    let cases: [(&str, Vec<u8>, Expected); 7] = [
         ("a.fvecs", prefixed(&as_f32), floats),
         ("a.bvecs", prefixed(&as_u8), integers),
         ("a.ivecs", prefixed(&as_i32), integers),

@@ -21,7 +21,7 @@ pub struct JsonlWriter {
 
 enum Sink {
     Plain(FreshFile),
-    Gzipped(GzEncoder<FreshFile>),
+    Gzipped(Box<GzEncoder<FreshFile>>),
 }
 
 impl JsonlWriter {
@@ -29,8 +29,11 @@ impl JsonlWriter {
     pub fn create(path: &Path, existing: Existing) -> Result<Self, DataError> {
         let file = FreshFile::create(path, existing)?;
         let gzipped = path.extension().is_some_and(|ending| ending == "gz");
-        let sink =
-            if gzipped { Sink::Gzipped(GzEncoder::new(file, Compression::default())) } else { Sink::Plain(file) };
+        let sink = if gzipped {
+            Sink::Gzipped(Box::new(GzEncoder::new(file, Compression::default())))
+        } else {
+            Sink::Plain(file)
+        };
         Ok(Self { path: path.to_owned(), sink, with_vectors: true })
     }
 
