@@ -53,7 +53,7 @@ fn acknowledged_writes_survive_kills_in_the_middle_of_writes_seals_and_merges() 
 async fn round(server: Server, ledger: &Arc<Mutex<Ledger>>, patience: Duration, seed: u64, kill: u64) -> u64 {
     if kill == 0 {
         server.client().create_collection(name("ledger"), schema(DIM, Metric::L2)).await.expect("created");
-    } else if kill % 5 == 0 {
+    } else if kill.is_multiple_of(5) {
         check_everything(&server, ledger).await;
     } else {
         settle(&server, ledger).await;

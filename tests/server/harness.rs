@@ -11,9 +11,9 @@ use sagitta_model::{
 };
 
 /// A running `sagittad dev` on a free port; killed when dropped.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
-    pub endpoint: String,
+    pub(crate) endpoint: String,
     /// Held open: the process must not meet a closed pipe.
     _stdout: BufReader<ChildStdout>,
 }
@@ -27,12 +27,12 @@ fn command(data: &Path, listen: &str) -> Command {
 
 impl Server {
     /// Starts a server over a folder and waits until it says that it is ready.
-    pub fn start(data: &Path) -> Self {
+    pub(crate) fn start(data: &Path) -> Self {
         Self::try_start(data, "127.0.0.1:0").unwrap_or_else(|error| panic!("the server did not start: {error}"))
     }
 
     /// Starts a server, or returns what it said before it gave up.
-    pub fn try_start(data: &Path, listen: &str) -> Result<Self, String> {
+    pub(crate) fn try_start(data: &Path, listen: &str) -> Result<Self, String> {
         let mut child = command(data, listen).stderr(Stdio::inherit()).spawn().expect("the binary is there");
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
         let mut line = String::new();
@@ -44,7 +44,7 @@ impl Server {
     }
 
     /// What a server that must not start says on standard error.
-    pub fn refusal(data: &Path, listen: &str) -> String {
+    pub(crate) fn refusal(data: &Path, listen: &str) -> String {
         let mut child = command(data, listen).spawn().expect("the binary is there");
         let mut said = String::new();
         // Ends when the process does: a server that starts after all would hang here, so its standard output is looked at first.
@@ -59,18 +59,18 @@ impl Server {
         said
     }
 
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::connect(ClientConfig::new(self.endpoint.clone())).expect("a valid endpoint")
     }
 
     /// As `kill -9` does: no warning, no cleaning up.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().expect("running");
         self.child.wait().expect("waited");
     }
 
     /// As `kill` does; returns whether it ended well.
-    pub fn terminate(mut self) -> bool {
+    pub(crate) fn terminate(mut self) -> bool {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").arg(id).status().expect("kill runs").success());
         self.child.wait().expect("waited").success()
@@ -85,29 +85,29 @@ impl Drop for Server {
 }
 
 /// A small generator with good enough bits, so that a test is its seed.
-pub struct Rng(u64);
+pub(crate) struct Rng(u64);
 
 impl Rng {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed ^ 0x9e37_79b9_7f4a_7c15)
     }
 
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % bound
     }
 
-    pub fn vector(&mut self, dim: usize) -> Vec<f32> {
+    pub(crate) fn vector(&mut self, dim: usize) -> Vec<f32> {
         (0..dim).map(|_| self.below(2_000) as f32 / 1_000.0 - 1.0).collect()
     }
 }
 
-pub fn name(text: &str) -> CollectionName {
+pub(crate) fn name(text: &str) -> CollectionName {
     text.parse().expect("a name")
 }
 
 /// One cosine vector `v` and the fields `group` and `n`.
-pub fn schema(dim: usize, metric: Metric) -> Schema {
+pub(crate) fn schema(dim: usize, metric: Metric) -> Schema {
     let mut schema = Schema::default();
     schema.vectors.insert("v".into(), VectorSpec { dim, metric, index: IndexPolicy::Auto });
     schema.fields.insert("group".parse().expect("path"), FieldType::Keyword);
@@ -115,22 +115,22 @@ pub fn schema(dim: usize, metric: Metric) -> Schema {
     schema
 }
 
-pub fn point(id: u64, vector: Vec<f32>, n: i64) -> Point {
+pub(crate) fn point(id: u64, vector: Vec<f32>, n: i64) -> Point {
     let payload =
         Object::from([("group".to_owned(), format!("g{}", id % 10).as_str().into()), ("n".to_owned(), n.into())]);
     Point { id: PointId::Num(id), vectors: [("v".to_owned(), vector)].into(), payload }
 }
 
-pub fn everything() -> Selection {
+pub(crate) fn everything() -> Selection {
     Selection { payload: PayloadSelection::All, vectors: VectorSelection::All }
 }
 
-pub fn query(vector: Vec<f32>, k: usize) -> SearchQuery {
+pub(crate) fn query(vector: Vec<f32>, k: usize) -> SearchQuery {
     let (min_similarity, filter, group_by) = (None, None, None);
     SearchQuery { vector_name: String::new(), vector, k, min_similarity, filter, effort: Effort::default(), group_by }
 }
 
-pub fn searches(collection: &str, query: SearchQuery) -> Searches {
+pub(crate) fn searches(collection: &str, query: SearchQuery) -> Searches {
     let search = Search { query, score_threshold: None, selection: Selection::default(), explain: false };
     Searches {
         collection: name(collection),
@@ -141,12 +141,12 @@ pub fn searches(collection: &str, query: SearchQuery) -> Searches {
     }
 }
 
-pub fn get(collection: &str, ids: Vec<PointId>) -> Get {
+pub(crate) fn get(collection: &str, ids: Vec<PointId>) -> Get {
     Get { collection: name(collection), ids, selection: everything(), consistency: Consistency::Strong }
 }
 
 /// All points of a collection, by scrolling.
-pub async fn all_points(client: &Client, collection: &str, filter: Option<Filter>) -> Vec<Record> {
+pub(crate) async fn all_points(client: &Client, collection: &str, filter: Option<Filter>) -> Vec<Record> {
     let scroll = Scroll {
         collection: name(collection),
         filter: filter.map(std::sync::Arc::new),
@@ -162,6 +162,6 @@ pub async fn all_points(client: &Client, collection: &str, filter: Option<Filter
 }
 
 /// A fresh folder that does not exist yet, within a temporary one.
-pub fn data(temp: &tempfile::TempDir) -> PathBuf {
+pub(crate) fn data(temp: &tempfile::TempDir) -> PathBuf {
     temp.path().join("data")
 }

@@ -21,6 +21,9 @@ mod calibrate;
 
 const CORRECTION_BYTES: usize = size_of::<f32>();
 
+/// Rows whose codes are fetched together, while those before them are compared.
+const FETCHED: usize = 4;
+
 /// Rows between two looks at whether to stop.
 const ROWS_PER_CHECK: usize = 1024;
 
@@ -225,7 +228,13 @@ impl CodeStore {
             self.check(rows)?;
         }
         dots.resize(rows.len(), 0);
-        kernels.dots(&query.code, &self.codes(), rows, dots);
+        let codes = self.codes();
+        let mut ahead = rows.chunks(FETCHED);
+        ahead.by_ref().take(1).flatten().for_each(|&row| codes.prefetch(row));
+        for (rows, dots) in rows.chunks(FETCHED).zip(dots.chunks_mut(FETCHED)) {
+            ahead.by_ref().take(1).flatten().for_each(|&row| codes.prefetch(row));
+            kernels.dots(&query.code, &codes, rows, dots);
+        }
         keys.clear();
         if self.space.has_correction() {
             let corrected = |(&row, &dot): (&u32, &i32)| dot as f32 * query.scale + self.correction(row);

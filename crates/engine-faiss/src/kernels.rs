@@ -217,7 +217,7 @@ impl<'a> CodeRows<'a> {
 #[inline]
 pub(crate) fn prefetch(bytes: &[u8]) {
     #[cfg(target_arch = "x86_64")]
-    for line in (0..bytes.len()).step_by(64 * CACHE_LINE) {
+    for line in (0..bytes.len()).step_by(CACHE_LINE) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: prefetching reads nothing that the program can see, at any address; this one is inside the slice.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().add(line).cast()) };

@@ -5,7 +5,7 @@ use sagitta_engine::index::conformance::Suite;
 use sagitta_engine_faiss::FaissEngine;
 
 fn check(kind: IndexKind, min_rows: usize) {
-    let scratch = tempfile::tempdir().unwrap();
+    let scratch = tempfile::tempdir().expect("a temporary folder");
     Suite { engine: &FaissEngine, kind, min_rows, scratch: scratch.path() }.check_all();
 }
 

@@ -1,7 +1,7 @@
 //! How fast points are written, read and overwritten, with vectors in blob files and without.
 //!
-//! `cargo run --release -p sagitta-engine-rocksdb --example put_rate [rows] [folder]`. Random vectors, unless `SAGITTA_DATA` names
-//! a folder with `text384-100k.base.f16.npy`, whose rows are then used (and written as `f32`).
+//! `cargo run --release -p sagitta-engine-rocksdb --example put_rate [rows] [folder]`. Random vectors, unless
+//! `SAGITTA_DATA` names a folder with `text384-100k.base.f16.npy`, whose rows are then used (and written as `f32`).
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -41,8 +41,10 @@ fn measure(dir: &Path, families: &[FamilySpec], rows: u64, vectors: &Vectors) ->
     let mut random = Random(1);
     let raw_bytes = rows * (DIMENSION as u64 * 4 + PAYLOAD_BYTES as u64 + 32);
 
+    let before = Usage::now();
     let took = put(&*kv, &env, (0..rows).map(|row| (row, 0)), vectors)?;
     settle(&*kv, &env);
+    before.report("put", raw_bytes);
     report(&kv.health(), raw_bytes);
     println!(
         "put, flush {:>9.0} rows/s, {:.0} MB/s",
@@ -89,8 +91,10 @@ fn measure(dir: &Path, families: &[FamilySpec], rows: u64, vectors: &Vectors) ->
 
     for round in 1..=3 {
         let ids: Vec<u64> = (0..rows).map(|_| random.below(rows)).collect();
+        let before = Usage::now();
         let took = put(&*kv, &env, ids.into_iter().map(|row| (row, round)), vectors)?;
         let settled = settle(&*kv, &env);
+        before.report(&format!("overwrite {round}"), raw_bytes);
         print!("overwrite {round} {:.0} rows/s, settled after {settled:.1?}: ", rows as f64 / took.as_secs_f64());
         report(&kv.health(), raw_bytes);
     }
@@ -144,6 +148,36 @@ fn multi_get(kv: &dyn Kv, ids: &[u64]) -> Result<(), KvError> {
     let keys: Vec<_> = ids.iter().map(|&id| key(id)).collect();
     let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_slice()).collect();
     kv.multi_get(VECTORS, &keys, &mut |_, value| assert!(value.is_some()))
+}
+
+/// What the process has used so far, which other work on the machine does not change.
+struct Usage {
+    cpu: Duration,
+    written_bytes: u64,
+}
+
+impl Usage {
+    fn now() -> Self {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        // User and system time in hundredths of a second: fields 14 and 15, after a name in parentheses.
+        let stat = read("/proc/self/stat");
+        let fields = stat.rsplit(')').next().unwrap_or_default().split(' ');
+        let ticks = fields.skip(12).take(2).filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();
+        let io = read("/proc/self/io");
+        let written = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+        let written_bytes = written.and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
+        Self { cpu: Duration::from_millis(ticks * 10), written_bytes }
+    }
+
+    /// With the time for making the rows up, which is the same for every engine.
+    fn report(&self, what: &str, raw_bytes: u64) {
+        let now = Self::now();
+        println!(
+            "{what}: {:.2} s of CPU, {:.2} bytes written to disk per byte put",
+            (now.cpu - self.cpu).as_secs_f64(),
+            (now.written_bytes - self.written_bytes) as f64 / raw_bytes as f64
+        );
+    }
 }
 
 /// Waits until compactions have nothing to do.

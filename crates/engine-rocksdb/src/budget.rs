@@ -12,8 +12,8 @@ pub struct RocksBudget {
 }
 
 impl Default for RocksBudget {
-    /// For a process that shares a small machine: half a gigabyte, half of it for write buffers; two threads; 256 MiB/s, which a
-    /// slow NVMe disk can bear.
+    /// For a process that shares a small machine: half a gigabyte, half of it for write buffers; two threads;
+    /// 256 MiB/s, which a slow NVMe disk can bear.
     fn default() -> Self {
         Self {
             memory_bytes: 512 << 20,

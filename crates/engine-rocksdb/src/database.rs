@@ -186,8 +186,8 @@ impl Core {
         handles.map(|handle| health::number(self, handle, c"rocksdb.cur-size-active-mem-table")).sum()
     }
 
-    /// Has everything flushed that is in the write buffers now, without waiting for it. Should it fail, the next write to this database
-    /// reports it.
+    /// Has everything flushed that is in the write buffers now, without waiting for it. Should it fail, the next write
+    /// to this database reports it.
     pub(crate) fn begin_flush(&self) {
         let mut options = FlushOptions::default();
         options.set_wait(false);

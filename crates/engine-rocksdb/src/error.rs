@@ -1,4 +1,5 @@
-//! RocksDB reports an error as text: its kind, what it was doing, the file, `strerror`. This is the one place that reads it.
+//! RocksDB reports an error as text: its kind, what it was doing, the file, `strerror`. This is the one place that
+//! reads it.
 
 use std::path::Path;
 

@@ -1,9 +1,9 @@
 //! The file `ENGINE` beside RocksDB's own: which format this is, and up to where it is known to be durable.
 //!
-//! RocksDB takes a manifest whose end does not parse for one that a power cut has torn, and goes on with an older state. That
-//! is right for what was never confirmed and wrong for a flipped bit in what was: the flush would be lost without a
-//! word, and its files deleted. So after every flush we note how long the manifest is and what its
-//! bytes hash to, and compare before RocksDB opens it.
+//! RocksDB takes a manifest whose end does not parse for one that a power cut has torn, and goes on with an older
+//! state. That is right for what was never confirmed and wrong for a flipped bit in what was: the flush would be lost
+//! without a word, and its files deleted. So after every flush we note how long the manifest is and what its bytes
+//! hash to, and compare before RocksDB opens it.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};

@@ -77,8 +77,8 @@ pub trait Kv: KvRead {
     /// After an error nothing of the batch is visible. [`KvError::Full`] goes away by itself once there is space.
     fn write(&self, batch: &WriteBatch) -> Result<(), KvError>;
 
-    /// The database as of now, for as long as the snapshot lives, whatever is written meanwhile. Cheap (about a microsecond):
-    /// meant to be taken once per applied batch. What it sees cannot be reclaimed on disk, so let go of old ones.
+    /// The database as of now, for as long as the snapshot lives, whatever is written meanwhile. Cheap (less than a
+    /// microsecond): meant to be taken once per applied batch. What it sees cannot be reclaimed on disk, so let go of old ones.
     fn snapshot(&self) -> Box<dyn KvRead>;
 
     /// Returns once everything that was written before the call is durable, in all families at once.

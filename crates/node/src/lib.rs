@@ -159,10 +159,9 @@ impl Node {
     pub async fn close(&self) {
         self.builder.stop();
         for (shard, _) in self.replicas.all() {
-            if let Some(replica) = self.replicas.remove(shard) {
-                if let Err(error) = replica.close(self.env.deadline(CLOSE_TIMEOUT)).await {
-                    tracing::warn!(shard, %error, "not closed cleanly; the log is kept and replayed");
-                }
+            let Some(replica) = self.replicas.remove(shard) else { continue };
+            if let Err(error) = replica.close(self.env.deadline(CLOSE_TIMEOUT)).await {
+                tracing::warn!(shard, %error, "not closed cleanly; the log is kept and replayed");
             }
         }
     }

@@ -325,8 +325,7 @@ impl Fake {
             ChunkTurn::Refuse(problem) => return Err(problem.clone()),
             ChunkTurn::Break(_) => {}
             ChunkTurn::Acknowledge | ChunkTurn::ApplyQuietly => {
-                if !seen.applied.contains_key(&request_id.0) {
-                    seen.applied.insert(request_id.0, 1);
+                if seen.applied.insert(request_id.0, 1).is_none() {
                     seen.points.extend(points.into_iter().map(|point| (point.id, point)));
                 }
             }

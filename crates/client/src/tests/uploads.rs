@@ -195,10 +195,11 @@ async fn a_chunk_that_the_server_has_no_room_for_is_sent_again() {
     let acks = finish(client(fake.address).upload(docs(), points(0..40), options(10))).await.unwrap();
     assert_eq!(acks.iter().map(|ack| ack.points).sum::<usize>(), 40);
     assert!(acks.iter().all(|ack| ack.outcome.is_ok()));
-    let seen = fake.seen();
-    assert_eq!((seen.points.len(), seen.streams, seen.chunks.len()), (40, 1, 6));
-    assert!(seen.chunks.iter().map(|chunk| chunk.sequence).eq(1..=6));
-    drop(seen);
+    {
+        let seen = fake.seen();
+        assert_eq!((seen.points.len(), seen.streams, seen.chunks.len()), (40, 1, 6));
+        assert!(seen.chunks.iter().map(|chunk| chunk.sequence).eq(1..=6));
+    }
 
     fake.order_chunks((0..10).map(|_| ChunkTurn::Refuse(busy.clone())));
     let acks = finish(client(fake.address).upload(docs(), points(0..10), options(10))).await.unwrap();

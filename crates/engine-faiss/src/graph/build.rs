@@ -186,6 +186,6 @@ extern "C" fn dots(
     // SAFETY: the shim passes the pointers that it was given, rows that FAISS took from the graph, which has none beyond the
     // codes, and `count` places. Query codes are padded to whole chunks, and codes behind the last row.
     unsafe {
-        Kernels::get().dots_unchecked(query, chunks, codes, stride, std::slice::from_raw_parts(rows, count), out)
+        Kernels::get().dots_unchecked(query, chunks, codes, stride, std::slice::from_raw_parts(rows, count), out);
     };
 }

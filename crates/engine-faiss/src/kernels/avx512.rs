@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use sagitta_engine::index::LANES;
 
 use super::scalar::{F16, F32, U8, load_rest};
-use super::{CACHE_LINE, CHUNK, Kernels, f32_bytes};
+use super::{CHUNK, Kernels, f32_bytes};
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx512-vnni",
@@ -33,12 +33,8 @@ const TOGETHER: usize = 4;
 unsafe fn dots(query: *const i8, chunks: usize, codes: *const u8, stride: usize, rows: &[u32], out: *mut i32) {
     let (groups, rest) = rows.as_chunks::<TOGETHER>();
     for (at, group) in groups.iter().enumerate() {
-        let ahead = rows.get((at + 1) * TOGETHER..).unwrap_or_default();
         // SAFETY: the caller's promise covers every row of every group.
         unsafe {
-            if false {
-                prefetch_codes(codes, stride, chunks, &ahead[..ahead.len().min(TOGETHER)]);
-            }
             let start = group.map(|row| codes.add(row as usize * stride));
             let mut sums = [_mm512_setzero_si512(); TOGETHER];
             for chunk in 0..chunks {
@@ -64,18 +60,6 @@ unsafe fn dots(query: *const i8, chunks: usize, codes: *const u8, stride: usize,
                 sum = _mm512_dpbusd_epi32(sum, c, q);
             }
             out.add(groups.len() * TOGETHER + at).write(_mm512_reduce_add_epi32(sum));
-        }
-    }
-}
-
-/// # Safety
-/// Every row's code is inside the codes.
-#[inline]
-unsafe fn prefetch_codes(codes: *const u8, stride: usize, chunks: usize, rows: &[u32]) {
-    for &row in rows {
-        for chunk in 0..chunks {
-            // SAFETY: the caller's promise; prefetching reads nothing that the program can see.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(codes.add(row as usize * stride + chunk * CACHE_LINE).cast()) };
         }
     }
 }

@@ -15,7 +15,8 @@ const CHILD_DIR: &str = "SAGITTA_TEST_KILL_DIR";
 const CHILD_BUG: &str = "SAGITTA_TEST_KILL_BUG";
 /// The last this many rows exist at a time, so that deletes and compactions happen.
 const LIVE_ROWS: u64 = 300;
-/// Lines that the child may print before it is killed: a line per batch, and flushes every hundred or so, between which RocksDB flushes by itself.
+/// Lines that the child may print before it is killed: one per batch, and two per flush, of which there is one every
+/// hundred batches or so; in between RocksDB flushes by itself.
 const MAX_LINES: u64 = 400;
 const LAST: &[u8] = b"\xfflast";
 

@@ -5,8 +5,8 @@ use super::Family;
 
 /// Changes that happen together, in order, across families.
 ///
-/// Keys and values are copied into one buffer, so building a batch costs no allocation per row; [`clear`](Self::clear) keeps
-/// the buffer. The size is bounded by whoever builds it (a proposal has a limit).
+/// Keys and values are copied into one buffer, so building a batch costs no allocation per row;
+/// [`clear`](Self::clear) keeps the buffer. The size is bounded by whoever builds it (a proposal has a limit).
 #[derive(Clone, Default)]
 pub struct WriteBatch {
     bytes: Vec<u8>,

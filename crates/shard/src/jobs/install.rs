@@ -13,7 +13,7 @@ use sagitta_engine::kv::WriteBatch;
 
 use super::rows::{BuildRows, NO_ROW};
 use crate::codec::Record;
-use crate::layout::{HEAD_KEY, Key, MANIFEST_KEY, META, PENDING, SEGMENT_IDS, TOMBSTONES};
+use crate::layout::{Key, MANIFEST_KEY, META, PENDING, SEGMENT_IDS, TOMBSTONES};
 use crate::records::Manifest;
 use crate::retire::RetiredSegment;
 use crate::state::State;
@@ -83,9 +83,10 @@ impl Shard {
             None => None,
         };
         let manifest = state.manifest_with(sources, view.as_ref());
-        self.kv.write(&installation(&state, &manifest, sources, view.as_ref()))?;
+        self.kv.write(&installation(&manifest, sources, view.as_ref()))?;
         steps.done(Step::Installed)?;
         self.retired.add(sources.iter().filter_map(Source::retired));
+        if crate::planted("remove-before-flush") { let r = self.retired.list(); self.retired.clean(&self.folder, &r); }
         state.install(manifest, sources, view);
         self.publish(&state);
         drop(state);
@@ -124,11 +125,9 @@ impl Source {
 }
 
 /// What is written when a segment takes the place of its sources.
-fn installation(state: &State, manifest: &Manifest, sources: &[Source], new: Option<&SegmentView>) -> WriteBatch {
+fn installation(manifest: &Manifest, sources: &[Source], new: Option<&SegmentView>) -> WriteBatch {
     let mut batch = WriteBatch::new();
     batch.put(META, MANIFEST_KEY, &manifest.to_sealed());
-    // The generation that grows now, so that no number of a sealed one is used again.
-    batch.put(META, HEAD_KEY, &state.head.to_sealed());
     for source in sources {
         match source {
             Source::Generation(generation) => {

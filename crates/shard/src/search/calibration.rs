@@ -65,7 +65,7 @@ impl Calibration {
     }
 
     /// The ways of walking that were measured.
-    fn walks(&self, selectivity: f64) -> Vec<FilterWalk> {
+    pub(super) fn walks(&self, selectivity: f64) -> Vec<FilterWalk> {
         let mut walks = Vec::new();
         for curve in self.curves.iter().filter(|curve| curve.is_for(selectivity)) {
             if !walks.contains(&curve.walk) {
@@ -84,7 +84,7 @@ impl Calibration {
         let curves: Vec<&Curve> =
             self.curves.iter().filter(|curve| curve.walk == walk && curve.is_for(selectivity)).collect();
         let known = || curves.iter().map(|curve| curve.k);
-        let above = known().find(|known| *known >= k).or(known().last())?;
+        let above = known().find(|known| *known >= k).or(known().next_back())?;
         let below = known().rfind(|known| *known <= k).or(known().next())?;
         let high = between_selectivities(&curves, above, selectivity, read)?;
         if above == below {

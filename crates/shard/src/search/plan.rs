@@ -70,10 +70,12 @@ fn settings(k: usize, target: f64, asked: Option<usize>, selectivity: f64, known
         let distances = kept * UNMEASURED_DISTANCES;
         return vec![Setting { breadth: asked.unwrap_or(0), walk: FilterWalk::Auto, distances, expanded: kept }];
     }
-    let settings = known.settings(k, selectivity, target);
-    match asked {
-        None => settings.collect(),
-        // The ways of walking that are fit for the purpose, but as far as was asked.
-        Some(breadth) => settings.filter_map(|fit| known.setting_of(k, selectivity, fit.walk, breadth)).collect(),
+    let fit: Vec<_> = known.settings(k, selectivity, target).collect();
+    let Some(breadth) = asked else { return fit };
+    // The ways of walking that are fit for the purpose, if any is, but as far as was asked.
+    let mut walks: Vec<_> = fit.iter().map(|setting| setting.walk).collect();
+    if walks.is_empty() {
+        walks = known.walks(selectivity);
     }
+    walks.into_iter().filter_map(|walk| known.setting_of(k, selectivity, walk, breadth)).collect()
 }

@@ -1,11 +1,16 @@
 //! Power cuts at every step of building and installing a segment.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
+
+use sagitta_engine::kv::ScanRange;
 
 use super::model::Driver;
 use super::{Rig, run_jobs};
+use crate::layout::{Key, SEGMENT_IDS};
 use crate::{JobKind, Step};
 
 /// A job that installs a segment.
@@ -124,11 +129,18 @@ fn only_seal(driver: &Driver<'_>) {
     }
 }
 
-/// The folders in `segments/` are those of the present segments.
+/// The folders in `segments/` are those of the present segments, and so are the copies of ids in the database.
 pub(super) fn check_folders(driver: &Driver<'_>) {
     let names = fs::read_dir(driver.dir().join("segments")).expect("the folder is read");
     let names: BTreeSet<_> = names.map(|name| name.expect("an entry").file_name()).collect();
     let view = driver.shard().view();
     let expected: BTreeSet<_> = view.segments().iter().map(|view| view.segment.id().to_string().into()).collect();
     assert_eq!(names, expected, "{}", driver.at);
+    let mut copies = BTreeSet::new();
+    let copied = driver.shard().kv.scan(SEGMENT_IDS, &ScanRange::all(), &mut |key, _| {
+        copies.extend(Key::read_segment_row(key).map(|(segment, _)| OsString::from(segment.to_string())));
+        ControlFlow::Continue(())
+    });
+    copied.expect("the database is read");
+    assert_eq!(copies, expected, "{}: copies of ids", driver.at);
 }

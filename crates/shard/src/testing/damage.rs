@@ -92,6 +92,8 @@ fn harm_and_heal(driver: &mut Driver<'_>, file: &Path, harm: Harm, while_open: b
     }
     for _ in 0..3 {
         driver.search();
+        driver.count();
+        driver.scroll();
         driver.check_everything();
         driver.write();
     }

@@ -322,14 +322,14 @@ impl<'a> Driver<'a> {
         self.report.reads += 1;
     }
 
-    fn count(&mut self) {
+    pub(super) fn count(&mut self) {
         let filter = self.dice.filter();
         let count = self.shard().view().count(Some(&filter), &Never).expect("points are counted");
         assert_eq!(count, self.naive.matching(None, &filter).len() as u64, "{}: {filter:?}", self.at);
         self.report.reads += 1;
     }
 
-    fn scroll(&mut self) {
+    pub(super) fn scroll(&mut self) {
         let filter = self.dice.filter();
         let after = self.dice.one_in(2).then(|| self.dice.id());
         let limit = self.dice.below(40) as usize;
