@@ -157,10 +157,10 @@ impl Failure {
     pub fn from_status(status: &Status) -> Self {
         let details = status.check_error_details().unwrap_or_default();
         let ours = details.error_info().filter(|info| info.domain == DOMAIN);
-        // A status that the transport made up here has a source; the connection broke, whatever its code.
-        let broken = ours.is_none() && std::error::Error::source(status).is_some();
-        let (kind, plain) =
-            if broken { (ErrorKind::Unavailable, "CONNECTION_BROKEN") } else { from_code(status.code()) };
+        let (kind, plain) = match ours {
+            Some(_) => from_code(status.code()),
+            None => from_transport(status).unwrap_or_else(|| from_code(status.code())),
+        };
         let mut failure = Self::new(kind, status.message()).with_reason(plain);
         if let Some(info) = ours {
             failure.reason = Cow::Owned(info.reason.clone());
@@ -180,6 +180,15 @@ impl Failure {
     }
 }
 
+/// What a status means that the transport on this side made up; such a status has a source.
+fn from_transport(status: &Status) -> Option<(ErrorKind, &'static str)> {
+    let source = std::error::Error::source(status)?;
+    let mut chain = std::iter::successors(Some(source), |error| error.source());
+    let late = chain.any(|error| error.is::<tonic::TimeoutExpired>());
+    // Whatever code it has, the connection broke.
+    Some((ErrorKind::Unavailable, if late { reason::DEADLINE_EXCEEDED } else { "CONNECTION_BROKEN" }))
+}
+
 /// Every status code as a kind, and the reason where the server gave none.
 fn from_code(code: Code) -> (ErrorKind, &'static str) {
     match code {
@@ -194,8 +203,8 @@ fn from_code(code: Code) -> (ErrorKind, &'static str) {
         Code::Unauthenticated => (ErrorKind::Denied, "UNAUTHENTICATED"),
         Code::ResourceExhausted => (ErrorKind::Overloaded, "OVERLOADED"),
         Code::Unavailable => (ErrorKind::Unavailable, "UNAVAILABLE"),
-        Code::DeadlineExceeded => (ErrorKind::Unavailable, reason::DEADLINE_EXCEEDED),
-        Code::Cancelled => (ErrorKind::Unavailable, "CANCELLED"),
+        // Tonic's server says "cancelled" when the deadline passes before there is an answer.
+        Code::DeadlineExceeded | Code::Cancelled => (ErrorKind::Unavailable, reason::DEADLINE_EXCEEDED),
         Code::DataLoss => (ErrorKind::Corrupt, "CORRUPT"),
         Code::Internal => (ErrorKind::Internal, "INTERNAL"),
         // What is no error, or says nothing, is not for the caller to act on.

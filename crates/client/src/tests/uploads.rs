@@ -90,6 +90,11 @@ async fn chunks_are_bounded_in_bytes() {
     assert!(acks.len() > 3 && acks.iter().all(|ack| (1..20).contains(&ack.points)), "{acks:?}");
 }
 
+fn assert_within_credit(fake: &Fake) {
+    let seen = fake.seen();
+    assert_eq!((seen.credit_exceeded, seen.streams), (0, 1));
+}
+
 #[tokio::test]
 async fn what_is_in_flight_stays_within_the_credit_and_uses_it() {
     // Room for two chunks of four points, and a server that answers only when two have come: with less in flight
@@ -99,13 +104,13 @@ async fn what_is_in_flight_stays_within_the_credit_and_uses_it() {
     fake.order_chunks((0..10).flat_map(|_| pairs.clone()));
     let acks = finish(client(fake.address).upload(docs(), points(0..80), options(4))).await.unwrap();
     assert_eq!(covered(&acks), 80);
-    assert_eq!((fake.seen().credit_exceeded, fake.seen().streams), (0, 1));
+    assert_within_credit(&fake);
 
     // The same in bytes.
     let fake = Fake::with_window(Credit { points: 10_000, bytes: 500 }).await;
     let acks = finish(client(fake.address).upload(docs(), points(0..80), options(4))).await.unwrap();
     assert_eq!(covered(&acks), 80);
-    assert_eq!((fake.seen().credit_exceeded, fake.seen().streams), (0, 1));
+    assert_within_credit(&fake);
 }
 
 #[tokio::test]
@@ -151,7 +156,8 @@ async fn an_upload_that_makes_no_progress_ends() {
     let fake = Fake::start().await;
     fake.order_chunks((0..10).map(|_| ChunkTurn::Break(away())));
     let error = finish(client(fake.address).upload(docs(), points(0..10), options(10))).await.unwrap_err();
-    assert_eq!((error.kind, error.attempts, fake.seen().streams), (ErrorKind::Unavailable, 4, 4));
+    assert_eq!((error.kind, error.attempts), (ErrorKind::Unavailable, 4));
+    assert_eq!(fake.seen().streams, 4);
 
     // Progress in between makes a new start.
     let fake = Fake::start().await;

@@ -55,7 +55,6 @@ impl Lane {
             // The estimate was no less.
             let Some(left) = self.credit.less(cost(&chunk)) else { return queue.push_front(batch) };
             // A stream that broke says so when it is read.
-            eprintln!("send {} left {left:?} {}", self.next_sequence, batch.points.len());
             let _ = self.requests.send(chunk_message(chunk));
             self.credit = left;
             self.in_flight.push_back((self.next_sequence, batch));
@@ -72,7 +71,6 @@ impl Lane {
 
     /// Takes note of credit.
     pub(super) fn grant(&mut self, credit: Credit) {
-        eprintln!("grant {credit:?} to {:?}", self.credit);
         self.credit = self.credit.plus(credit);
     }
 

@@ -91,6 +91,8 @@ fn a_connection_that_broke_is_worth_a_retry_whatever_its_code() {
     assert_eq!(status.code(), Code::Unknown);
     assert!(Failure::from_status(&status).is_retryable());
     assert!(!Failure::from_status(&Status::unknown("said by a server")).is_retryable());
+    let late = Status::from_error(Box::new(tonic::TimeoutExpired(())));
+    assert_eq!(Failure::from_status(&late).reason, reason::DEADLINE_EXCEEDED);
 }
 
 #[test]
