@@ -5,14 +5,14 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 address=${SAGITTA_DEMO_ADDRESS:-127.0.0.1:6380}
-target=${CARGO_TARGET_DIR:-target}
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 home=target/demo
 sample=tests/data/text384-4k
 # How long a start may take before we look into the log. It takes well below a second.
 start_seconds=30
 
 export PATH=$target/debug:$PATH
-export SAGITTA_ADDRESS=$address
+export SAGITTA_ENDPOINT=http://$address
 
 # Prints a command as a reader would type it, then runs it.
 show() {
@@ -65,20 +65,20 @@ stop
 start
 echo "demo: the server listens on $address, its data is in $home/data"
 
-show sagitta collection create docs --dimension 384 --metric cosine \
-  --field source:keyword --field lang:keyword --field words:integer --field year:integer
+show sagitta collection create docs --dim 384 --metric cosine \
+  --field source=keyword --field lang=keyword --field words=integer --field year=integer
 show sagitta import docs "$sample.base.f16.npy" --payload "$sample.payload.jsonl.gz"
 show sagitta collection describe docs
 
-show sagitta search docs --like 42 -k 5
-show sagitta search docs --like 42 -k 5 --filter 'source = "rust-docs" and words >= 60'
-show sagitta recall docs --queries "$sample.query.f32.npy" --truth "$sample.gt.ids.npy" -k 10
+show sagitta search docs --like 42 -k 5 --payload source,text
+show sagitta search docs --like 42 -k 5 --payload source,words,text --filter 'source = "rust-docs" and words >= 60'
+show sagitta recall docs --queries "$sample.query.f32.npy" --ground-truth "$sample.gt.ids.npy" -k 10
 
 cat <<END
 
 The server keeps running (process $(server_pid), log in $home/log). Try:
 
-  export PATH=\$PWD/$target/debug:\$PATH
+  export PATH=$target/debug:\$PATH
   sagitta search docs --like 7 -k 3 --filter 'lang = "python"'
   sagitta get docs 7
   sagitta count docs --filter 'words < 40'

@@ -80,15 +80,7 @@ fn measure(dir: &Path, families: &[FamilySpec], rows: u64, vectors: &Vectors) ->
         1,
     )?;
 
-    let begun = env.now();
-    let mut bytes = 0;
-    kv.scan(VECTORS, &ScanRange::all().bulk(), &mut |_, value| {
-        bytes += value.len();
-        ControlFlow::Continue(())
-    })?;
-    println!("scan       {:>9.0} rows/s", rows as f64 / (env.now() - begun).as_secs_f64());
-    assert_eq!(bytes as u64, rows * DIMENSION as u64 * 4);
-
+    scan(&*kv, &env, rows)?;
     for round in 1..=3 {
         let ids: Vec<u64> = (0..rows).map(|_| random.below(rows)).collect();
         let before = Usage::now();
@@ -118,6 +110,18 @@ fn reopen(engine: &RocksEngine, env: &Env, dir: &Path, families: &[FamilySpec], 
     let kv = engine.open(dir, families, &KvOptions::default())?;
     kv.get(VECTORS, &key(rows / 2))?;
     println!("open and first read in {:.1?}", env.now() - begun);
+    Ok(())
+}
+
+fn scan(kv: &dyn Kv, env: &Env, rows: u64) -> Result<(), KvError> {
+    let begun = env.now();
+    let mut bytes = 0;
+    kv.scan(VECTORS, &ScanRange::all().bulk(), &mut |_, value| {
+        bytes += value.len();
+        ControlFlow::Continue(())
+    })?;
+    println!("scan       {:>9.0} rows/s", rows as f64 / (env.now() - begun).as_secs_f64());
+    assert_eq!(bytes as u64, rows * DIMENSION as u64 * 4);
     Ok(())
 }
 
