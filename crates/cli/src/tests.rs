@@ -87,7 +87,7 @@ fn arguments_that_make_no_sense_are_refused_with_what_would() {
         (&["search", "docs", "--like", "x"], "UUID"),
         (&["search", "docs", "--like", "3", "--exact", "--recall", "0.9"], "cannot be used with"),
         (&["search", "docs", "--like", "3", "--recall", "2"], "at most 1"),
-        (&["delete", "docs"], "--filter"),
+        (&["delete", "docs"], "<ID>"),
         (&["count", "docs", "--timeout", "soon"], "500ms"),
     ];
     for (args, expected) in cases {
