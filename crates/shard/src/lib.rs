@@ -5,7 +5,6 @@
 //! What was applied is in a key-value database (the truth); segments are files derived from it that make searching fast,
 //! built in the background by [`Job`]s. Readers work on a [`ReadView`], an immutable picture as of one applied index.
 
-pub(crate) fn planted(name: &str) -> bool { std::env::var("PLANT").is_ok_and(|v| v == name) }
 mod apply;
 pub mod codec;
 mod command;

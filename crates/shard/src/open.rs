@@ -40,7 +40,7 @@ pub(crate) fn open(
     let named: Vec<_> = manifest.segments.iter().map(|entry| entry.id).collect();
     // All that can be read now is on disk, so nothing can bring an unnamed segment back.
     folder.remove_all_but(&named)?;
-    if !crate::planted("copies-left") { remove_unnamed_copies(&*kv, &named)?; }
+    remove_unnamed_copies(&*kv, &named)?;
 
     let schema = Arc::new(spec.schema.clone());
     let context = SegmentContext { schema: &schema, engine: &*engines.index, kv: &*kv, damages };

@@ -86,7 +86,6 @@ impl Shard {
         self.kv.write(&installation(&manifest, sources, view.as_ref()))?;
         steps.done(Step::Installed)?;
         self.retired.add(sources.iter().filter_map(Source::retired));
-        if crate::planted("remove-before-flush") { let r = self.retired.list(); self.retired.clean(&self.folder, &r); }
         state.install(manifest, sources, view);
         self.publish(&state);
         drop(state);
