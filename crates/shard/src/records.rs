@@ -190,7 +190,10 @@ mod tests {
         let golden = "01090204ac022c0100000000000002010000000000000000000000000000\
                       06012c01000000000000020100000000000000000000000000000e32ad85a38af437";
         check(&Manifest { next_segment: 9, segments }, golden);
-        check(&Request { id: 0x0102, hash: 0x0304 }, "01020100000000000000000000000000000403000000000000fb2ef69c0cb5d3de");
+        check(
+            &Request { id: 0x0102, hash: 0x0304 },
+            "01020100000000000000000000000000000403000000000000fb2ef69c0cb5d3de",
+        );
         let identity = Identity { collection: 7, shard: 8, schema: Schema::default() };
         check(&identity, "0107000000000000000000000000000000080000411ca53d89f44028");
     }
