@@ -200,7 +200,7 @@ impl<'a> Reader<'a> {
     /// Reads something one level further in.
     ///
     /// # Errors
-    /// Beyond [`MAX_DEPTH`] levels.
+    /// Beyond `MAX_DEPTH` levels.
     pub fn nested<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, DecodeError>) -> Result<T, DecodeError> {
         if self.depth == MAX_DEPTH {
             return Err(self.fail("it nests too deeply"));
