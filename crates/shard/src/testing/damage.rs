@@ -31,7 +31,7 @@ const HARMS: [Harm; 7] = [
 ];
 
 /// Points of the damaged segment: enough for files of several blocks, which are verified one by one.
-const POINTS: u64 = 1_200;
+const POINTS: u64 = 1_400;
 
 /// Damages each file of a segment in each way while the shard is closed, and removes it while the shard is open, too. The
 /// shard must go on answering correctly, find the damage, and rebuild the segment. `dir` is empty. Returns the number of cases.

@@ -184,7 +184,7 @@ impl<'a> Driver<'a> {
 
     /// Applies one entry of many points with ids that [`Dice::id`] does not draw.
     pub(super) fn fill(&mut self, count: u64) {
-        let point = |n| Point { id: PointId::Num(10_000 + n), ..self.dice.point(&self.schema) };
+        let point = |n| Point { id: PointId::Uuid(1 << 120 | u128::from(n)), ..self.dice.point(&self.schema) };
         let change = Change::Upsert((0..count).map(point).collect());
         let command = Command { request_id: self.dice.request_id(), after: None, change };
         self.next_index += 1;
