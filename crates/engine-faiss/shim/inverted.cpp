@@ -6,6 +6,7 @@
 
 #include <omp.h>
 
+#include <faiss/Clustering.h>
 #include <faiss/IndexFlat.h>
 #include <faiss/IndexIVFPQFastScan.h>
 #include <faiss/impl/FaissAssert.h>
@@ -82,14 +83,22 @@ char* sagitta_inverted_train(
         use_threads(threads);
         auto metric = inner_product ? faiss::METRIC_INNER_PRODUCT : faiss::METRIC_L2;
         auto quantizer = std::make_unique<faiss::IndexFlat>(dim, metric);
+        faiss::ClusteringParameters clustering;
+        clustering.niter = ITERATIONS;
+        clustering.max_points_per_centroid = POINTS_PER_CENTRE;
+        // FAISS warns of few vectors on stderr; how many are enough is the caller's decision.
+        clustering.min_points_per_centroid = 1;
+        clustering.spherical = inner_product;
+        faiss::Clustering centres(dim, lists, clustering);
+        centres.train(count, rows, *quantizer);
+
+        // A quantizer that has its centres is taken as it is; what is left to train are the codes. That is many small
+        // steps, for which waking threads costs more than they do.
+        use_threads(1);
         auto index = std::make_unique<faiss::IndexIVFPQFastScan>(
                 quantizer.get(), dim, lists, codes, BITS, metric);
         quantizer.release();
         index->own_fields = true;
-        index->cp.niter = ITERATIONS;
-        index->cp.max_points_per_centroid = POINTS_PER_CENTRE;
-        // FAISS warns of few vectors on stderr; how many are enough is the caller's decision.
-        index->cp.min_points_per_centroid = 1;
         index->pq.cp.min_points_per_centroid = 1;
         index->train(count, rows);
         *out = new sagitta_inverted{std::move(index)};

@@ -22,7 +22,7 @@ mod calibrate;
 const CORRECTION_BYTES: usize = size_of::<f32>();
 
 /// Rows whose codes are fetched together, while those before them are compared.
-const FETCHED: usize = 4;
+const FETCHED: usize = 8;
 
 /// Rows between two looks at whether to stop.
 const ROWS_PER_CHECK: usize = 1024;

@@ -8,6 +8,7 @@ use sagitta_engine::index::{
 use sagitta_engine::mapped::{FileDigest, SealedFile};
 
 use crate::codes::{CodeSpace, CodeStore};
+use crate::compact::{self, CompactIndex, Inverted};
 use crate::flat::FlatIndex;
 use crate::graph::GraphIndex;
 use crate::graph::build::{BuildCodes, Graph};
@@ -20,6 +21,7 @@ use crate::vectors::Vectors;
 const ROWS: &str = "rows";
 const CODES: &str = "codes";
 const LINKS: &str = "links";
+const INVERTED: &str = "inverted";
 
 /// Rows between two looks at whether to stop.
 const ROWS_PER_CHECK: usize = 1024;
@@ -41,18 +43,23 @@ impl IndexEngine for FaissEngine {
         let shape = IndexShape { rows: rows.len(), dim: spec.dim, metric: spec.metric, kind: spec.kind };
         let (encoding, digest) = RowStore::build(&dir.join(ROWS), spec.metric, rows, control.stop)?;
         let mut files = vec![IndexFile { name: ROWS.to_string(), digest }];
-        let space = CodeSpace::calibrate(spec.metric, rows);
-        let digest = CodeStore::build(&dir.join(CODES), &space, rows, control.stop)?;
-        files.push(IndexFile { name: CODES.to_string(), digest });
-        let mut levels = Levels::default();
-        if spec.kind == IndexKind::Graph {
-            let codes = BuildCodes::new(&space, rows);
-            let graph = Graph::build(&codes, rows.len(), spec.graph, control)?;
-            let (sizes, digest) = Links::build(&dir.join(LINKS), &graph.view(), spec.graph.links)?;
-            files.push(IndexFile { name: LINKS.to_string(), digest });
-            levels = sizes;
-        }
-        let head = Head { shape, encoding, codes: Some(space), levels };
+        let head = match spec.kind {
+            IndexKind::Compact => {
+                let digest = compact::build(&dir.join(INVERTED), spec, rows, control)?;
+                files.push(IndexFile { name: INVERTED.to_string(), digest });
+                Head { shape, encoding, codes: None, levels: Levels::default() }
+            }
+            IndexKind::Flat | IndexKind::Graph => {
+                let space = CodeSpace::calibrate(spec.metric, rows);
+                let digest = CodeStore::build(&dir.join(CODES), &space, rows, control.stop)?;
+                files.push(IndexFile { name: CODES.to_string(), digest });
+                let levels = match spec.kind {
+                    IndexKind::Graph => build_links(spec, &space, rows, dir, control, &mut files)?,
+                    _ => Levels::default(),
+                };
+                Head { shape, encoding, codes: Some(space), levels }
+            }
+        };
         files.push(head.write(dir)?);
         (control.progress)(1.0);
         Ok(Built { files })
@@ -64,13 +71,33 @@ impl IndexEngine for FaissEngine {
         Ok(match head.shape.kind {
             IndexKind::Flat => Arc::new(FlatIndex { vectors: folder.vectors(&head)? }),
             IndexKind::Graph => Arc::new(GraphIndex { vectors: folder.vectors(&head)?, links: folder.links(&head)? }),
-            IndexKind::Compact => todo_compact(),
+            IndexKind::Compact => Arc::new(CompactIndex {
+                shape: head.shape,
+                rows: folder.rows(head.shape, head.encoding)?,
+                inverted: Inverted::read(&dir.join(INVERTED), folder.digest(INVERTED)?, head.shape)?,
+                kernels: Kernels::get(),
+            }),
         })
     }
 
     fn similarities(&self) -> &dyn Similarities {
         Kernels::get()
     }
+}
+
+fn build_links(
+    spec: &IndexSpec,
+    space: &CodeSpace,
+    rows: Rows<'_>,
+    dir: &Path,
+    control: &BuildControl<'_>,
+    files: &mut Vec<IndexFile>,
+) -> Result<Levels, IndexError> {
+    let codes = BuildCodes::new(space, rows);
+    let graph = Graph::build(&codes, rows.len(), spec.graph, control)?;
+    let (levels, digest) = Links::build(&dir.join(LINKS), &graph.view(), spec.graph.links)?;
+    files.push(IndexFile { name: LINKS.to_string(), digest });
+    Ok(levels)
 }
 
 fn check_rows(spec: &IndexSpec, rows: Rows<'_>, control: &BuildControl<'_>) -> Result<(), IndexError> {
@@ -119,8 +146,4 @@ impl Folder<'_> {
             kernels: Kernels::get(),
         })
     }
-}
-
-fn todo_compact() -> Arc<dyn VectorIndex> {
-    panic!("compact")
 }

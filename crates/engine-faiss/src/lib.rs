@@ -10,6 +10,7 @@
 #![allow(unsafe_code, reason = "C++ and vector instructions are called here so that they are called nowhere else")]
 
 mod codes;
+mod compact;
 mod engine;
 mod ffi;
 mod flat;

@@ -55,9 +55,9 @@ impl Vectors {
             if params.exact {
                 return exact_scan(self.shape, &self.rows, self.kernels, query, params, scratch, out);
             }
-            let rerank = rerank_or(params.rerank, params.k, SCAN_RERANK_FACTOR * params.k, SCAN_RERANK_MIN);
+            let reranked = rerank_or(params.rerank, params.k, SCAN_RERANK_FACTOR * params.k, SCAN_RERANK_MIN);
             let coded = self.codes.space().query(query);
-            let mut best = TopCandidates::new(rerank);
+            let mut best = TopCandidates::new(reranked);
             let mut stats = SearchStats::default();
             for_each_block(params.rows, self.shape.rows, params.stop, scratch, |scratch| {
                 stats.distances += scratch.rows.len() as u64;
@@ -69,24 +69,9 @@ impl Vectors {
             scratch.rows.clear();
             scratch.rows.extend(scratch.candidates.iter().map(|candidate| candidate.row));
             stats.reranked = scratch.rows.len() as u64;
-            self.rerank(query, params.k, scratch, out)?;
+            rerank(&self.rows, self.kernels, query, params.k, scratch, out)?;
             Ok(stats)
         })
-    }
-
-    /// The best `k` of `scratch.rows` by exact similarity.
-    pub(crate) fn rerank(
-        &self,
-        query: &PreparedQuery,
-        k: usize,
-        scratch: &mut Scratch,
-        out: &mut Vec<Candidate>,
-    ) -> Result<(), IndexError> {
-        self.rows.similarities(self.kernels, query, &scratch.rows, &mut scratch.scores)?;
-        let mut best = TopCandidates::new(k);
-        offer_all(&mut best, &scratch.rows, &scratch.scores);
-        best.drain_sorted(out);
-        Ok(())
     }
 
     pub(crate) fn similarities(
@@ -108,6 +93,22 @@ impl Vectors {
         let (codes, rows) = (self.codes.file().bytes().len(), self.rows.file().bytes().len());
         IndexMemory { mapped_hot: codes as u64, mapped_cold: rows as u64, heap: 0 }
     }
+}
+
+/// The best `k` of `scratch.rows` by exact similarity.
+pub(crate) fn rerank(
+    rows: &RowStore,
+    kernels: &Kernels,
+    query: &PreparedQuery,
+    k: usize,
+    scratch: &mut Scratch,
+    out: &mut Vec<Candidate>,
+) -> Result<(), IndexError> {
+    rows.similarities(kernels, query, &scratch.rows, &mut scratch.scores)?;
+    let mut best = TopCandidates::new(k);
+    offer_all(&mut best, &scratch.rows, &scratch.scores);
+    best.drain_sorted(out);
+    Ok(())
 }
 
 /// How many candidates to re-score: what was asked, else a default; never fewer than are returned.

@@ -18,3 +18,8 @@ fn flat_conforms() {
 fn graph_conforms() {
     check(IndexKind::Graph, 1);
 }
+
+#[test]
+fn compact_conforms() {
+    check(IndexKind::Compact, 1024);
+}

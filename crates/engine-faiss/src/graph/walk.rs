@@ -14,7 +14,7 @@ use super::filtered;
 use super::pool::Pool;
 use super::visited::Visited;
 use crate::codes::CodedQuery;
-use crate::vectors::{Scratch, rerank_or};
+use crate::vectors::{self, Scratch, rerank_or};
 
 /// Candidates kept when the caller does not say: recall of about 0.95 at 10 on embeddings.
 const DEFAULT_BREADTH: usize = 48;
@@ -77,7 +77,8 @@ pub(super) fn search(
             scratch.common.rows.truncate(rerank);
         }
         stats.reranked = scratch.common.rows.len() as u64;
-        index.vectors.rerank(query, params.k, &mut scratch.common, out)?;
+        let vectors = &index.vectors;
+        vectors::rerank(&vectors.rows, vectors.kernels, query, params.k, &mut scratch.common, out)?;
         Ok::<_, IndexError>(stats)
     })?;
     if out.len() >= wanted {

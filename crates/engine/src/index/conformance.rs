@@ -54,7 +54,7 @@ impl Suite<'_> {
     fn build(&self, sample: &Sample, metric: Metric) -> Result<(PathBuf, Built), IndexError> {
         let dir = self.folder();
         let spec = IndexSpec::new(sample.dim, metric, self.kind);
-        let control = BuildControl { threads: 2, stop: &Never, progress: &|_| () };
+        let control = BuildControl { threads: 1, stop: &Never, progress: &|_| () };
         let built = self.engine.build(&spec, sample.rows(), &dir, &control)?;
         Ok((dir, built))
     }

@@ -80,7 +80,7 @@ pub(super) fn calibrate_as(
     let bench = Bench::new(how, index, rows, stop)?;
     let mut curves = bench.unfiltered()?;
     for selectivity in SELECTIVITIES {
-        if scan_ns(shape.dim, (shape.rows as f64 * selectivity) as usize) > how.short_scan_ns {
+        if scan_ns(shape.kind, shape.dim, (shape.rows as f64 * selectivity) as usize) > how.short_scan_ns {
             curves.extend(bench.filtered(selectivity)?);
         }
     }
@@ -193,7 +193,7 @@ impl<'a> Bench<'a> {
             let point = self.point(k, breadth, walk, tasks)?;
             points.push(point);
             let costs = index_ns(shape.kind, shape.dim, point.distances, point.expanded, walk);
-            if point.recall >= ENOUGH_RECALL || costs > scan_ns(shape.dim, passing) {
+            if point.recall >= ENOUGH_RECALL || costs > scan_ns(shape.kind, shape.dim, passing) {
                 break;
             }
         }

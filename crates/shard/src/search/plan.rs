@@ -55,7 +55,9 @@ impl Route {
             |setting: &Setting| index_ns(shape.kind, shape.dim, setting.distances, setting.expanded, setting.walk);
         let settings = settings(task.k, f64::from(target), asked, selectivity, calibration);
         let cheapest = settings.into_iter().min_by(|a, b| index_ns(a).total_cmp(&index_ns(b)));
-        let Some(cheapest) = cheapest.filter(|cheapest| index_ns(cheapest) < scan_ns(shape.dim, task.matching)) else {
+        let Some(cheapest) =
+            cheapest.filter(|cheapest| index_ns(cheapest) < scan_ns(shape.kind, shape.dim, task.matching))
+        else {
             return scan;
         };
         let Setting { breadth, walk, .. } = cheapest;

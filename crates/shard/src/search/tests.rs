@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sagitta_engine::index::Never;
 use sagitta_engine::index::exact::ExactEngine;
-use sagitta_model::{Effort, GroupBy, Plan, SegmentIndex};
+use sagitta_model::{Effort, GroupBy, Plan, PointId, SegmentIndex};
 
 use self::library::{Library, point};
 use self::sketchy::SketchyEngine;
@@ -55,10 +55,54 @@ fn grouped_searches_equal_brute_force() {
 }
 
 #[test]
+fn a_group_that_crowds_the_nearest_rows_hides_no_other() {
+    let mut sampler = Sampler::new(1);
+    let mut library = Library::new(library::schema(&mut sampler), Arc::new(ExactEngine));
+    let mut points: Vec<_> = (0..500).map(|_| point(&mut sampler, &library.schema)).collect();
+    for (at, point) in points.iter_mut().enumerate() {
+        point.id = PointId::Num(at as u64);
+        // The nearest 400 rows are of group `m`; one of them is of `n`, too, and the others of that are far away.
+        let group = match at {
+            150 => Value::Array(vec!["m".into(), "n".into()]),
+            0..400 => "m".into(),
+            _ => Value::String(["a", "l", "n", "o", "z"][at % 5].to_owned()),
+        };
+        point.payload.insert("a".into(), group);
+        point.vectors.values_mut().for_each(|vector| vector.fill(1.0 + at as f32));
+    }
+    library.upsert(points);
+    library.run_jobs();
+    assert_eq!(library.shard.view().generations().iter().map(|generation| generation.rows()).sum::<usize>(), 0);
+    for name in ["image", "text", "title"] {
+        for (k, size) in [(2, 1), (4, 3), (6, 2), (50, 2)] {
+            let spec = library.schema.vectors[name];
+            let group_by = Some(GroupBy { field: field_path("a"), size });
+            let (vector_name, vector) = (name.to_owned(), vec![1.0; spec.dim]);
+            let query = SearchQuery { vector_name, vector, k, group_by, ..plain_query() };
+            let groups = library.search(&query).expect("searched").groups;
+            assert_eq!(groups, library.groups(&query), "{k} groups of {size} by {name}");
+            assert_eq!(groups.len(), k.min(6));
+        }
+    }
+}
+
+fn plain_query() -> SearchQuery {
+    SearchQuery {
+        vector_name: String::new(),
+        vector: Vec::new(),
+        k: 1,
+        min_similarity: None,
+        filter: None,
+        effort: Effort::Exact,
+        group_by: None,
+    }
+}
+
+#[test]
 fn an_index_that_misses_rows_still_gives_k_results_with_exact_similarities() {
     let engine = SketchyEngine::default();
     let (mut missed, mut found_all) = (0, 0);
-    for seed in 0..8 {
+    for seed in 0..16 {
         let mut sampler = Sampler::new(seed);
         let library = Library::filled(&mut sampler, Arc::new(engine.clone()), 14);
         for at in 0..40 {
