@@ -322,7 +322,7 @@ impl Driver {
             shutdown.failures.push(format!("{id}: {why}"));
         }
         // Proposals that ran out of time are in doubt, and the status says that nobody works on it any more.
-        group.stop("the group was closed");
+        group.end("the group was closed");
         if let Some(answer) = answer {
             let _ = answer.send(result);
         }

@@ -185,6 +185,14 @@ impl Group {
             return;
         }
         tracing::error!(group = %self.id, why, "the group stops");
+        self.end(why);
+    }
+
+    /// Ends the group, as on a failure, but because its owner said so.
+    pub(crate) fn end(&mut self, why: &str) {
+        if matches!(self.condition, Condition::Stopped(_)) {
+            return;
+        }
         self.condition = Condition::Stopped(why.to_owned());
         self.node = None;
         let doubt = || Doubt::Stopped { why: why.to_owned() };
