@@ -45,7 +45,13 @@ impl Server {
 
     /// What a server that must not start says on standard error.
     pub(crate) fn refusal(data: &Path, listen: &str) -> String {
-        let mut child = command(data, listen).spawn().expect("the binary is there");
+        Self::refusal_of(command(data, listen))
+    }
+
+    /// The same for a server that is started in another way.
+    pub(crate) fn refusal_of(mut command: Command) -> String {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary is there");
         let mut said = String::new();
         // Ends when the process does: a server that starts after all would hang here, so its standard output is looked at first.
         let mut line = String::new();

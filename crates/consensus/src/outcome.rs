@@ -56,7 +56,7 @@ pub enum Refusal {
     #[error("too many proposals are waiting")]
     Overloaded,
     /// Larger than an entry may be.
-    #[error("a proposal of {bytes} bytes is above the limit of {max_bytes}")]
+    #[error("the change takes {bytes} bytes in the log, at most {max_bytes} are allowed: write fewer points at once")]
     TooLarge {
         /// Its size.
         bytes: usize,

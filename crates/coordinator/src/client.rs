@@ -114,7 +114,8 @@ pub trait ShardClient: Send + Sync + 'static {
         read: Read,
     ) -> impl Future<Output = Result<u64, ShardError>> + Send;
 
-    /// The first `limit` points after an id that pass the filter, ascending by id.
+    /// The first `limit` points after an id that pass the filter, ascending by id; fewer when these fill a page by their
+    /// weight ([`Record::fill_a_page`]).
     fn scroll(
         &self,
         shard: u64,

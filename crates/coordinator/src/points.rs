@@ -94,7 +94,8 @@ impl<C: ShardClient> Coordinator<C> {
         Ok(count)
     }
 
-    /// One page of the points that pass the filter, ascending by id.
+    /// One page of the points that pass the filter, ascending by id. It has fewer than `limit` points when these fill it by
+    /// their weight, or when there are no more.
     pub async fn scroll(
         &self,
         collection: &Collection,
@@ -110,8 +111,10 @@ impl<C: ShardClient> Coordinator<C> {
             records.append(&mut part.map_err(Error::of_shard(shard.id))?);
         }
         if collection.shards.len() > 1 {
+            // A shard that ended its part early filled a page alone, so this one is cut before anything would be missing.
             records.sort_unstable_by_key(|record| record.id);
             records.truncate(page.limit);
+            Record::cut_to_a_page(&mut records);
         }
         Ok(records)
     }

@@ -1,7 +1,7 @@
 //! What reads and writes answer.
 
 use crate::value::Object;
-use crate::{CollectionName, ErrorKind, NamedVectors, PointId, Schema, Value, VersionToken, Violation};
+use crate::{CollectionName, ErrorKind, NamedVectors, PointId, Schema, Value, VersionToken, Violation, limits};
 
 /// A stored point, or the selected parts of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +14,49 @@ pub struct Record {
     pub payload: Option<Object>,
     /// The selected vectors by name.
     pub vectors: NamedVectors,
+}
+
+/// Bytes of a name, tags and lengths around a value in a message, at most.
+const FRAME_BYTES: usize = 16;
+
+impl Record {
+    /// A bound on the bytes that the record takes in a message: never less than that, and the same wherever it is computed,
+    /// so that whoever gets a page can tell whether its weight ended it.
+    pub fn weight(&self) -> usize {
+        let vectors = self.vectors.iter().map(|(name, vector)| FRAME_BYTES + name.len() + size_of_val(&vector[..]));
+        // The frames are those of the id and of the version.
+        3 * FRAME_BYTES + vectors.sum::<usize>() + self.payload.as_ref().map_or(0, object_weight)
+    }
+
+    /// Whether these are as many points as one page takes by their weight, so that there may be more.
+    pub fn fill_a_page(records: &[Self]) -> bool {
+        records.iter().map(Self::weight).sum::<usize>() >= limits::MAX_PAGE_WEIGHT
+    }
+
+    /// Ends a page with the point that fills it; false if none does. A page holds one point at least, however heavy.
+    pub fn cut_to_a_page(records: &mut Vec<Self>) -> bool {
+        let mut weight = 0;
+        let filled = records.iter().position(|record| {
+            weight += record.weight();
+            weight >= limits::MAX_PAGE_WEIGHT
+        });
+        records.truncate(filled.map_or(records.len(), |last| last + 1));
+        filled.is_some()
+    }
+}
+
+fn object_weight(object: &Object) -> usize {
+    object.iter().map(|(name, value)| FRAME_BYTES + name.len() + value_weight(value)).sum()
+}
+
+fn value_weight(value: &Value) -> usize {
+    FRAME_BYTES
+        + match value {
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => 0,
+            Value::String(text) => text.len(),
+            Value::Array(items) => items.iter().map(value_weight).sum(),
+            Value::Object(fields) => object_weight(fields),
+        }
 }
 
 /// A found point.
@@ -197,4 +240,30 @@ pub struct CollectionStatistics {
     pub memory_bytes: u64,
     /// Shards.
     pub shards: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(text: usize) -> Record {
+        let payload = Object::from([("text".to_owned(), Value::String("x".repeat(text)))]);
+        let vectors = NamedVectors::from([("v".to_owned(), vec![0.5; 100])]);
+        Record { id: PointId::Num(1), version: 1, payload: Some(payload), vectors }
+    }
+
+    #[test]
+    fn a_page_ends_with_the_point_that_fills_it() {
+        let (light, heavy) = (record(10), record(limits::MAX_PAGE_WEIGHT / 4));
+        assert!(light.weight() >= 10 + 400 && light.weight() < 1_000, "{}", light.weight());
+        let mut records = vec![heavy.clone(); 3];
+        assert!(!Record::cut_to_a_page(&mut records) && !Record::fill_a_page(&records));
+        records.extend(vec![heavy.clone(), light.clone(), heavy]);
+        assert!(Record::cut_to_a_page(&mut records) && Record::fill_a_page(&records));
+        assert_eq!(records.len(), 4);
+        let mut records = vec![record(2 * limits::MAX_PAGE_WEIGHT), light];
+        assert!(Record::cut_to_a_page(&mut records));
+        assert_eq!(records.len(), 1, "however heavy");
+        assert!(!Record::cut_to_a_page(&mut Vec::new()));
+    }
 }

@@ -15,11 +15,27 @@ use sagitta_server::{Config, DEFAULT_LISTEN, Engines, Server, telemetry};
 
 /// Sagitta: a vector search server that loses nothing and answers with the recall that was asked for.
 #[derive(Parser)]
-#[command(name = "sagittad", version, after_help = "The command line client is `sagitta`; try `sagitta --help`.")]
+#[command(name = "sagittad", version, max_term_width = 110, after_help = AFTER_HELP)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
+
+const AFTER_HELP: &str = "\
+Examples:
+  sagittad dev                  serves on 127.0.0.1:6380, keeps its data in ./sagitta-data
+  sagittad dev --help
+
+The command line client is `sagitta`; try `sagitta --help`.";
+
+const DEV_HELP: &str = "\
+Examples:
+  sagittad dev
+  sagittad dev --data /var/lib/sagitta --listen 127.0.0.1:7000
+  sagittad dev --listen 127.0.0.1:0 --log warn --log-json
+
+It says on standard output when it is ready and where; its log goes to standard error. Stop it with Ctrl-C or `kill`: \
+it finishes what it is doing and closes its files. The exit code is 0 then, and 1 if it could not start.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -27,21 +43,20 @@ enum Command {
     ///
     /// Data is kept in one folder and survives crashes and restarts. The API listens on a loopback address without
     /// authentication: whoever can open a connection on this machine can read and write.
-    #[command(
-        after_help = "Example:\n  sagittad dev\n  sagittad dev --data /var/lib/sagitta --listen 127.0.0.1:7000\n\nStop it with Ctrl-C or `kill`: it finishes what it is doing and closes its files."
-    )]
+    #[command(after_help = DEV_HELP)]
     Dev {
         /// The folder that holds all data; made if there is none
-        #[arg(long, env = "SAGITTA_DATA_DIR", default_value = "./sagitta-data")]
+        #[arg(long, value_name = "FOLDER", env = "SAGITTA_DATA_DIR", default_value = "./sagitta-data")]
         data: PathBuf,
         /// Address and port of the API; loopback only. Port 0 takes a free one
-        #[arg(long, env = "SAGITTA_LISTEN", default_value = DEFAULT_LISTEN)]
+        #[arg(long, value_name = "ADDRESS:PORT", env = "SAGITTA_LISTEN", default_value = DEFAULT_LISTEN)]
+        #[arg(value_parser = address)]
         listen: SocketAddr,
         /// Threads that search; by default one per core
-        #[arg(long)]
+        #[arg(long, value_name = "N")]
         search_threads: Option<usize>,
         /// How much to log: error, warn, info, debug, or a filter such as `info,sagitta_shard=debug`
-        #[arg(long, env = "SAGITTA_LOG", default_value = "info")]
+        #[arg(long, value_name = "LEVEL", env = "SAGITTA_LOG", default_value = "info")]
         log: String,
         /// Log as JSON lines, for programs
         #[arg(long)]
@@ -56,10 +71,25 @@ fn main() -> std::process::ExitCode {
     match telemetry::start(&log, log_json).map_err(anyhow::Error::from).and_then(|()| run(config)) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sagittad: {error:#}");
+            eprintln!("sagittad: {}", told(&error));
             std::process::ExitCode::FAILURE
         }
     }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("expected an address and a port, such as {DEFAULT_LISTEN} or [::1]:6380"))
+}
+
+/// An error with its causes, without those that its own text tells already.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn run(config: Config) -> anyhow::Result<()> {

@@ -2,7 +2,7 @@
 
 use sagitta_cluster::Refusal;
 use sagitta_coordinator::Error;
-use sagitta_model::{CollectionName, ErrorKind};
+use sagitta_model::{CollectionName, ErrorKind, Violation};
 use sagitta_wire::{Failure, reason};
 
 /// What a caller is told of an error, with the thing in question named.
@@ -17,6 +17,8 @@ pub(crate) fn failure(error: Error, collection: Option<&CollectionName>) -> Fail
             let failure = Failure::new(ErrorKind::Conflict, shard.message.clone());
             failure.with_reason(reason::REQUEST_ID_REUSED).with_resource("request", "")
         }
+        // What is only noticed in a shard concerns the request as a whole.
+        _ if error.kind() == ErrorKind::Invalid => Failure::invalid(Violation::new("", error.to_string())),
         _ => Failure::new(error.kind(), error.to_string()),
     };
     if matches!(failure.kind, ErrorKind::Internal | ErrorKind::Corrupt) {

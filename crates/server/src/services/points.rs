@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use sagitta_coordinator::{Page, ShardClient};
 use sagitta_env::Deadline;
-use sagitta_model::WriteResult;
+use sagitta_model::{Record, WriteResult};
 use sagitta_wire::points::{Count, Get, PointPage, Scroll, Write, get_response};
 use sagitta_wire::v1::point_service_server::PointService;
 use sagitta_wire::{Convert as _, Failure, v1};
@@ -74,7 +74,8 @@ impl<C: ShardClient> PointService for Services<C> {
         let read = self.coordinator.scroll(&collection, page, &scroll.consistency, deadline).await;
         let points = read.map_err(|error| failure(error, Some(&collection.name)))?;
         // A full page may be the last one; the next is then empty, which costs less than looking ahead.
-        let last = points.last().filter(|_| points.len() == asked.size);
+        let may_go_on = points.len() == asked.size || Record::fill_a_page(&points);
+        let last = points.last().filter(|_| may_go_on);
         let next_page_token = last.map(|last| asked.next_token(&last.id)).unwrap_or_default();
         Ok(Response::new(PointPage { points, next_page_token }.into_proto()))
     }

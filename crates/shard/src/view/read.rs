@@ -3,9 +3,11 @@
 use std::ops::ControlFlow;
 
 use sagitta_engine::index::Stop;
-use sagitta_model::{Filter, Hit, NamedVectors, PayloadSelection, PointId, Record, Selection, VectorSelection};
+use sagitta_model::{
+    Filter, Hit, NamedVectors, PayloadSelection, PointId, Record, Selection, VectorSelection, Violation, limits,
+};
 
-use super::database::{bad_row, read_points, read_vectors, scan_points};
+use super::database::{BLOCK_ROWS, bad_row, read_points, read_vectors, scan_points};
 use super::{ROWS_PER_CHECK, ReadView};
 use crate::codec::{PointRecord, Projection};
 use crate::{Generation, ShardError};
@@ -14,17 +16,18 @@ impl ReadView {
     /// The selected parts of those of the points that exist, in the order asked for.
     ///
     /// # Errors
-    /// What the database reports.
+    /// [`ShardError::Invalid`] when they would weigh more than an answer may, or what the database reports.
     pub fn get(&self, ids: &[PointId], selection: &Selection) -> Result<Vec<Record>, ShardError> {
         let reader = RecordReader::new(self, selection);
         let mut records = Vec::with_capacity(ids.len());
-        read_points(self.snapshot(), ids, &mut |at, record| {
-            if let Some(record) = record {
-                records.push(reader.record(ids[at], record)?);
+        let mut weight = 0;
+        for block in ids.chunks(BLOCK_ROWS) {
+            let found = reader.append(block, &mut records)?;
+            weight += weight_of_last(&records, found);
+            if weight > limits::MAX_ANSWER_WEIGHT {
+                return Err(too_heavy().into());
             }
-            Ok(())
-        })?;
-        reader.add_vectors(&mut records)?;
+        }
         Ok(records)
     }
 
@@ -57,7 +60,8 @@ impl ReadView {
         Ok(count)
     }
 
-    /// The selected parts of the first `limit` points, by id, whose ids are greater than `after` and that pass the filter.
+    /// The selected parts of the first `limit` points, by id, whose ids are greater than `after` and that pass the filter;
+    /// of fewer when these fill a page by their weight.
     ///
     /// # Errors
     /// As [`ReadView::count`].
@@ -69,20 +73,30 @@ impl ReadView {
         selection: &Selection,
         stop: &dyn Stop,
     ) -> Result<Vec<Record>, ShardError> {
+        let reader = RecordReader::new(self, selection);
+        let (mut records, mut weight) = (Vec::new(), 0);
         if let Some(filter) = filter.filter(|filter| !filter.is_empty()) {
             filter.validate(self.schema())?;
             let ids = self.first_matching(after, filter, limit, stop)?;
-            return self.get(&ids, selection);
+            for block in ids.chunks(BLOCK_ROWS) {
+                let found = reader.append(block, &mut records)?;
+                if page_is_full(&mut records, found, &mut weight) {
+                    break;
+                }
+            }
+            return Ok(records);
         }
-        let reader = RecordReader::new(self, selection);
-        let mut records = Vec::new();
-        if limit > 0 {
-            scan_points(self.snapshot(), after, &mut |id, record| {
-                records.push(reader.record(id, record)?);
-                Ok(if records.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-            })?;
+        while records.len() < limit {
+            if stop.should_stop() {
+                return Err(ShardError::Stopped);
+            }
+            let wanted = BLOCK_ROWS.min(limit - records.len());
+            let last = records.last().map(|record| record.id).or(after);
+            let found = reader.append_after(last, wanted, &mut records)?;
+            if page_is_full(&mut records, found, &mut weight) || found < wanted {
+                break;
+            }
         }
-        reader.add_vectors(&mut records)?;
         Ok(records)
     }
 
@@ -142,6 +156,24 @@ impl Generation {
     }
 }
 
+fn weight_of_last(records: &[Record], count: usize) -> usize {
+    records[records.len() - count..].iter().map(Record::weight).sum()
+}
+
+/// Adds the weight of the last `count` records to that of those before, and cuts the page where it is full.
+fn page_is_full(records: &mut Vec<Record>, count: usize, weight: &mut usize) -> bool {
+    *weight += weight_of_last(records, count);
+    *weight >= limits::MAX_PAGE_WEIGHT && Record::cut_to_a_page(records)
+}
+
+fn too_heavy() -> Violation {
+    let most = limits::MAX_MESSAGE_BYTES >> 20;
+    let reason = format!(
+        "the points asked for do not fit into an answer of {most} MiB: ask for fewer, or for less of their payloads and vectors"
+    );
+    Violation::new("", reason)
+}
+
 /// Makes records of what is stored.
 struct RecordReader<'a> {
     view: &'a ReadView,
@@ -164,6 +196,35 @@ impl<'a> RecordReader<'a> {
             payload: (selection.payload != PayloadSelection::None).then(|| Projection::from(&selection.payload)),
             vectors: vectors.map(|(ordinal, (name, spec))| (ordinal, name.as_str(), spec.dim)).collect(),
         }
+    }
+
+    /// Adds those of the points that exist, and says how many these are.
+    fn append(&self, ids: &[PointId], records: &mut Vec<Record>) -> Result<usize, ShardError> {
+        let known = records.len();
+        read_points(self.view.snapshot(), ids, &mut |at, record| {
+            if let Some(record) = record {
+                records.push(self.record(ids[at], record)?);
+            }
+            Ok(())
+        })?;
+        self.add_vectors(&mut records[known..])?;
+        Ok(records.len() - known)
+    }
+
+    /// Adds up to `wanted` points behind an id, ascending, and says how many there were.
+    fn append_after(
+        &self,
+        after: Option<PointId>,
+        wanted: usize,
+        records: &mut Vec<Record>,
+    ) -> Result<usize, ShardError> {
+        let known = records.len();
+        scan_points(self.view.snapshot(), after, &mut |id, record| {
+            records.push(self.record(id, record)?);
+            Ok(if records.len() < known + wanted { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        self.add_vectors(&mut records[known..])?;
+        Ok(records.len() - known)
     }
 
     fn record(&self, id: PointId, stored: PointRecord<'_>) -> Result<Record, ShardError> {
