@@ -16,6 +16,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use tonic_reflection::pb as reflection_pb;
 
 use crate::services::Services;
 
@@ -70,11 +71,14 @@ pub(crate) fn serve<C: ShardClient>(
                 .max_encoding_message_size(limits::MAX_MESSAGE_BYTES)
         };
     }
-    let reflection = || {
+    // Each version of reflection tells of itself, and here of the other one, too.
+    let reflection = |other| {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(other)
     };
+    let (older, newer) = (reflection_pb::v1alpha::FILE_DESCRIPTOR_SET, reflection_pb::v1::FILE_DESCRIPTOR_SET);
     let incoming = TcpListenerStream::new(listener);
     let server = Server::builder()
         .tcp_nodelay(true)
@@ -85,8 +89,8 @@ pub(crate) fn serve<C: ShardClient>(
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .http2_max_header_list_size(HEADER_BYTES)
         .add_service(health)
-        .add_service(reflection().build_v1().expect("invariant: the descriptors come from the compiler"))
-        .add_service(reflection().build_v1alpha().expect("invariant: the descriptors come from the compiler"))
+        .add_service(reflection(older).build_v1().expect("invariant: the descriptors come from the compiler"))
+        .add_service(reflection(newer).build_v1alpha().expect("invariant: the descriptors come from the compiler"))
         .add_service(bounded!(CollectionServiceServer))
         .add_service(bounded!(PointServiceServer))
         .add_service(bounded!(SearchServiceServer))
