@@ -74,8 +74,9 @@ fn after_help() -> String {
     format!(
         "\
 Examples:
-  sagitta import docs base.npy --payload docs.jsonl.gz --create
-  sagitta search docs --query queries.npy --row 3 --filter 'source = \"rust-docs\" and words >= 50'
+  sagitta import docs base.npy --payload payload.jsonl.gz --create
+  sagitta search docs --query queries.npy --row 3 \\
+    --filter 'source = \"rust-docs\" and words >= 50'
   sagitta recall docs --queries queries.npy --ground-truth gt.ids.npy
 
 A server for trying things out is started with `sagittad dev`.

@@ -33,8 +33,9 @@ pub enum Exit {
 
 /// The exit codes, for help texts.
 pub const EXIT_CODES: &str = "\
-Exit codes: 0 done, 1 failed, 2 wrong arguments or request, 3 not found, 4 unavailable or timed out (try again),
-5 exists already, 6 not allowed, 7 data file refused, 130 interrupted";
+Exit codes: 0 done, 1 failed, 2 wrong arguments or request, 3 not found, 4 unavailable or timed out (try again), \
+5 exists already, 6 not allowed, 7 data file refused, 130 interrupted. With --output json an error is one JSON \
+document on standard error.";
 
 /// A command that failed.
 #[derive(Debug, PartialEq)]
@@ -88,7 +89,10 @@ impl Failure {
     /// Writes the failure to people, or as one JSON document to programs.
     pub fn report(&self, out: &mut dyn Write, as_json: bool, colour: bool) -> std::io::Result<()> {
         if as_json {
-            let error = json!({ "kind": self.exit.name(), "message": self.message, "hint": self.hint });
+            let details: Vec<_> = self.excerpt.iter().map(|line| line.trim_start()).collect();
+            let error = json!({
+                "kind": self.exit.name(), "message": self.message, "details": details, "hint": self.hint,
+            });
             return writeln!(out, "{}", json!({ "error": error }));
         }
         let [red, bold, dim, plain] = if colour { ["\x1b[31;1m", "\x1b[1m", "\x1b[2m", "\x1b[0m"] } else { [""; 4] };
@@ -175,5 +179,6 @@ mod tests {
         let parsed: serde_json::Value = serde_json::from_str(&report(true, true)).expect("JSON");
         assert_eq!(parsed["error"]["kind"], "not_found");
         assert_eq!(parsed["error"]["hint"], "list them");
+        assert_eq!(parsed["error"]["details"], json!([]));
     }
 }

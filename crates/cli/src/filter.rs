@@ -43,16 +43,16 @@ pub fn parse(text: &str) -> Result<Filter, FilterError> {
 
 /// The syntax in one screen, for help texts.
 pub const SYNTAX: &str = r#"Filter syntax:
-  source = "rust-docs"                      text goes in double or single quotes
-  words >= 50 and depth < 3                 numbers; `and` binds tighter than `or`
-  50 <= words < 100                         both bounds at once
-  lang in ["c", "rust"] or year = 2026      any of several values
-  not (depth > 5) and draft != true         negation
-  published >= "2026-01-01T00:00:00Z"       times are RFC 3339 text
-  author.name exists                        nested fields; `is null` finds an explicit null
-  id in [7, 9]                              the point's id; a field called id is written `id` in backticks
-Fields must have been declared when the collection was created.
-The same as a tree: {"must": [{"field": "words", "range": {"gte": 50}}], "should": [], "must_not": []}"#;
+  source = "rust-docs"                  text goes in double or single quotes
+  words >= 50 and depth < 3             numbers; `and` binds tighter than `or`
+  50 <= words < 100                     both bounds at once
+  lang in ["c", "rust"] or year = 2026  any of several values
+  not (depth > 5) and draft != true     negation
+  published >= "2026-01-01T00:00:00Z"   times are RFC 3339 text
+  author.name exists                    nested; `is null` finds an explicit null
+  id in [7, 9]                          ids; a field called id: `id`
+Fields must have been declared when the collection was created. The same as a tree of conditions:
+  {"must": [{"field": "words", "range": {"gte": 50}}], "must_not": []}"#;
 
 /// A filter of one condition, unwrapping what need not be wrapped.
 fn only(condition: Condition) -> Filter {

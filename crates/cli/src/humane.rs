@@ -46,6 +46,12 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// A duration that is not known better than to the second: `3 s`, `3 m 20 s`.
+pub fn rough_duration(about: Duration) -> String {
+    let seconds = about.as_secs_f64().ceil();
+    if seconds < 120.0 { format!("{seconds} s") } else { duration(Duration::from_secs_f64(seconds)) }
+}
+
 /// A rate or another positive number with three digits, grouped when it is large: `0.012`, `3.14`, `12,345`.
 pub fn number(x: f64) -> String {
     if x >= 1000.0 { grouped(x.round() as u64) } else { three_digits(x) }
@@ -100,6 +106,8 @@ mod tests {
             [number(12_345.4), number(3.1449), number(0.0123), number(0.0)],
             ["12,345", "3.14", "0.012", "0.00"]
         );
+        let rough = [0, 300, 18_600, 119_100, 200_000].map(|millis| rough_duration(Duration::from_millis(millis)));
+        assert_eq!(rough, ["0 s", "1 s", "19 s", "2 m 00 s", "3 m 20 s"]);
         assert_eq!([count(1, "row"), count(2000, "row")], ["1 row", "2,000 rows"]);
     }
 }

@@ -7,7 +7,8 @@ use sagitta_env::Env;
 
 use crate::humane;
 
-/// A bar on standard error with rows, rate and the time that is left; nothing where that is not a terminal.
+/// A bar on standard error with rows, rate and the time that is left; where that is not a terminal, a line of the same
+/// every half a minute, so that a log shows that a long import is alive.
 pub struct Progress {
     env: Env,
     bar: ProgressBar,
@@ -15,6 +16,8 @@ pub struct Progress {
     first: u64,
     first_fraction: f64,
     now: u64,
+    /// When the latest line was written, where there is no bar.
+    said: Duration,
 }
 
 /// Steps of the bar.
@@ -23,6 +26,9 @@ const STEPS: u64 = 10_000;
 /// Redraws per second.
 const REDRAWS: u8 = 8;
 
+/// Time between lines where there is no bar.
+const SAY_EVERY: Duration = Duration::from_secs(30);
+
 impl Progress {
     /// Begins at a row that may not be the first, when `fraction` of the whole, from 0 to 1, was done before.
     pub fn begin(env: &Env, first: u64, fraction: f64) -> Self {
@@ -30,18 +36,29 @@ impl Progress {
         let style = ProgressStyle::with_template("{bar:30} {percent:>3}%  {msg}");
         let style = style.expect("invariant: the template is valid").progress_chars("━╸ ");
         let bar = ProgressBar::with_draw_target(Some(STEPS), target).with_style(style);
-        Self { env: env.clone(), bar, started: env.now(), first, first_fraction: fraction, now: first }
+        let started = env.now();
+        Self { env: env.clone(), bar, started, first, first_fraction: fraction, now: first, said: started }
     }
 
     /// Notes that all rows before `row` are done, which are `fraction` of the whole.
     pub fn advance(&mut self, row: u64, fraction: f64) {
         self.now = row;
-        self.bar.set_position((fraction.clamp(0.0, 1.0) * STEPS as f64) as u64);
-        let mut message = format!("{}  {} rows/s", humane::count(row, "row"), humane::number(self.rate()));
-        if let Some(left) = self.time_left(fraction) {
-            message += &format!("  {} left", humane::duration(left));
+        let fraction = fraction.clamp(0.0, 1.0);
+        if !self.bar.is_hidden() {
+            self.bar.set_position((fraction * STEPS as f64) as u64);
+            self.bar.set_message(self.message(fraction));
+        } else if self.env.now().saturating_sub(self.said) >= SAY_EVERY {
+            self.said = self.env.now();
+            eprintln!("{:.0} %  {}", 100.0 * fraction, self.message(fraction));
         }
-        self.bar.set_message(message);
+    }
+
+    fn message(&self, fraction: f64) -> String {
+        let mut message = format!("{}  {} rows/s", humane::count(self.now, "row"), humane::number(self.rate()));
+        if let Some(left) = self.time_left(fraction) {
+            message += &format!("  {} left", humane::rough_duration(left));
+        }
+        message
     }
 
     /// Writes a line above the bar, or to standard error where there is none.

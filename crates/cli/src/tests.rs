@@ -20,9 +20,10 @@ fn every_command_teaches_by_example() {
         let subcommands: Vec<_> = command.get_subcommands().collect();
         if subcommands.is_empty() {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.contains("Examples:\n  sagitta "), "{path} shows no examples");
-            for line in help.lines() {
-                assert!(line.chars().count() <= 120, "{path}: {line}");
+            assert!(help.contains("Examples:\n  ") && help.contains("sagitta "), "{path} shows no examples");
+            // Help is wrapped to the terminal, and an example that is wrapped cannot be copied. Prose may be.
+            for line in help.lines().filter(|line| line.starts_with("  ")) {
+                assert!(line.chars().count() <= 80, "{path}: {line}");
             }
         }
         for subcommand in subcommands {
@@ -37,7 +38,7 @@ fn every_command_teaches_by_example() {
 #[test]
 fn examples_in_help_texts_are_accepted() {
     fn examples(command: &clap::Command, found: &mut Vec<String>) {
-        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default().replace("\\\n", "");
         let lines = help.lines().filter_map(|line| line.trim_start().strip_prefix("sagitta "));
         found.extend(lines.map(str::to_owned));
         command.get_subcommands().for_each(|subcommand| examples(subcommand, found));
@@ -63,7 +64,7 @@ fn shell_words(line: &str) -> Vec<String> {
         match (c, quote) {
             ('\'' | '"', None) => quote = Some(c),
             (c, Some(q)) if c == q => quote = None,
-            ('#' | '|' | '>' | '&', None) => break,
+            ('#' | '|' | '<' | '>' | '&', None) => break,
             (' ', None) => words.push(String::new()),
             (c, _) => words.last_mut().expect("a word").push(c),
         }

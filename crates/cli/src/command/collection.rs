@@ -50,11 +50,12 @@ const CREATE_EXAMPLES: &str = "\
 Examples:
   sagitta collection create docs --dim 384
   sagitta collection create photos --dim 128 --metric l2 --index graph
-  sagitta collection create docs --dim 384 --field source=keyword --field words=integer --field author.born=datetime
-  sagitta collection create books --vector title=384 --vector cover=512:l2:compact
+  sagitta collection create papers --dim 384 --field source=keyword \\
+    --field words=integer --field author.born=datetime
+  sagitta collection create books --vector title=384 --vector cover=512:l2:flat
 
 Only declared fields can be filtered and grouped by; all others are stored and returned.
-`sagitta import FILE --create` reads the dimension and the fields from a file.";
+`sagitta import NAME FILE --create` reads the dimension and the fields from a file.";
 
 /// Create a collection. Its vectors and declared fields cannot be changed later.
 #[derive(Args, Debug)]
@@ -288,7 +289,8 @@ impl Describe {
 }
 
 fn describe(info: &CollectionInfo, out: &mut dyn io::Write, output: &Output) -> io::Result<()> {
-    writeln!(out, "{}, created {}, id {:032x}", info.name, created(info, 19), info.id)?;
+    let id = sagitta_model::PointId::Uuid(info.id);
+    writeln!(out, "{}, created {}, id {id}", info.name, created(info, 19))?;
     if let Some(figures) = &info.statistics {
         let pairs = [
             ("points", humane::grouped(figures.points)),

@@ -10,7 +10,7 @@ use crate::failure::{Exit, Failure};
 
 const EXAMPLES: &str = "\
 Examples:
-  sagitta completion bash > ~/.local/share/bash-completion/completions/sagitta
+  source <(sagitta completion bash)                   # in ~/.bashrc
   sagitta completion zsh > ~/.zfunc/_sagitta          # with ~/.zfunc in fpath
   sagitta completion fish > ~/.config/fish/completions/sagitta.fish";
 

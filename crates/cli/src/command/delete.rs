@@ -36,8 +36,8 @@ fn after_help() -> String {
         "\
 Examples:
   sagitta delete docs 7 9
-  sagitta delete docs --filter 'year < 2020 or draft = true'
-  sagitta delete docs --filter '{{}}' --yes         # every point, but not the collection
+  sagitta delete docs --filter 'year < 2020 or words < 40'
+  sagitta delete docs --filter '{{}}' --yes    # every point
 
 {SYNTAX}"
     )

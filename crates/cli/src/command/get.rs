@@ -19,7 +19,7 @@ use crate::table::{Align, Table};
 const EXAMPLES: &str = "\
 Examples:
   sagitta get docs 7
-  sagitta get docs 7 9 0195f7a2-6c1e-7b32-9d2a-3f6f8f5f2c11 --payload source,words
+  sagitta get docs 7 0195f7a2-6c1e-7b32-9d2a-3f6f8f5f2c11 --payload source
   sagitta get docs 7 --vectors --output json
 
 Points that do not exist are named on standard error, and the exit code is 3.";

@@ -109,26 +109,28 @@ struct Reading {
 
 const AFTER_HELP: &str = "\
 Examples:
-  sagitta import docs base.npy --payload docs.jsonl.gz --create
+  sagitta import docs base.npy --payload payload.jsonl.gz --create
   sagitta import photos sift_base.bvecs --create --metric l2
   sagitta import docs docs.jsonl.gz --id-column _id --vector-column embedding
-  sagitta import books books.parquet --vector-column title=title_emb --vector-column cover=cover_emb
+  sagitta import books books.parquet \\
+    --vector-column title=title_emb --vector-column cover=cover_emb
   sagitta import glove glove-100-angular.hdf5 --create
   sagitta import docs docs.parquet --dry-run
 
-A line of JSON is {\"id\": 7, \"vector\": [0.1, 0.2], \"source\": \"x\", \"words\": 50}: every other key is payload. Several
-vectors are given as \"vectors\": {\"title\": [...], \"body\": [...]}. Rows without ids are numbered from 0.
+A line of JSON is {\"id\": 7, \"vector\": [0.1, 0.2], \"source\": \"x\", \"words\": 50}: every key but id and vector is \
+payload, and so are the fields of a key payload. Several vectors are given as \"vectors\": {\"title\": [...], \"body\": [...]}. Rows without ids are numbered from 0.
 
-An import that is interrupted goes on where it stopped when the same command is run again; nothing is imported twice.
-A file that is damaged or does not suit the collection is refused, naming the row and the column. What comes before a
-bad row is imported; --dry-run checks a file without sending anything.";
+An import that is interrupted goes on where it stopped when the same command is run again; nothing is imported \
+twice. A file that is damaged or does not suit the collection is refused, naming the row and the column. What comes \
+before a bad row is imported, and the error says how much that is; --dry-run checks a file without sending anything.";
 
 fn format(text: &str) -> Result<Format, String> {
     let known = Format::ALL.map(Format::name).join(", ");
     Format::by_ending(text).ok_or_else(|| format!("expected one of {known}"))
 }
 
-/// How often progress is written down: what was done since would be done again, to no effect, after a crash.
+/// How often progress is written down, beginning with the first acknowledgement: what was done since would be done again,
+/// to no effect, after a crash.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 impl Import {
@@ -205,7 +207,7 @@ impl Import {
             watermark: Watermark::new(begun.first),
             progress: Progress::begin(&session.env, begun.first, begun.fraction),
             memory,
-            saved_at: session.env.now(),
+            saved_at: None,
             begun,
         };
         let ended = sending.acknowledge(upload, || shared.fraction()).await;
@@ -294,7 +296,7 @@ struct Sending<'a> {
     watermark: Watermark,
     progress: Progress,
     memory: Option<&'a mut Memory>,
-    saved_at: Duration,
+    saved_at: Option<Duration>,
     begun: &'a Begun,
 }
 
@@ -313,7 +315,8 @@ impl Sending<'_> {
             }
             let row = self.watermark.next();
             self.progress.advance(row, self.begun.fraction(row, read()));
-            if self.session.env.now().saturating_sub(self.saved_at) >= SAVE_EVERY {
+            let now = self.session.env.now();
+            if row > self.begun.first && self.saved_at.is_none_or(|saved| now.saturating_sub(saved) >= SAVE_EVERY) {
                 self.save();
             }
         }
@@ -343,7 +346,7 @@ impl Sending<'_> {
     }
 
     fn save(&mut self) {
-        self.saved_at = self.session.env.now();
+        self.saved_at = Some(self.session.env.now());
         let next = self.watermark.next();
         if let Some(memory) = &mut self.memory
             && let Err(error) = memory.save(next)

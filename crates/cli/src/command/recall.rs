@@ -92,16 +92,18 @@ fn after_help() -> String {
     format!(
         "\
 Examples:
-  sagitta recall docs --queries queries.npy                       # against exact search on the server
+  sagitta recall docs --queries queries.npy      # against exact searches
   sagitta recall docs --queries queries.npy --ground-truth gt.ids.npy
-  sagitta recall photos --queries query.u8.npy --ground-truth gt.ids.npy --distances gt.dist2.npy
+  sagitta recall photos --queries sift_query.bvecs \\
+    --ground-truth sift_groundtruth.ivecs --distances sift_distances.fvecs
   sagitta recall glove --queries glove-100-angular.hdf5 --ef-search 128
-  sagitta recall docs --queries queries.npy --filter 'source = \"rust-docs\"' --callers 8 --connections 2
+  sagitta recall docs --queries queries.npy --filter 'source = \"rust-docs\"' \\
+    --callers 8 --connections 2
   sagitta recall docs --queries queries.npy --at-least 0.95 --output json
 
-Recall@k of a query is the share of its k true nearest neighbours that the search found; the ids of a ground truth must
-be those of the collection, and with --filter it must be of the points that pass. The worst decile is the mean over the
-tenth of the queries that did worst. Latency is that of a call as this program sees it, the network included.
+Recall@k of a query is the share of its k true nearest neighbours that the search found; the ids of a ground truth \
+must be those of the collection, and with --filter it must be of the points that pass. The worst decile is the mean \
+over the tenth of the queries that did worst. Latency is that of a call as this program sees it, the network included.
 
 {SYNTAX}"
     )

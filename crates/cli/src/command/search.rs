@@ -118,8 +118,8 @@ fn after_help() -> String {
         "\
 Examples:
   sagitta search docs --query queries.npy --row 3
-  sagitta search docs --like 42 --filter 'source = \"rust-docs\" and words >= 50' -k 5
-  echo '[0.1, 0.2, 0.3]' | sagitta search docs --vector - --payload title
+  sagitta search docs --like 42 --filter 'source = \"rust-docs\" and words >= 50'
+  sagitta search docs --vector - --payload source -k 5 < vector.json
   sagitta search docs --query queries.npy --group-by source --group-size 2
   sagitta search docs --query queries.npy --recall 0.99 --explain
   sagitta search docs --query queries.npy --output json | jq '.hits[].id'
@@ -236,6 +236,9 @@ fn literal(text: &str) -> Result<Vec<f32>, Failure> {
         Failure::usage(format!("--vector: {message}"))
             .hint("a vector is a JSON list of numbers, such as '[0.1, -0.2, 0.3]'")
     };
+    if text.trim().is_empty() {
+        return Err(wrong("expected a list of numbers, found nothing".to_owned()));
+    }
     let value = data::parse_value(text.trim()).map_err(wrong)?;
     let sagitta_model::Value::Array(items) = value else {
         return Err(wrong(format!("expected a list of numbers, found {}", value.type_name())));
@@ -406,7 +409,7 @@ mod tests {
     fn vectors_are_lists_of_numbers() {
         assert_eq!(literal(" [1, -0.5, 1e-3]\n"), Ok(vec![1.0, -0.5, 0.001]));
         for (text, expected) in [
-            ("", "--vector: line: expected a whole JSON object"),
+            (" ", "--vector: expected a list of numbers, found nothing"),
             ("0.5", "--vector: expected a list of numbers, found float"),
             ("[1, \"x\"]", "--vector: [1]: expected a number, found x"),
             ("[1, 1e39]", "--vector: [1]: expected a number, found 1e+39"),

@@ -2,7 +2,7 @@
 
 use sagitta_client::ScoredPoint;
 use sagitta_model::{NamedVectors, Object, Record, Value};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::data::{Json, JsonId, JsonObject};
 
@@ -11,11 +11,11 @@ use crate::data::{Json, JsonId, JsonObject};
 pub(super) struct PointDocument<'p> {
     id: JsonId,
     #[serde(skip_serializing_if = "Option::is_none")]
-    score: Option<f32>,
+    score: Option<Short>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    vectors: Option<&'p NamedVectors>,
+    vectors: Option<ShortVectors<'p>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<JsonObject<'p>>,
 }
@@ -26,17 +26,38 @@ impl<'p> PointDocument<'p> {
             id: JsonId(record.id),
             score: None,
             version: Some(record.version),
-            vectors: Some(&record.vectors).filter(|vectors| !vectors.is_empty()),
+            vectors: Some(ShortVectors(&record.vectors)).filter(|vectors| !vectors.0.is_empty()),
             payload: record.payload.as_ref().map(JsonObject),
         }
     }
 
     pub(super) fn of_hit(hit: &'p ScoredPoint) -> Self {
-        let score = Some(hit.score);
+        let score = Some(Short(hit.score));
         match &hit.record {
             Some(record) => Self { score, ..Self::of_record(record) },
             None => Self { id: JsonId(hit.id), score, version: None, vectors: None, payload: None },
         }
+    }
+}
+
+/// A 32-bit float with as many digits as tell it from its neighbours: 0.1, not 0.10000000149011612. The same float comes
+/// back from it.
+#[derive(Clone, Copy)]
+struct Short(f32);
+
+impl Serialize for Short {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.0.to_string().parse().unwrap_or(f64::from(self.0)))
+    }
+}
+
+/// Vectors by name.
+struct ShortVectors<'p>(&'p NamedVectors);
+
+impl Serialize for ShortVectors<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let short = |vector: &Vec<f32>| vector.iter().copied().map(Short).collect::<Vec<_>>();
+        serializer.collect_map(self.0.iter().map(|(name, vector)| (name, short(vector))))
     }
 }
 
@@ -89,8 +110,12 @@ mod tests {
         let json = serde_json::to_string(&PointDocument::of_hit(&hit)).expect("JSON");
         assert_eq!(json, "{\"id\":\"00000000-0000-0000-0000-000000000001\",\"score\":0.5}");
         let payload = Some(Object::from([("a".into(), Value::Null)]));
-        let record = Record { id: PointId::Num(u64::MAX), version: 7, payload, vectors: NamedVectors::new() };
+        let mut record = Record { id: PointId::Num(u64::MAX), version: 7, payload, vectors: NamedVectors::new() };
         let json = serde_json::to_string(&PointDocument::of_record(&record)).expect("JSON");
         assert_eq!(json, "{\"id\":18446744073709551615,\"version\":7,\"payload\":{\"a\":null}}");
+        (record.payload, record.vectors) = (None, NamedVectors::from([("v".to_owned(), vec![0.1, -3e-3, 1.0])]));
+        // By way of a document, as commands write it.
+        let json = serde_json::json!(PointDocument::of_record(&record)).to_string();
+        assert_eq!(json, "{\"id\":18446744073709551615,\"vectors\":{\"v\":[0.1,-0.003,1.0]},\"version\":7}");
     }
 }

@@ -12,7 +12,7 @@ use crate::session::Session;
 const EXAMPLES: &str = "\
 Examples:
   sagitta status
-  sagitta status --endpoint http://10.0.0.5:6380 --timeout 2s && echo up
+  sagitta status --endpoint http://127.0.0.1:6380 --timeout 2s && echo up
 
 The exit code is 0 if the cluster answers and every collection is ready, and 4 otherwise.";
 

@@ -120,7 +120,8 @@ impl Memory {
     /// Forgets an import that is complete.
     pub(super) fn forget(&self) -> io::Result<()> {
         match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            // A file where the folder should be: nothing can have been remembered there.
+            Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Err(error),
             _ => Ok(()),
         }
     }

@@ -44,6 +44,19 @@ def hdf5(name, dtype, libver, distance="angular"):
             file.create_dataset("nan", data=np.array([[0, 1], [np.nan, 1], [0, 1]], dtype="f4"))
 
 
+def deep():
+    """Ten neighbours for each query, as many as are asked for by default."""
+    rows, columns = np.mgrid[0:50, 0:6]
+    vectors = (rows + 0.25 * columns).astype("f4")
+    with h5py.File(here / "annbench_deep.hdf5", "w") as file:
+        file.attrs["distance"] = "euclidean"
+        file.create_dataset("train", data=vectors)
+        file.create_dataset("test", data=vectors[:3])
+        far = np.abs(rows[:, 0] - np.arange(3)[:, None])
+        file.create_dataset("neighbors", data=np.argsort(far, axis=1, kind="stable")[:, :10].astype("i4"))
+        file.create_dataset("distances", data=np.sort(far, axis=1)[:, :10] * np.float32(6) ** 0.5)
+
+
 def holes():
     with h5py.File(here / "holes.hdf5", "w") as file:
         train = file.create_dataset("train", shape=(10, 4), dtype="f4", chunks=(5, 4), compression="gzip")
@@ -123,6 +136,7 @@ hdf5("annbench.hdf5", "f4", "earliest")
 hdf5("annbench_latest.hdf5", "f4", "latest")
 hdf5("annbench_f8.hdf5", ">f8", "earliest")
 hdf5("jaccard.hdf5", "f4", "earliest", "jaccard")
+deep()
 holes()
 vectors_parquet()
 payload_parquet()

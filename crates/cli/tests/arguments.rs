@@ -1,0 +1,91 @@
+//! What there is before any server: completion scripts, versions, usage errors, exit codes.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+const DONE: i32 = 0;
+const USAGE: i32 = 2;
+const UNAVAILABLE: i32 = 4;
+
+/// What a run of the program came to.
+#[derive(Debug)]
+struct Ran {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    #[track_caller]
+    fn ends_with(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        self
+    }
+
+    #[track_caller]
+    fn shows(self, text: &str) -> Self {
+        assert!(self.out.contains(text), "no {text:?} in {self:#?}");
+        self
+    }
+
+    #[track_caller]
+    fn says(self, text: &str) -> Self {
+        assert!(self.err.contains(text), "no {text:?} in {self:#?}");
+        self
+    }
+}
+
+fn run(args: &[&str]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sagitta"));
+    // Nothing listens on port 1 of a loopback address.
+    command.args(args).env("SAGITTA_ENDPOINT", "http://127.0.0.1:1").stdin(Stdio::null());
+    let output = command.output().expect("the program runs");
+    let text = |bytes| String::from_utf8(bytes).expect("the program writes UTF-8");
+    Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+#[test]
+fn completion_scripts_know_every_command_and_are_sound_where_the_shell_is_there() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = run(&["completion", shell]).ends_with(DONE);
+        for command in ["collection", "import", "export", "search", "get", "count", "delete", "recall", "status"] {
+            assert!(script.out.contains(command), "{shell}: {command}");
+        }
+        assert!(script.out.contains("--ground-truth") || script.out.contains("ground-truth"), "{shell}");
+        // `-n` reads a script without running it.
+        let check = Command::new(shell).arg("-n").stdin(Stdio::piped()).spawn();
+        if let (Ok(mut child), "bash" | "zsh" | "fish") = (check, shell) {
+            child.stdin.take().expect("piped").write_all(script.out.as_bytes()).expect("written");
+            assert!(child.wait().expect("waited").success(), "{shell} does not accept its script");
+        }
+    }
+    run(&["completion", "cmd"]).ends_with(USAGE).says("bash");
+}
+
+#[test]
+fn bash_completes_commands_and_flags() {
+    let script = run(&["completion", "bash"]).out;
+    let complete = |words: &str, at: usize| {
+        let ask = format!(
+            "{script}\nCOMP_WORDS=({words}); COMP_CWORD={at}; _sagitta sagitta \"${{COMP_WORDS[{at}]}}\" ''; echo \"${{COMPREPLY[@]}}\""
+        );
+        let output = Command::new("bash").args(["--norc", "-c", &ask]).output().expect("bash runs");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    assert_eq!(complete("sagitta coll", 1).trim(), "collection");
+    let subcommands = complete("sagitta collection ''", 2);
+    assert!(["create", "list", "describe", "delete"].iter().all(|name| subcommands.contains(name)), "{subcommands}");
+    assert!(complete("sagitta import --pay", 2).contains("--payload"));
+}
+
+#[test]
+fn help_and_version_go_to_standard_output_and_usage_errors_to_standard_error() {
+    run(&["--version"]).ends_with(DONE).shows(concat!("sagitta ", env!("CARGO_PKG_VERSION")));
+    run(&["--help"]).ends_with(DONE).shows("Examples:").shows("Exit codes: 0 done");
+    run(&["import", "--help"]).ends_with(DONE).shows("--payload <FILE>").shows("SAGITTA_ENDPOINT");
+    let refused = run(&["serach"]).ends_with(USAGE).says("search");
+    assert_eq!(refused.out, "");
+    run(&["count", "Docs"]).ends_with(USAGE).says("a-z");
+    run(&["count", "docs", "--endpoint", "ftp://x"]).ends_with(USAGE).says("http");
+    run(&["count", "docs", "--timeout", "1s"]).ends_with(UNAVAILABLE).says("cannot reach http://127.0.0.1:1");
+}

@@ -1,0 +1,17 @@
+//! The command line as its users meet it: the binary `sagitta` against a real `sagittad dev`.
+
+#[allow(dead_code, reason = "shared with the tests of the server; not every helper has a use here")]
+#[path = "../server/harness.rs"]
+mod server;
+
+mod bad_files;
+mod collections;
+mod examples;
+mod export;
+mod files;
+mod harness;
+mod import;
+mod points;
+mod recall;
+mod resume;
+mod search;
