@@ -51,11 +51,11 @@ pub struct Import {
     reading: Reading,
 
     /// Begin at the first row even if an earlier import was interrupted
-    #[arg(long)]
+    #[arg(long, help_heading = "Running the import")]
     restart: bool,
 
     /// Read and check the whole file and send nothing
-    #[arg(long)]
+    #[arg(long, help_heading = "Running the import")]
     dry_run: bool,
 }
 
@@ -87,7 +87,7 @@ struct Reading {
     vector_column: Vec<String>,
 
     /// Name of the vector in the collection, where the file does not say and the collection has several
-    #[arg(long, value_name = "NAME", default_value = "")]
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     vector_name: String,
 
     /// Key or column to pass over; repeat it for several

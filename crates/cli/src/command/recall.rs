@@ -64,7 +64,7 @@ pub struct Recall {
     effort: EffortArgs,
 
     /// The vector to compare, where the collection has several
-    #[arg(long, value_name = "NAME", default_value = "")]
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     vector_name: String,
 
     /// Calls under way at any time

@@ -55,7 +55,7 @@ pub struct SearchArgs {
     effort: EffortArgs,
 
     /// The vector to compare, where the collection has several
-    #[arg(long, value_name = "NAME", default_value = "")]
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     vector_name: String,
 
     /// Payload fields to show: all, none, or paths separated by commas
