@@ -1,6 +1,7 @@
 //! One hosted replica: a shard, its Raft group and the threads that search it.
 
-use std::sync::Arc;
+use std::future::Future;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use sagitta_consensus::{Condition, GroupHandle, Outcome, ReadOutcome};
@@ -11,7 +12,7 @@ use sagitta_model::{
     WriteResult,
 };
 use sagitta_shard::codec::Record as _;
-use sagitta_shard::{Command, ReadView, SearchContext, Shard, WriteOutcome};
+use sagitta_shard::{Command, ReadView, SearchContext, Shard, ShardError, WriteOutcome};
 use tokio::sync::watch;
 
 use crate::NodeError;
@@ -153,19 +154,22 @@ impl Replica {
         deadline: Deadline,
     ) -> Result<Vec<SearchResult>, NodeError> {
         let queued = self.env.now();
-        let id = self.id;
-        self.read(freshness, deadline, move |view, stop| {
-            let waited = view.env().now() - queued;
-            let context = SearchContext { explain, stop };
-            let answer = |(query, selection): &(SearchQuery, Selection)| {
-                let mut result = answer(view, query, selection, &context)?;
-                if let Some(explanation) = &mut result.explanation {
+        let (shard, id) = (self.shard.clone(), self.id);
+        // Taken by the thread that begins: all searches see the same moment, and it is not the moment of queueing.
+        let view = OnceLock::new();
+        let count = queries.len();
+        self.read(freshness, deadline, |pool, stop| {
+            pool.run_each(count, move |at| {
+                let view: &Arc<ReadView> = view.get_or_init(|| shard.view());
+                let (query, selection) = &queries[at];
+                let waited = explain.then(|| view.env().now() - queued);
+                let mut result = answer(view, query, selection, &SearchContext { explain, stop: &stop })?;
+                if let (Some(explanation), Some(waited)) = (&mut result.explanation, waited) {
                     explanation.queue_us = waited.as_micros() as u64;
                     explanation.segments.iter_mut().for_each(|segment| segment.shard = id);
                 }
                 Ok(result)
-            };
-            queries.iter().map(answer).collect()
+            })
         })
         .await
     }
@@ -178,7 +182,7 @@ impl Replica {
         freshness: Freshness,
         deadline: Deadline,
     ) -> Result<Vec<Record>, NodeError> {
-        self.read(freshness, deadline, move |view, _| view.get(&ids, &selection)).await
+        self.view(freshness, deadline, move |view, _| view.get(&ids, &selection)).await
     }
 
     /// How many points pass the filter.
@@ -188,7 +192,7 @@ impl Replica {
         freshness: Freshness,
         deadline: Deadline,
     ) -> Result<u64, NodeError> {
-        self.read(freshness, deadline, move |view, stop| view.count(filter.as_deref(), stop)).await
+        self.view(freshness, deadline, move |view, stop| view.count(filter.as_deref(), stop)).await
     }
 
     /// The first `limit` points after an id that pass the filter, ascending by id.
@@ -201,7 +205,7 @@ impl Replica {
         freshness: Freshness,
         deadline: Deadline,
     ) -> Result<Vec<Record>, NodeError> {
-        self.read(freshness, deadline, move |view, stop| view.scroll(after, filter.as_deref(), limit, &selection, stop))
+        self.view(freshness, deadline, move |view, stop| view.scroll(after, filter.as_deref(), limit, &selection, stop))
             .await
     }
 
@@ -226,22 +230,35 @@ impl Replica {
         }
     }
 
-    /// Reads the current view on a search thread. A caller that goes away, or whose deadline passes, stops the work.
-    async fn read<T: Send + 'static>(
+    /// Reads the current view on a search thread.
+    async fn view<T: Send + 'static>(
         &self,
         freshness: Freshness,
         deadline: Deadline,
-        work: impl FnOnce(&ReadView, &dyn Stop) -> Result<T, sagitta_shard::ShardError> + Send + 'static,
+        work: impl FnOnce(&ReadView, &dyn Stop) -> Result<T, ShardError> + Send + 'static,
     ) -> Result<T, NodeError> {
+        let shard = self.shard.clone();
+        self.read(freshness, deadline, |pool, stop| pool.run(move || work(&shard.view(), &stop))).await
+    }
+
+    /// Reads on the search threads once the replica is fresh enough. A caller that goes away, or whose deadline passes, stops
+    /// the work.
+    async fn read<'a, T, F>(
+        &'a self,
+        freshness: Freshness,
+        deadline: Deadline,
+        start: impl FnOnce(&'a Pool, Patience) -> F,
+    ) -> Result<T, NodeError>
+    where
+        F: Future<Output = Result<Result<T, ShardError>, Refused>>,
+    {
         self.catch_up(freshness, deadline).await?;
         let cancelled = Cancelled::default();
         let _guard = cancelled.on_drop();
-        let (shard, env) = (self.shard.clone(), self.env.clone());
-        let stop = Patience { cancelled, deadline, env };
-        let done = self.pool.run(move || work(&shard.view(), &stop)).await;
-        match done {
+        let stop = Patience { cancelled, deadline, env: self.env.clone() };
+        match start(&self.pool, stop).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(sagitta_shard::ShardError::Stopped)) => Err(NodeError::DeadlinePassed),
+            Ok(Err(ShardError::Stopped)) => Err(NodeError::DeadlinePassed),
             Ok(Err(error)) => Err(NodeError::Shard { shard: self.id, error }),
             Err(Refused::QueueFull) => Err(NodeError::SearchQueueFull),
             Err(Refused::Failed) => Err(NodeError::Failed { what: "the search" }),

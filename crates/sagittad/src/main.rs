@@ -94,7 +94,8 @@ fn told(error: &anyhow::Error) -> String {
 
 fn run(config: Config) -> anyhow::Result<()> {
     let engines = Engines { kv: Arc::new(RocksEngine::new(RocksBudget::default())), index: Arc::new(FaissEngine) };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("network").build();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().thread_name("network").worker_threads(network_threads()).build();
     let runtime = runtime.context("cannot start the network threads")?;
     runtime.block_on(async {
         let server = Server::start(config, engines, Env::real()).await?;
@@ -102,4 +103,11 @@ fn run(config: Config) -> anyhow::Result<()> {
         server.run_until_signal().await?;
         Ok(())
     })
+}
+
+/// One for every four cores: they only move bytes, which is far less work than searching. More of them would wake each other
+/// for every call, which costs more than it gains.
+fn network_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores / 4).max(1)
 }

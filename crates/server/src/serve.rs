@@ -25,6 +25,8 @@ const STREAMS_PER_CONNECTION: u32 = 256;
 /// HTTP/2 windows: room for a few large batches in flight, so that uploads are not throttled by acknowledgements.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// The largest frame: a batch of searches is one, not several that are read and joined one by one.
+const FRAME_BYTES: u32 = 256 << 10;
 /// A peer that does not answer pings is gone.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -85,6 +87,7 @@ pub(crate) fn serve<C: ShardClient>(
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .http2_max_header_list_size(HEADER_BYTES)
