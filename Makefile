@@ -33,6 +33,11 @@ test: setup ## Everything that CI runs
 quick: ## The tests that need no C++ build
 	cargo test --locked
 
+.PHONY: bench
+bench: ## Measure what the server adds to its index, in CPU time; see benches/README.md
+	cargo build --workspace --locked --bin sagittad --bin overhead
+	"$${CARGO_TARGET_DIR:-target}/debug/overhead"
+
 .PHONY: fmt
 fmt: ## Format the code
 	cargo fmt --all

@@ -66,6 +66,8 @@ fn an_allowed_lint_has_its_reason() {
 fn tests_do_not_sleep() {
     let text = "fn f() { sleep(1) }\n#[cfg(test)]\nmod tests {\n    fn g() { thread::sleep(SECOND) }\n}\n";
     assert_eq!(found(OTHER, text), ["4: a test sleeps"]);
+    assert_eq!(found("tests/cluster/src/lib.rs", "//! x\nfn f() { sleep(1) }\n"), ["2: a test sleeps"]);
+    assert_eq!(found("benches/overhead/rounds.rs", "//! x\nfn f() { sleep(1) }\n"), [""; 0]);
     assert_eq!(found("tests/cluster/src/lib.rs", "//! x\nfn f() { sleeper(1); asleep(2) }\n"), [""; 0]);
 }
 
