@@ -123,11 +123,9 @@ fn log_part(from: f64, to: f64, x: f64) -> f64 {
     if from == to { 0.0 } else { (x / from).ln() / (to / from).ln() }
 }
 
-/// The share of a query's misses that a curve may promise. A curve is measured with rows of the segment as queries, which are
-/// easier than real ones: they come from the same distribution, and the graph links a row to its own neighbours.
-/// Measured with 100,000 real embeddings and their own queries: for misses of 5 % a curve must promise 0.9 % (titles of
-/// passages against passages, 384 dimensions) or 2.3 % (descriptors of other pictures, 128 dimensions).
-pub(super) const MISSES_ALLOWED: f64 = 0.15;
+/// The share of a query's misses that a curve may promise. A curve is measured with a few hundred queries, whose mean recall
+/// is off by half a percent, and what real queries are like is not known when an index is built.
+pub(super) const MISSES_ALLOWED: f64 = 0.65;
 
 /// The recall to ask of a curve so that queries get the target.
 fn with_margin(target: f64) -> f64 {

@@ -30,7 +30,7 @@ fn index(sampler: &mut Sampler, kind: IndexKind) -> (tempfile::TempDir, Vec<f32>
 }
 
 fn calibrated(values: &[f32], index: &dyn VectorIndex) -> Calibration {
-    let how = Thoroughness { truth_comparisons: 0, min_queries: 24, max_queries: 24, short_scan_ns: 200.0 };
+    let how = Thoroughness { truth_comparisons: 0, min_queries: 200, max_queries: 200, short_scan_ns: 200.0 };
     let rows = Rows::new(DIM, values).expect("rows");
     calibrate_as(&how, index, &rows, &Never).expect("calibrated")
 }
