@@ -9,11 +9,13 @@ const FILES: [&str; 4] =
     ["sagitta/v1/common.proto", "sagitta/v1/collections.proto", "sagitta/v1/points.proto", "sagitta/v1/search.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    // Relative to this package, where cargo runs us: an absolute path would make clones that share a target folder read
+    // each other's files.
+    let root = Path::new("../../proto");
     println!("cargo::rerun-if-changed={}", root.display());
 
     // With comments: they are the API's documentation, and reflection shows them.
-    let mut compiler = protox::Compiler::new([&root])?;
+    let mut compiler = protox::Compiler::new([root])?;
     compiler.include_imports(true).include_source_info(true).open_files(FILES)?;
     let descriptors = compiler.file_descriptor_set();
 
