@@ -167,6 +167,7 @@ impl Driver {
         group.reads.answer_upto(group.applied.index);
         group.publish();
         if let Some(position) = truncation(group) {
+            group.crowded = false;
             self.truncations.insert(done.group, position);
         }
         if let Some(result) = done.closed {
@@ -341,6 +342,7 @@ impl Driver {
             Ok(groups) => {
                 for id in groups {
                     if let Some(group) = self.groups.get_mut(&id) {
+                        group.crowded = true;
                         group.poll(&mut self.jobs, true);
                     }
                 }
@@ -368,8 +370,10 @@ fn truncation(group: &Group) -> Option<Position> {
         return None;
     }
     let store = group.node.as_ref()?.store();
-    let index = group.durable.min(group.applied.index).checked_sub(KEEP_ENTRIES)?;
-    if index < store.truncated().index + TRUNCATE_STEP {
+    // Entries may be of any size: a few large ones take as much room as many. Where the log wants it, all may go.
+    let (keep, step) = if group.crowded { (0, 1) } else { (KEEP_ENTRIES, TRUNCATE_STEP) };
+    let index = group.durable.min(group.applied.index).checked_sub(keep)?;
+    if index < store.truncated().index + step {
         return None;
     }
     let term = store.term_at(index).ok()?;

@@ -97,6 +97,8 @@ pub(crate) struct Group {
     pub(crate) jobs: usize,
     /// Whether the applier owes an answer to a poll.
     pub(crate) polled: bool,
+    /// The log is larger than it should be because of this group's entries.
+    pub(crate) crowded: bool,
     pub(crate) applied: Position,
     pub(crate) durable: u64,
     pub(crate) membership: Membership,
@@ -149,6 +151,7 @@ impl Group {
             handed: at,
             jobs: 0,
             polled: false,
+            crowded: false,
             applied,
             durable,
             membership,

@@ -146,6 +146,40 @@ fn the_log_is_truncated_only_below_what_the_state_machine_made_durable() {
 }
 
 #[test]
+fn a_log_that_is_too_large_gives_up_all_that_is_durable_however_few_entries_it_has() {
+    let (mut bench, log, machine) = single();
+    let propose = |bench: &mut Bench, count: u64| {
+        (0..count).for_each(|number| drop(bench.propose(GROUP, text(number))));
+        bench.run();
+        bench.ticks(PURGE_TICKS as usize + POLL_TICKS as usize + 1);
+    };
+    let truncated = || log.load(GROUP).unwrap().unwrap().truncated.index;
+    propose(&mut bench, 5);
+    machine.make_durable();
+    propose(&mut bench, 5);
+    assert_eq!(truncated(), 1, "five small entries are not worth it");
+    let durable = machine.lock().durable.applied.index;
+    log.crowd(GROUP);
+    propose(&mut bench, 0);
+    assert_eq!(truncated(), durable, "no further than what is durable");
+    machine.make_durable();
+    log.crowd(GROUP);
+    propose(&mut bench, 0);
+    assert_eq!(truncated(), machine.lock().durable.applied.index);
+    // Nothing is left of the log, and life goes on: here and after a restart.
+    propose(&mut bench, 3);
+    drop(bench);
+    let (log, machine) = (log.after_power_loss(0), machine.after_power_loss());
+    let mut bench = Bench::new(2, Arc::new(log));
+    bench.open(GROUP, &machine).unwrap();
+    bench.run();
+    let mut last = bench.propose(GROUP, "last");
+    bench.run();
+    index_of(&mut last);
+    assert_eq!(machine.commands().len(), 14);
+}
+
+#[test]
 fn a_failed_fsync_ends_all_acknowledgements() {
     let (mut bench, log, machine) = single();
     let other = TestMachine::default();

@@ -42,6 +42,7 @@ struct Disk {
     appends: u64,
     faults: BTreeMap<u64, Fault>,
     closed: Option<String>,
+    crowding: Vec<GroupId>,
 }
 
 type Image = BTreeMap<GroupId, GroupLog>;
@@ -63,6 +64,11 @@ impl MemoryLog {
     /// Makes the given append (counted from 0 over the life of this disk) fail.
     pub fn inject(&self, append: u64, fault: Fault) {
         self.lock().faults.insert(append, fault);
+    }
+
+    /// Lets the next [`LogStore::purge`] say that a group's entries make the log too large.
+    pub fn crowd(&self, group: GroupId) {
+        self.lock().crowding.push(group);
     }
 
     /// Appends so far, which is also the number of fsyncs.
@@ -169,8 +175,9 @@ impl LogStore for MemoryLog {
     }
 
     fn purge(&self) -> Result<Vec<GroupId>, LogError> {
-        self.lock().check_open()?;
-        Ok(Vec::new())
+        let mut disk = self.lock();
+        disk.check_open()?;
+        Ok(std::mem::take(&mut disk.crowding))
     }
 }
 
