@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -11,7 +12,7 @@ use clap::{Parser, Subcommand};
 use sagitta_engine_faiss::FaissEngine;
 use sagitta_engine_rocksdb::{RocksBudget, RocksEngine};
 use sagitta_env::Env;
-use sagitta_server::{Config, DEFAULT_LISTEN, Engines, Server, telemetry};
+use sagitta_server::{Config, DEFAULT_LISTEN, Engines, Server, stop_signal, telemetry};
 
 /// Sagitta: a vector search server that loses nothing and answers with the recall that was asked for.
 #[derive(Parser)]
@@ -98,10 +99,15 @@ fn run(config: Config) -> anyhow::Result<()> {
     let runtime = runtime.enable_all().thread_name("network").worker_threads(network_threads()).build();
     let runtime = runtime.context("cannot start the network threads")?;
     runtime.block_on(async {
-        let server = Server::start(config, engines, Env::real()).await?;
+        let mut signal = pin!(stop_signal()?);
+        let server = tokio::select! {
+            server = Server::start(config, engines, Env::real()) => server?,
+            // Nothing is acknowledged yet, and a start may be cut short at any point: it happens with every crash.
+            () = &mut signal => return Ok(()),
+        };
         println!("sagittad is ready: http://{}  (data in {})", server.address(), server.data().display());
-        server.run_until_signal().await?;
-        Ok(())
+        signal.await;
+        Ok(server.stop().await?)
     })
 }
 

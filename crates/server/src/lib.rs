@@ -16,4 +16,4 @@ mod upload;
 pub use config::{Config, DEFAULT_LISTEN};
 pub use data_dir::DataDirError;
 pub use sagitta_shard::Engines;
-pub use start::{Server, StartError};
+pub use start::{Server, StartError, stop_signal};

@@ -130,13 +130,6 @@ impl Server {
         self.data.path()
     }
 
-    /// Serves until the process is interrupted or terminated, then stops.
-    pub async fn run_until_signal(self) -> Result<(), StartError> {
-        let signal = signal().map_err(StartError::Signals)?;
-        signal.await;
-        self.stop().await
-    }
-
     /// Takes no more calls, finishes those that run, makes everything durable, closes the files.
     pub async fn stop(self) -> Result<(), StartError> {
         tracing::info!("stopping");
@@ -171,9 +164,12 @@ fn raft_id(uuid: u128) -> NodeId {
     NodeId(((uuid >> 64) as u64).max(1))
 }
 
-fn signal() -> io::Result<impl Future<Output = ()>> {
+/// Waits until the process is interrupted or terminated. From this call on, not only from when it is awaited, such a
+/// signal is kept for whoever awaits it, and ends the process no longer by itself.
+pub fn stop_signal() -> Result<impl Future<Output = ()>, StartError> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (mut interrupted, mut terminated) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let listen = |kind| signal(kind).map_err(StartError::Signals);
+    let (mut interrupted, mut terminated) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
     Ok(async move {
         tokio::select! {
             _ = interrupted.recv() => {}
