@@ -56,6 +56,8 @@ pub(crate) struct Done {
     pub(crate) applied: Position,
     pub(crate) durable: u64,
     pub(crate) condition: Condition,
+    /// Whether it stopped because the state machine is damaged.
+    pub(crate) damaged: bool,
     /// Whether this ends a [`Job::Apply`].
     pub(crate) batch: bool,
     /// Whether this answers a [`Job::Poll`].
@@ -73,6 +75,7 @@ pub(crate) struct Applier {
 struct Unit {
     machine: Box<dyn StateMachine>,
     condition: Condition,
+    damaged: bool,
     /// Held while the disk is full.
     held: VecDeque<Batch>,
     retry_at: Duration,
@@ -87,6 +90,7 @@ impl Applier {
                 let unit = Unit {
                     machine,
                     condition: Condition::Running,
+                    damaged: false,
                     held: VecDeque::new(),
                     retry_at: now,
                     backoff: MIN_BACKOFF,
@@ -168,6 +172,7 @@ impl Unit {
                     break;
                 }
                 Err(error) => {
+                    self.damaged = matches!(error, ApplyError::Corrupt(_));
                     let why = format!("applying failed: {error}");
                     tracing::error!(%group, why, "the group stops");
                     doubt(batch.tickets, &why);
@@ -228,6 +233,7 @@ impl Unit {
             applied: self.machine.applied(),
             durable: self.machine.durable(),
             condition: self.condition.clone(),
+            damaged: self.damaged,
             batch,
             poll: false,
             closed: None,

@@ -22,7 +22,7 @@ use self::ready::Held;
 use crate::apply::{Done, Job};
 use crate::drain;
 use crate::envelope::Envelope;
-use crate::error::ConsensusError;
+use crate::error::{ConsensusError, LogError};
 use crate::group::{Closing, Condition, Group, GroupStatus, Incoming, Reader};
 use crate::host::Counters;
 use crate::ids::{GroupId, NodeId, Position};
@@ -157,6 +157,7 @@ impl Driver {
         };
         group.jobs -= usize::from(done.batch);
         group.polled &= !done.poll;
+        group.damaged |= done.damaged;
         (group.applied, group.durable) = (done.applied, done.durable);
         match (&group.condition, done.condition) {
             (Condition::Stopped(_), _) => {}
@@ -201,7 +202,7 @@ impl Driver {
             return refuse(incoming, self.absent());
         };
         match &group.condition {
-            Condition::Stopped(why) => refuse(incoming, Refusal::Stopped { why: why.clone() }),
+            Condition::Stopped(why) => refuse(incoming, group.refusal(why)),
             _ if group.closing.is_some() => refuse(incoming, Refusal::Closing),
             Condition::Full(what) => refuse(incoming, Refusal::Full { what: what.clone() }),
             Condition::Running if self.held.is_some() => {
@@ -220,12 +221,16 @@ impl Driver {
         };
         match (&group.condition, &group.node) {
             (Condition::Stopped(why), _) => {
-                reader.answer(ReadOutcome::Refused(Refusal::Stopped { why: why.clone() }));
+                reader.answer(ReadOutcome::Refused(group.refusal(why)));
             }
             _ if group.closing.is_some() => reader.answer(ReadOutcome::Refused(Refusal::Closing)),
-            // Alone, what is committed here is committed: raft would say the same, but not while a round is held.
+            // Alone, what is committed here is committed: raft would say the same, but not while a round is held. And what was
+            // acknowledged was applied here before, unless by an earlier process, that is in an earlier term: so reads need
+            // not wait for what a full disk keeps from being applied.
             (_, Some(node)) if group.decides_alone() && group.is_leader() && node.raft.commit_to_current_term() => {
-                group.reads.granted.push_back((node.raft.raft_log.committed, reader));
+                let applied = group.applied;
+                let index = if applied.term == node.raft.term { applied.index } else { node.raft.raft_log.committed };
+                group.reads.granted.push_back((index, reader));
                 group.reads.answer_upto(group.applied.index);
             }
             _ => {
@@ -347,6 +352,8 @@ impl Driver {
                     }
                 }
             }
+            // What is to be kept of old files is written anew before they go. Later there will be room for that.
+            Err(LogError::Full { what }) => tracing::warn!(what, "no room to give back space of the log"),
             Err(error) => self.stop(&error.to_string()),
         }
     }

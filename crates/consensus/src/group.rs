@@ -7,11 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use raft::eraftpb::{Entry, Message, MessageType};
 use raft::{RawNode, StateRole};
+use sagitta_model::ErrorKind;
 use tokio::sync::{oneshot, watch};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::admission::Permit;
 use crate::apply::{Caller, Ticket};
+use crate::error::LogError;
 use crate::ids::{GroupId, NodeId, Position};
 use crate::log::engine::panic_text;
 use crate::membership::Membership;
@@ -103,6 +105,8 @@ pub(crate) struct Group {
     pub(crate) durable: u64,
     pub(crate) membership: Membership,
     pub(crate) condition: Condition,
+    /// Whether it stopped because something is damaged: waiting does not help.
+    pub(crate) damaged: bool,
     pub(crate) closing: Option<Closing>,
     pub(crate) status: watch::Sender<GroupStatus>,
 }
@@ -156,6 +160,7 @@ impl Group {
             durable,
             membership,
             condition: Condition::Running,
+            damaged: false,
             closing: None,
             status: watch::Sender::new(status),
         }
@@ -167,7 +172,7 @@ impl Group {
         let node = self.node.as_mut()?;
         let result = catch_unwind(AssertUnwindSafe(|| call(node)));
         if let Some(failure) = node.store().take_failure() {
-            self.stop(&failure.to_string());
+            self.stop_on(&failure);
             return None;
         }
         match result {
@@ -182,16 +187,27 @@ impl Group {
         }
     }
 
-    /// Stops the group on a failure. The log and the state machine stay as they are.
-    pub(crate) fn stop(&mut self, why: &str) {
-        if matches!(self.condition, Condition::Stopped(_)) {
-            return;
-        }
-        tracing::error!(group = %self.id, why, "the group stops");
-        self.end(why);
+    /// Stops the group on a failure of its log.
+    pub(crate) fn stop_on(&mut self, failure: &LogError) {
+        self.damaged |= failure.kind() == ErrorKind::Corrupt;
+        self.stop(&failure.to_string());
     }
 
-    /// Ends the group, as on a failure, but because its owner said so.
+    /// What is said to callers of a group that has stopped.
+    pub(crate) fn refusal(&self, why: &str) -> Refusal {
+        let why = why.to_owned();
+        if self.damaged { Refusal::Damaged { why } } else { Refusal::Stopped { why } }
+    }
+
+    /// Stops the group on a failure. The log and the state machine stay as they are.
+    pub(crate) fn stop(&mut self, why: &str) {
+        if !matches!(self.condition, Condition::Stopped(_)) {
+            tracing::error!(group = %self.id, why, "the group stops");
+            self.end(why);
+        }
+    }
+
+    /// Ends the group: whoever still waits is told why.
     pub(crate) fn end(&mut self, why: &str) {
         if matches!(self.condition, Condition::Stopped(_)) {
             return;
@@ -202,7 +218,7 @@ impl Group {
         for (_, (_, ticket)) in std::mem::take(&mut self.pending) {
             ticket.answer(Outcome::Unknown(doubt()));
         }
-        let refusal = Refusal::Stopped { why: why.to_owned() };
+        let refusal = self.refusal(why);
         for incoming in self.incoming.drain(..) {
             incoming.caller.answer(Outcome::Refused(refusal.clone()));
         }

@@ -40,7 +40,7 @@ pub trait LogStore: Send + Sync {
     fn remove_group(&self, group: GroupId) -> Result<(), LogError>;
 
     /// Gives back the space of truncated entries. Names groups that hold old space back: flushing their state
-    /// machines would free it.
+    /// machines would free it. [`LogError::Full`] leaves everything as it was: this, too, writes before it removes.
     fn purge(&self) -> Result<Vec<GroupId>, LogError>;
 }
 

@@ -84,6 +84,12 @@ pub enum Refusal {
         /// The failure.
         why: String,
     },
+    /// The group has stopped because its log or its state machine is damaged.
+    #[error("stopped: {why}")]
+    Damaged {
+        /// What is damaged.
+        why: String,
+    },
     /// The group is not open here.
     #[error("the group is not open here")]
     Absent,
@@ -110,6 +116,7 @@ impl Refusal {
             Self::Overloaded | Self::Full { .. } | Self::Expired => ErrorKind::Overloaded,
             Self::TooLarge { .. } | Self::Empty => ErrorKind::Invalid,
             Self::Closing | Self::Stopped { .. } => ErrorKind::Unavailable,
+            Self::Damaged { .. } => ErrorKind::Corrupt,
             Self::Absent => ErrorKind::NotFound,
         }
     }

@@ -106,7 +106,10 @@ impl Ledger {
         };
         if name != self.manifest.name {
             // RocksDB began a new manifest after our note. The sequence number is compared after opening.
-            return Ok(());
+            return match dir.join(&name).try_exists().map_err(io)? {
+                true => Ok(()),
+                false => Err(corrupt(format!("the file {CURRENT} names {name}, which does not exist"))),
+            };
         }
         match Manifest::read(dir, name, Some(self.manifest.len)) {
             Ok(found) if found == self.manifest => Ok(()),

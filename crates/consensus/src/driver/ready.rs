@@ -203,7 +203,7 @@ impl Group {
         let entries = match read {
             Ok(entries) => entries,
             Err(error) => {
-                self.stop(&error.to_string());
+                self.stop_on(&error);
                 return None;
             }
         };
@@ -221,6 +221,7 @@ impl Group {
             });
             let sealed = entry.get_entry_type() == EntryType::EntryNormal && !entry.data.is_empty();
             if sealed && entry.context != seal(&entry.data) {
+                self.damaged = true;
                 self.stop(&format!("the entry at index {} is damaged: its checksum does not fit", entry.index));
                 return None;
             }

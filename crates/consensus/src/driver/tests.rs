@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sagitta_model::ErrorKind;
 use tokio::sync::oneshot;
 
 use super::*;
@@ -78,6 +79,27 @@ fn a_restarted_member_serves_at_once_and_applies_what_the_state_machine_lost() {
     bench.run();
     index_of(&mut outcome);
     assert_eq!(machine.commands(), (0..=10).map(text).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_read_after_a_restart_waits_for_what_was_acknowledged_before() {
+    let (mut bench, log, machine) = single();
+    index_of(&mut {
+        let outcome = bench.propose(GROUP, "acknowledged");
+        bench.run();
+        outcome
+    });
+    let (log, machine) = (log.after_power_loss(0), machine.after_power_loss());
+    assert_eq!(machine.commands().len(), 0, "the state machine has lost it, the log has not");
+    machine.lock().full = 3;
+    let mut bench = Bench::new(2, Arc::new(log));
+    bench.open(GROUP, &machine).unwrap();
+    let mut read = bench.read(GROUP);
+    bench.run();
+    assert!(read.try_recv().is_err() && bench.read(GROUP).try_recv().is_err(), "it has yet to be applied");
+    bench.ticks(30);
+    assert!(matches!(read.try_recv(), Ok(ReadOutcome::At(_))));
+    assert_eq!(machine.commands(), ["acknowledged"]);
 }
 
 #[test]
@@ -223,6 +245,23 @@ fn a_full_log_refuses_writes_keeps_reads_up_and_goes_on_by_itself() {
 }
 
 #[test]
+fn a_log_without_room_to_give_space_back_goes_on_by_itself() {
+    let (mut bench, log, machine) = single();
+    // The first tries come soon one after the other, the last every two seconds.
+    for append in log.appends()..log.appends() + 9 {
+        log.inject(append, Fault::Full);
+    }
+    let mut held = bench.propose(GROUP, "held");
+    bench.run();
+    bench.ticks(PURGE_TICKS as usize + 1);
+    assert!(log.purge().is_err() && held.try_recv().is_err(), "it was full when space was to be given back");
+    assert!(matches!(bench.read(GROUP).try_recv(), Ok(ReadOutcome::At(_))));
+    bench.ticks(100);
+    index_of(&mut held);
+    assert_eq!(machine.commands(), ["held"]);
+}
+
+#[test]
 fn a_full_disk_under_the_state_machine_holds_the_entries_and_goes_on_by_itself() {
     let (mut bench, _, machine) = single();
     let (other, healthy) = (GroupId(2), TestMachine::default());
@@ -236,6 +275,7 @@ fn a_full_disk_under_the_state_machine_holds_the_entries_and_goes_on_by_itself()
     bench.run();
     index_of(&mut beside);
     assert!(held.try_recv().is_err());
+    assert!(matches!(bench.read(GROUP).try_recv(), Ok(ReadOutcome::At(_))), "reads stay up");
     bench.ticks(60);
     index_of(&mut held);
     let mut after = bench.propose(GROUP, "after");
@@ -274,7 +314,9 @@ fn a_state_machine_that_fails_or_panics_stops_its_group_and_no_other() {
         let mut doubtful = bench.propose(GROUP, "doubtful");
         bench.run();
         assert!(matches!(doubtful.try_recv(), Ok(Outcome::Unknown(Doubt::Stopped { .. }))));
-        assert!(matches!(refusal_of(&mut bench.propose(GROUP, "late")), Refusal::Stopped { .. }));
+        let late = refusal_of(&mut bench.propose(GROUP, "late"));
+        let expected = if panics { ErrorKind::Unavailable } else { ErrorKind::Corrupt };
+        assert_eq!(late.kind(), expected, "what is damaged stays so: {late:?}");
         let mut beside = bench.propose(other, "beside");
         bench.run();
         index_of(&mut beside);

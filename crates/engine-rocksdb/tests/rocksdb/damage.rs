@@ -133,6 +133,22 @@ fn every_byte_of_the_manifest_counts() {
 }
 
 #[test]
+fn a_pointer_to_no_manifest_is_reported_as_the_damaged_file() {
+    let specimen = Specimen::new();
+    let text = fs::read_to_string(specimen.dir.join("CURRENT")).unwrap();
+    let (name, number) = text.trim_end().split_once('-').unwrap();
+    let _ = fs::remove_dir_all(&specimen.copy);
+    fs::create_dir(&specimen.copy).unwrap();
+    for name in files(&specimen.dir).keys() {
+        fs::copy(specimen.dir.join(name), specimen.copy.join(name)).unwrap();
+    }
+    // As a flipped bit in a digit does.
+    fs::write(specimen.copy.join("CURRENT"), format!("{name}-8{}\n", &number[1..])).unwrap();
+    let error = open(&engine(), &specimen.copy).map(|_| ()).unwrap_err();
+    assert!(matches!(&error, KvError::Corrupt { what, .. } if what.contains("the file CURRENT names")), "{error}");
+}
+
+#[test]
 fn a_missing_file_is_reported() {
     let specimen = Specimen::new();
     for part in [".sst", ".blob", "MANIFEST", "CURRENT", "ENGINE"] {

@@ -12,6 +12,9 @@ use raft_engine::env::{DefaultFileSystem, FileSystem, Handle, Permission, WriteE
 use super::mark::{FILE_NAME, Mark, MarkFile, Queue, Synced};
 use crate::error::LogError;
 
+/// What the library writes first into a file: a name of 53 bytes, version, alignment. Every record is longer than nothing.
+const FILE_HEADER_BYTES: u64 = 53 + 8 + 8;
+
 type Disk = DefaultFileSystem;
 type DiskHandle = <Disk as FileSystem>::Handle;
 
@@ -102,6 +105,7 @@ impl Watch {
         if mark.mark().sync_failed {
             cut_to_mark(&files, mark.mark())?;
         }
+        let files = remove_unwritten(files, mark.mark())?;
         let mut opening = BTreeMap::<_, Progress>::new();
         for (queue, _, path) in files {
             opening.entry(queue).or_default().newest = path;
@@ -423,6 +427,24 @@ fn check_lengths(folder: &Path, files: &[(Queue, u64, PathBuf)], mark: Mark) -> 
         }
     }
     Ok(())
+}
+
+/// Removes new files that came to nothing, and returns the others.
+///
+/// When the disk is full the library begins a new file, and goes on with the old one if that fails, too. Found beside the new
+/// one, the old one would not be taken for the last, and its end, which is still being written to, for damage.
+fn remove_unwritten(files: Vec<(Queue, u64, PathBuf)>, mark: Mark) -> Result<Vec<(Queue, u64, PathBuf)>, LogError> {
+    let mut kept = Vec::with_capacity(files.len());
+    for (queue, number, path) in files {
+        let bytes = std::fs::metadata(&path).map_err(|error| io_error(&path, &error))?.len();
+        if number > mark.of(queue).file && bytes <= FILE_HEADER_BYTES {
+            tracing::info!(file = %path.display(), "removing a log file that was begun and never written to");
+            std::fs::remove_file(&path).map_err(|error| io_error(&path, &error))?;
+        } else {
+            kept.push((queue, number, path));
+        }
+    }
+    Ok(kept)
 }
 
 /// After a failed fsync the system may show pages that never reached the disk. Nothing beyond the mark was ever

@@ -253,3 +253,24 @@ fn truncated_space_is_given_back_and_what_is_left_survives_flips_too() {
     let flips = flip_through(newest, &kept, || open(folder.path())?.entries(idle, 2..3, 0));
     assert!(flips > 100, "the idle group moved to the other series");
 }
+
+/// As a killed process leaves it: closing would tidy up.
+#[test]
+fn a_file_that_a_full_disk_let_begin_but_not_write_is_no_damage() {
+    let folder = memory_folder();
+    let log = open(folder.path()).unwrap();
+    found(&log, GROUP);
+    let batch = |index: u64| vec![entry(index, 1, &[7; 300])];
+    log.append(&write_entries(GROUP, batch(2))).unwrap();
+    let files = log_paths(folder.path()).len();
+    let full = |is: bool| log.watch.faults.disk_is_full.store(is, std::sync::atomic::Ordering::Relaxed);
+    full(true);
+    assert!(matches!(log.append(&write_entries(GROUP, batch(3))), Err(LogError::Full { .. })));
+    assert!(log_paths(folder.path()).len() > files, "the library begins a new file");
+    full(false);
+    log.append(&write_entries(GROUP, batch(3))).unwrap();
+    let killed = copied(folder.path());
+    let written = [batch(2), batch(3)].concat();
+    assert_eq!(read_all(killed.path()).unwrap(), written);
+    assert_eq!(read_all(killed.path()).unwrap(), written, "once more");
+}
