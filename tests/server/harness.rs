@@ -1,10 +1,14 @@
 //! A server process of the test's own, and a client for it.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use sagitta_client::{Client, ClientConfig, Get, Scroll, Search, Searches};
+use sagitta_env::Env;
 use sagitta_model::{
     CollectionName, Consistency, Effort, FieldType, Filter, IndexPolicy, Metric, Object, PayloadSelection, Point,
     PointId, Record, Schema, SearchQuery, Selection, VectorSelection, VectorSpec,
@@ -19,8 +23,14 @@ pub(crate) struct Server {
 }
 
 fn command(data: &Path, listen: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sagittad"));
-    command.arg("dev").arg("--data").arg(data).args(["--listen", listen, "--log", "error"]);
+    logging_command(data, listen, "error")
+}
+
+fn logging_command(data: &Path, listen: &str, filter: &str) -> Command {
+    // Another build of it, if one is named.
+    let program = std::env::var_os("SAGITTA_SERVER").unwrap_or_else(|| env!("CARGO_BIN_EXE_sagittad").into());
+    let mut command = Command::new(program);
+    command.arg("dev").arg("--data").arg(data).args(["--listen", listen, "--log", filter]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -40,6 +50,23 @@ impl Server {
         match line.split_whitespace().find(|word| word.starts_with("http://")) {
             Some(endpoint) => Ok(Self { endpoint: endpoint.to_owned(), child, _stdout: stdout }),
             None => Err(format!("exit {:?}, said {line:?}", child.wait())),
+        }
+    }
+
+    /// Starts a server that logs what `filter` says, and collects its lines. An error is what it said before it gave up.
+    pub(crate) fn try_start_logging(data: &Path, filter: &str) -> Result<(Self, Log), String> {
+        let mut child = logging_command(data, "127.0.0.1:0", filter).spawn().expect("the binary is there");
+        let log = Log::follow(child.stderr.take().expect("piped"));
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("readable");
+        match line.split_whitespace().find(|word| word.starts_with("http://")) {
+            Some(endpoint) => Ok((Self { endpoint: endpoint.to_owned(), child, _stdout: stdout }, log)),
+            None => {
+                child.wait().expect("waited");
+                log.wait_for_end();
+                Err(log.lines().join("\n"))
+            }
         }
     }
 
@@ -81,6 +108,56 @@ impl Server {
         assert!(Command::new("kill").arg(id).status().expect("kill runs").success());
         self.child.wait().expect("waited").success()
     }
+}
+
+/// What a server writes to standard error, line by line, for as long as it lives.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Lines>>);
+
+#[derive(Default)]
+struct Lines {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Log {
+    fn follow(stderr: std::process::ChildStderr) -> Self {
+        let log = Self::default();
+        let to = log.clone();
+        let follow = move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                to.lock().lines.push(line);
+            }
+            to.lock().ended = true;
+        };
+        Env::real().thread("server-log", follow).expect("a thread");
+        log
+    }
+
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.lock().lines.clone()
+    }
+
+    /// Returns once the server is gone and all that it said has been read.
+    pub(crate) fn wait_for_end(&self) {
+        while !self.lock().ended {
+            pause();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Between two looks at a condition that nothing tells about.
+pub(crate) fn pause() {
+    std::thread::park_timeout(Duration::from_millis(5));
+}
+
+/// A number from the environment, or what every day runs.
+pub(crate) fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
 }
 
 impl Drop for Server {
@@ -155,7 +232,7 @@ pub(crate) fn get(collection: &str, ids: Vec<PointId>) -> Get {
 pub(crate) async fn all_points(client: &Client, collection: &str, filter: Option<Filter>) -> Vec<Record> {
     let scroll = Scroll {
         collection: name(collection),
-        filter: filter.map(std::sync::Arc::new),
+        filter: filter.map(Arc::new),
         selection: everything(),
         consistency: Consistency::Strong,
     };
@@ -170,4 +247,40 @@ pub(crate) async fn all_points(client: &Client, collection: &str, filter: Option
 /// A fresh folder that does not exist yet, within a temporary one.
 pub(crate) fn data(temp: &tempfile::TempDir) -> PathBuf {
     temp.path().join("data")
+}
+
+/// A folder in memory if the system has such a place: for tests that copy much, and not to test a disk.
+pub(crate) fn memory_folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.expect("a temporary folder")
+}
+
+/// Copies a folder with all that is in it to a new one.
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).expect("a new folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let to = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            copy_folder(&path, &to);
+        } else {
+            fs::copy(&path, &to).expect("a copy");
+        }
+    }
+}
+
+/// The files below a folder, as paths within it, sorted.
+pub(crate) fn files_below(root: &Path) -> Vec<PathBuf> {
+    let (mut files, mut folders) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false => files.push(path.strip_prefix(root).expect("below the root").to_owned()),
+            }
+        }
+    }
+    files.sort();
+    files
 }

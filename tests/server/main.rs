@@ -1,9 +1,14 @@
 //! The server as its users meet it: a real process, a real socket, real RocksDB and FAISS.
 
+mod answered;
 mod answers;
 mod bad_input;
+mod disk;
 mod durability;
 mod faults;
+mod flips;
 mod harness;
+mod ledger;
 mod read_only;
 mod recall;
+mod restart;

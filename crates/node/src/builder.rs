@@ -95,6 +95,7 @@ impl Worker {
             let stop: &dyn Stop = &*self.stop;
             let control = BuildControl { threads: self.threads, stop, progress: &|_| {} };
             let kind = job.kind().clone();
+            tracing::debug!(shard, job = ?kind, "begun");
             match job.run(&control) {
                 Ok(()) => tracing::debug!(shard, job = ?kind, "done"),
                 Err(_) if self.stop.load(Ordering::Acquire) => return false,

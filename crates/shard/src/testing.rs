@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use sagitta_engine::index::exact::ExactEngine;
 use sagitta_engine::index::{BuildControl, Never};
-use sagitta_engine::kv::MemoryEngine;
+use sagitta_engine::kv::{KvOptions, MemoryEngine};
 use sagitta_env::Env;
 use sagitta_model::{FieldType, IndexPolicy, Metric, Schema, VectorSpec};
 
@@ -33,6 +33,11 @@ pub trait Rig: Sync {
 
     /// Whether a search that is not asked to be exact finds exactly the nearest.
     fn is_exact(&self) -> bool;
+
+    /// The index policies to go through, seed by seed.
+    fn policies(&self) -> &[IndexPolicy] {
+        &IndexPolicy::ALL
+    }
 }
 
 /// The twins in memory.
@@ -59,9 +64,11 @@ pub fn database_dir(shard_dir: &Path) -> PathBuf {
     shard_dir.join("db")
 }
 
-/// Two vectors of different kinds, and a field of each type.
-pub fn schema(seed: u64) -> Schema {
+/// Two vectors of different kinds, and a field of each type. As many seeds in a row as there are policies use each of them
+/// for both vectors.
+pub fn schema(seed: u64, policies: &[IndexPolicy]) -> Schema {
     let metric = |at: u64| Metric::ALL[((seed + at) % 3) as usize];
+    let policy = |at: u64| policies[((seed + at) % policies.len() as u64) as usize];
     let spec = |dim, metric, index| VectorSpec { dim, metric, index };
     let fields = [
         ("color", FieldType::Keyword),
@@ -73,8 +80,8 @@ pub fn schema(seed: u64) -> Schema {
     ];
     Schema {
         vectors: [
-            ("image".to_owned(), spec(8, metric(0), IndexPolicy::Auto)),
-            ("title".to_owned(), spec(5, metric(1), IndexPolicy::Graph)),
+            ("image".to_owned(), spec(8, metric(0), policy(0))),
+            ("title".to_owned(), spec(5, metric(1), policy(1))),
         ]
         .into(),
         fields: fields.into_iter().map(|(path, field)| (path.parse().expect("a path"), field)).collect(),
@@ -90,6 +97,8 @@ pub fn small_options() -> ShardOptions {
         max_segment_rows: 400,
         // Now and then a build spools its vectors.
         max_heap_build_bytes: 2_000,
+        // A database that flushes and compacts by itself does so all the time.
+        kv: KvOptions { write_buffer_bytes: 64 << 10, ..KvOptions::default() },
         ..ShardOptions::default()
     }
 }

@@ -35,7 +35,7 @@ pub struct Report {
 pub fn run(rig: &dyn Rig, dir: &Path, seed: u64, rounds: u64) -> Report {
     println!("concurrency test: seed {seed}, {rounds} rounds");
     let (env, _clock) = Env::seeded(seed);
-    let schema = schema(seed);
+    let schema = schema(seed, rig.policies());
     let shard = open(rig, dir, &schema, &env, &small_options());
     write_round(&shard, &Dice::new(seed), 1);
     let (done, views, jobs) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
@@ -53,6 +53,7 @@ pub fn run(rig: &dyn Rig, dir: &Path, seed: u64, rounds: u64) -> Report {
         }
         let (jobs, done, worker) = (&jobs, &done, &shard);
         scope.spawn(move || {
+            let _end = SetOnDrop(done);
             while !done.load(Ordering::Acquire) {
                 match worker.next_job() {
                     Some(job) => {
@@ -65,6 +66,10 @@ pub fn run(rig: &dyn Rig, dir: &Path, seed: u64, rounds: u64) -> Report {
         });
         let dice = Dice::new(seed);
         for round in 2..=rounds {
+            // As whoever writes to a shard does: else the jobs fall behind, and nothing happens at the same time.
+            while shard.write_pressure().is_over() && !done.load(Ordering::Acquire) {
+                std::thread::yield_now();
+            }
             write_round(&shard, &dice, round);
         }
     });
@@ -72,7 +77,7 @@ pub fn run(rig: &dyn Rig, dir: &Path, seed: u64, rounds: u64) -> Report {
     Report { views: views.into_inner(), jobs: jobs.into_inner() }
 }
 
-/// Ends the other threads also when the writer panics.
+/// Ends the other threads also when this one panics.
 struct SetOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {

@@ -126,16 +126,17 @@ impl<'a> Driver<'a> {
     pub(super) fn new(rig: &'a dyn Rig, dir: &Path, seed: u64) -> Self {
         let (env, clock) = Env::seeded(seed);
         let disturbance = Arc::<Disturbance>::default();
+        let schema = schema(seed, rig.policies());
         let mut driver = Self {
             rig,
             dir: dir.to_path_buf(),
-            schema: schema(seed),
+            naive: Naive::new(&schema),
+            schema,
             env,
             clock,
             dice: Dice::new(seed),
             options: small_options(),
             shard: None,
-            naive: Naive::new(&schema(seed)),
             log: Vec::new(),
             next_index: 1,
             held: Vec::new(),
@@ -385,8 +386,8 @@ impl<'a> Driver<'a> {
         let survivors = *self.dice.pick(&[0, 0, 1, 2, 5, u64::MAX]);
         let durable = shard.durable_index();
         self.rig.crash(shard, &self.dir, survivors);
-        self.open();
-        assert!(self.shard().applied_index() >= durable, "{}: something durable was lost", self.at);
+        let recovered = self.open();
+        assert!(recovered >= durable, "{}: {durable} was durable, {recovered} is left", self.at);
         self.report.crashes += 1;
     }
 
@@ -426,8 +427,9 @@ impl<'a> Driver<'a> {
         self.shard = Some(shard);
     }
 
-    /// Opens the shard, compares it with the map as of where it is, and applies the rest of the log.
-    pub(super) fn open(&mut self) {
+    /// Opens the shard, compares it with the map as of where it is, and applies the rest of the log. Returns the log index
+    /// up to which the shard had everything.
+    pub(super) fn open(&mut self) -> u64 {
         self.open_quietly();
         let applied_index = self.shard().applied_index();
         let (before, after): (Vec<_>, Vec<_>) = self.log.drain(..).partition(|entry| entry.index <= applied_index);
@@ -444,6 +446,7 @@ impl<'a> Driver<'a> {
         }
         self.log.extend(before.into_iter().chain(after));
         self.check_view(&self.shard().view(), &self.naive);
+        applied_index
     }
 
     pub(super) fn dir(&self) -> &Path {

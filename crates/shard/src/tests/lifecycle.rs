@@ -6,7 +6,9 @@ use sagitta_engine::index::Never;
 use sagitta_engine::index::exact::ExactEngine;
 use sagitta_engine::kv::{Fault, KvEngine, MemoryEngine};
 use sagitta_env::{Env, ManualClock};
-use sagitta_model::{Change, Condition, ErrorKind, Filter, PayloadChange, Point, PointId, Schema, Target, Value};
+use sagitta_model::{
+    Change, Condition, ErrorKind, Filter, IndexPolicy, PayloadChange, Point, PointId, Schema, Target, Value,
+};
 
 use super::in_folder;
 use crate::codec::Record as _;
@@ -27,7 +29,7 @@ struct Fixture<'a> {
 impl<'a> Fixture<'a> {
     fn new(dir: &'a Path) -> Self {
         let (env, clock) = Env::seeded(1);
-        Self { dir, kv: MemoryEngine::new(), env, clock, schema: schema(1) }
+        Self { dir, kv: MemoryEngine::new(), env, clock, schema: schema(1, &IndexPolicy::ALL) }
     }
 
     fn try_open(&self, spec: ShardSpec, options: ShardOptions) -> Result<Arc<Shard>, ShardError> {
@@ -65,7 +67,7 @@ fn a_folder_of_another_shard_is_refused_and_both_are_named() {
         assert!(collection.contains("5a610001") && collection.contains("000000000002"), "{collection}");
         let shard = refusal(ShardSpec { shard: 8, ..own.clone() });
         assert!(shard.contains("shard 7, expected 8"), "{shard}");
-        assert!(refusal(ShardSpec { schema: schema(2), ..own }).contains("schema"));
+        assert!(refusal(ShardSpec { schema: schema(2, &IndexPolicy::ALL), ..own }).contains("schema"));
     });
 }
 

@@ -1,0 +1,86 @@
+//! A whole shard over real RocksDB and FAISS: the tests that [`sagitta_shard::testing`] runs for any engines, and proof
+//! that they notice bugs.
+//!
+//! May not know: what a shard keeps to itself. `SAGITTA_SEED`, `SAGITTA_SEEDS` and `SAGITTA_STEPS` ask for other and
+//! longer runs.
+
+mod planted;
+mod rig;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use planted::{Bug, PlantedRig};
+use rig::RealRig;
+use sagitta_shard::testing::{concurrent, crash, damage, model};
+
+/// Seeds and steps of an ordinary run.
+const SEEDS: u64 = 3;
+const STEPS: u64 = 2_000;
+
+/// In memory if the system has such a place: how long a disk takes to sync is not what is tested.
+fn in_folder<T>(test: impl FnOnce(&Path) -> T) -> T {
+    let memory = Path::new("/dev/shm");
+    let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    let dir = dir.expect("a temporary folder");
+    test(dir.path())
+}
+
+/// A number from the environment, or what every day runs.
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
+}
+
+#[test]
+fn random_histories_agree_with_a_map() {
+    let (first, seeds, steps) =
+        (number("SAGITTA_SEED", 1), number("SAGITTA_SEEDS", SEEDS), number("SAGITTA_STEPS", STEPS));
+    for seed in first..first + seeds {
+        let report = in_folder(|dir| model::run(&RealRig::default(), dir, seed, steps as usize));
+        println!("{report:?}");
+        let per_thousand = |count: u64| count * 1_000 / steps;
+        let enough = per_thousand(report.entries) > 250
+            && per_thousand(report.jobs) > 30
+            && per_thousand(report.disturbed_jobs) > 5
+            && per_thousand(report.crashes + report.restarts) > 8;
+        assert!(
+            enough && report.most_segments >= 4 && report.most_points > 80,
+            "seed {seed} did too little: {report:?}"
+        );
+    }
+}
+
+#[test]
+fn a_crash_at_any_step_of_an_installation_loses_nothing() {
+    assert_eq!(in_folder(|dir| crash::every_step(&RealRig::default(), dir, 1)), 3 * 13 * 3);
+}
+
+#[test]
+fn damage_to_any_derived_file_is_noticed_answered_around_and_repaired() {
+    // One seed has a flat index and a graph.
+    for seed in 1..=number("SAGITTA_SEEDS", 1) {
+        assert!(in_folder(|dir| damage::every_file(&RealRig::default(), dir, seed)) >= 40);
+    }
+}
+
+#[test]
+fn readers_see_every_point_once_whatever_happens_meanwhile() {
+    for seed in 1..=2 {
+        let report = in_folder(|dir| concurrent::run(&RealRig::default(), dir, seed, 300));
+        println!("{report:?}");
+        assert!(report.views > 50 && report.jobs > 20, "seed {seed} did too little: {report:?}");
+    }
+}
+
+#[test]
+fn planted_bugs_are_found() {
+    for bug in Bug::ALL {
+        let rig = PlantedRig::new(bug);
+        let run = || in_folder(|dir| model::run(&rig, dir, 1, 3_000));
+        let said = match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(report) => panic!("{bug:?} was not found: {report:?}"),
+            Err(panic) => panic.downcast_ref::<String>().cloned().unwrap_or_default(),
+        };
+        println!("{bug:?} was found: {}", said.lines().next().unwrap_or_default());
+    }
+}
