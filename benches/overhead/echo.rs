@@ -7,10 +7,10 @@ use std::task::{Context, Poll};
 use anyhow::Result;
 use bytes::Bytes;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, http};
 use tonic::server::{Grpc, NamedService, UnaryService};
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
@@ -50,8 +50,8 @@ pub(crate) async fn serve() -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     println!("echo is ready: http://{}", listener.local_addr()?);
     let echo = Echo { zeros: Bytes::from(vec![0; MAX_ANSWER_BYTES]) };
-    let server = tonic::transport::Server::builder().tcp_nodelay(true).add_service(echo);
-    Ok(server.serve_with_incoming(TcpListenerStream::new(listener)).await?)
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    Ok(tonic::transport::Server::builder().add_service(echo).serve_with_incoming(incoming).await?)
 }
 
 #[derive(Clone)]
