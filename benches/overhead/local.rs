@@ -2,9 +2,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::{JoinHandle, available_parallelism, park};
 
-use anyhow::{Context as _, Result, bail};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use anyhow::{Context as _, Result, anyhow};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use sagitta_engine::index::{BuildControl, Never};
 use sagitta_engine_faiss::FaissEngine;
 use sagitta_engine_rocksdb::{RocksBudget, RocksEngine};
@@ -17,6 +18,15 @@ use crate::cpu::{Reading, Usage};
 /// The group of the threads that search.
 const THREADS: &str = "in-process";
 
+/// When a thread begins its next search.
+#[derive(Clone, Copy)]
+pub(crate) enum Pace {
+    /// As soon as it has ended one.
+    Steady,
+    /// When it is woken, as a server's thread is that waits for the next call.
+    Rested,
+}
+
 /// A shard and threads that search it.
 pub(crate) struct Local {
     shard: Arc<Shard>,
@@ -24,8 +34,11 @@ pub(crate) struct Local {
 }
 
 struct Worker {
-    tasks: Sender<Arc<[SearchQuery]>>,
+    /// `None` once it is told to end.
+    tasks: Option<Sender<Arc<[SearchQuery]>>>,
     done: Receiver<Result<(), String>>,
+    /// `None` once it has ended.
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Local {
@@ -36,7 +49,7 @@ impl Local {
         while let Some(job) = shard.next_job() {
             job.run(&BuildControl { threads: 1, stop: &Never, progress: &|_| () })?;
         }
-        let cores = std::thread::available_parallelism()?.get();
+        let cores = available_parallelism()?.get();
         let threads = (0..cores).map(|n| Worker::start(env, n, shard.clone())).collect::<Result<_>>()?;
         Ok(Self { shard, threads })
     }
@@ -46,17 +59,24 @@ impl Local {
         Ok(search(&self.shard, query)?)
     }
 
-    /// Runs the searches on up to `concurrency` threads, each a share of them; what it took.
-    pub(crate) async fn run(&self, env: &Env, queries: &[SearchQuery], concurrency: usize) -> Result<Usage> {
+    /// Runs the searches on up to `concurrency` threads; what it took. Each has its share at once, or sleeps before every search.
+    pub(crate) async fn run(
+        &self,
+        env: &Env,
+        queries: &[SearchQuery],
+        concurrency: usize,
+        pace: Pace,
+    ) -> Result<Usage> {
         let threads = &self.threads[..concurrency.min(self.threads.len())];
+        let share = match pace {
+            Pace::Steady => queries.len().div_ceil(threads.len()),
+            Pace::Rested => 1,
+        };
         let before = reading(env).await?;
-        for (worker, share) in threads.iter().zip(queries.chunks(queries.len().div_ceil(threads.len()))) {
-            worker.tasks.send(share.into()).context("the thread has ended")?;
-        }
-        for worker in threads {
-            if let Err(error) = worker.done.recv().context("the thread has ended")? {
-                bail!("a search failed: {error}");
-            }
+        for shares in queries.chunks(share * threads.len()) {
+            let busy = || threads.iter().zip(shares.chunks(share));
+            busy().try_for_each(|(worker, share)| worker.begin(share))?;
+            busy().try_for_each(|(worker, _)| worker.end())?;
         }
         Ok(reading(env).await?.since(&before).only(THREADS))
     }
@@ -71,15 +91,49 @@ impl Worker {
     fn start(env: &Env, n: usize, shard: Arc<Shard>) -> Result<Self> {
         let (tasks, inbox) = bounded::<Arc<[SearchQuery]>>(1);
         let (outbox, done) = bounded(1);
-        env.thread(&format!("{THREADS}-{n}"), move || {
-            for queries in inbox {
-                let result = queries.iter().try_for_each(|query| search(&shard, query).map(drop));
-                if outbox.send(result.map_err(|error| error.to_string())).is_err() {
-                    return;
+        let thread = env.thread(&format!("{THREADS}-{n}"), move || {
+            loop {
+                match inbox.try_recv() {
+                    Ok(queries) => {
+                        let result = queries.iter().try_for_each(|query| search(&shard, query).map(drop));
+                        // Whoever no longer waits for it has dropped the tasks, too.
+                        let _ = outbox.send(result.map_err(|error| error.to_string()));
+                    }
+                    // To wait for the channel would be to look at it for a while before sleeping, and that would count.
+                    Err(TryRecvError::Empty) => park(),
+                    Err(TryRecvError::Disconnected) => return,
                 }
             }
         })?;
-        Ok(Self { tasks, done })
+        Ok(Self { tasks: Some(tasks), done, thread: Some(thread) })
+    }
+
+    fn begin(&self, queries: &[SearchQuery]) -> Result<()> {
+        self.tasks.as_ref().context("told to end")?.send(queries.into()).context("the thread has ended")?;
+        self.wake();
+        Ok(())
+    }
+
+    fn end(&self) -> Result<()> {
+        let result = self.done.recv().context("the thread has ended")?;
+        result.map_err(|error| anyhow!("a search failed: {error}"))
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+    }
+}
+
+impl Drop for Worker {
+    /// Waits for the thread: the shard must be closed before the process takes its engines down.
+    fn drop(&mut self) {
+        self.tasks = None;
+        self.wake();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 

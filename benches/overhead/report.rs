@@ -12,10 +12,12 @@ const BATCH_TARGET: f64 = 0.2;
 /// Prints what was measured.
 pub(crate) fn print(measured: &Measured) {
     let Measured { concurrency, sizes, local_us, single_us, batch_us, single_echo_us, batch_echo_us, .. } = measured;
+    let rested_us = measured.rested_us;
     let batch_echo_share = batch_echo_us / BATCH as f64;
     println!("{concurrency} calls at once; CPU in microseconds, medians over rounds");
     println!("  {:<34}{:>10}{:>10}{:>10}", "", "a search", "added", "of an echo");
     println!("  {:<34}{local_us:>10.1}", "index, in process");
+    println!("  {:<34}{rested_us:>10.1}{:>10.1}", "  by a thread woken for each", rested_us - local_us);
     let line = |what: &str, us: f64, ratio: Spread, target: f64| {
         let verdict = if ratio.median <= target { "met" } else { "MISSED" };
         let Spread { low, median, high } = ratio;

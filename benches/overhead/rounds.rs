@@ -16,7 +16,7 @@ use sagitta_wire::v1;
 
 use crate::cpu::Usage;
 use crate::data::Data;
-use crate::local::Local;
+use crate::local::{Local, Pace};
 use crate::process::Process;
 use crate::traffic::{Call, Traffic};
 use crate::{BATCH, K};
@@ -59,6 +59,9 @@ pub(crate) enum Kind {
     /// The index in this process
     #[value(skip)]
     Local,
+    /// The same, each search by a thread that slept before
+    #[value(skip)]
+    Rested,
     /// One search a call
     Single,
     /// A batch of searches a call
@@ -75,6 +78,7 @@ pub(crate) struct Measured {
     pub(crate) sizes: Sizes,
     /// Per search.
     pub(crate) local_us: f64,
+    pub(crate) rested_us: f64,
     pub(crate) single_us: f64,
     pub(crate) batch_us: f64,
     /// Per call.
@@ -131,7 +135,7 @@ pub(crate) async fn traffic(folder: &Path, endpoint: &str, kind: Kind, calls: us
     let single: Vec<_> = searches.iter().cloned().map(Call::search).collect::<Result<_>>()?;
     let batch: Vec<_> = searches.chunks_exact(BATCH).map(|part| Call::batch(part.to_vec())).collect::<Result<_>>()?;
     let some = match kind {
-        Kind::Local | Kind::Single => single,
+        Kind::Local | Kind::Rested | Kind::Single => single,
         Kind::Batch => batch,
         Kind::SingleEcho => single.iter().map(|call| call.echo(ANSWER_BYTES)).collect(),
         Kind::BatchEcho => batch.iter().map(|call| call.echo(BATCH * ANSWER_BYTES)).collect(),
@@ -170,11 +174,11 @@ fn check(data: &Data, local: &Local, queries: &[SearchQuery], singly: &[Bytes], 
 impl Bench<'_> {
     /// Measures with so many calls under way at once.
     pub(crate) async fn run(&self, concurrency: usize, rounds: usize) -> Result<Measured> {
-        let mut kinds = [Kind::Local, Kind::Single, Kind::SingleEcho, Kind::Batch, Kind::BatchEcho];
+        let mut kinds = [Kind::Local, Kind::Rested, Kind::Single, Kind::SingleEcho, Kind::Batch, Kind::BatchEcho];
         for kind in kinds {
             self.measure(kind, concurrency).await?;
         }
-        let mut times: [Vec<f64>; 5] = Default::default();
+        let mut times: [Vec<f64>; 6] = Default::default();
         let (mut single_usage, mut batch_usage) = (Usage::default(), Usage::default());
         for _ in 0..rounds {
             kinds.rotate_left(1);
@@ -198,6 +202,7 @@ impl Bench<'_> {
             concurrency,
             sizes: self.calls.sizes,
             local_us: median(Kind::Local),
+            rested_us: median(Kind::Rested),
             single_us: median(Kind::Single),
             batch_us: median(Kind::Batch),
             single_echo_us: median(Kind::SingleEcho),
@@ -213,14 +218,16 @@ impl Bench<'_> {
     /// Searches of a measurement; for the echo, calls.
     fn units(&self, kind: Kind) -> usize {
         match kind {
-            Kind::Local | Kind::Single | Kind::SingleEcho | Kind::Batch => self.calls.queries.len(),
+            Kind::Local | Kind::Rested | Kind::Single | Kind::SingleEcho | Kind::Batch => self.calls.queries.len(),
             Kind::BatchEcho => self.calls.batch_echo.len(),
         }
     }
 
     async fn measure(&self, kind: Kind, concurrency: usize) -> Result<Usage> {
+        let local = |pace| self.local.run(self.env, &self.calls.queries, concurrency, pace);
         let ((process, traffic), calls) = match kind {
-            Kind::Local => return self.local.run(self.env, &self.calls.queries, concurrency).await,
+            Kind::Local => return local(Pace::Steady).await,
+            Kind::Rested => return local(Pace::Rested).await,
             Kind::Single => (&self.server, &self.calls.single),
             Kind::Batch => (&self.server, &self.calls.batch),
             Kind::SingleEcho => (&self.echo, &self.calls.single_echo),
