@@ -63,6 +63,10 @@ async fn searches_beyond_the_bounds_are_refused() {
     let filtered = |filter| SearchQuery { filter: Some(Arc::new(filter)), ..good() };
     let unknown = Filter { must: vec![condition("colour")], ..Filter::default() };
     invalid(search(filtered(unknown)).await, "search.filter.must[0].field", "declared: group, n");
+    let test = Test::Prefix("1".to_owned());
+    let prefix = Condition::Field { path: "n".parse().expect("path"), test };
+    let unsuitable = Filter { must: vec![prefix], ..Filter::default() };
+    invalid(search(filtered(unsuitable)).await, "search.filter.must[0].prefix", "declared as integer");
     let mut deep = Filter { must: vec![condition("n")], ..Filter::default() };
     for _ in 0..limits::MAX_FILTER_DEPTH {
         deep = Filter { must: vec![Condition::Filter(Box::new(deep))], ..Filter::default() };

@@ -6,6 +6,7 @@ mod bad_input;
 mod disk;
 mod durability;
 mod faults;
+mod filters;
 mod flips;
 mod harness;
 mod ledger;

@@ -7,12 +7,14 @@
 //! test       = field ("=" | "!=" | "<" | "<=" | ">" | ">=") value
 //!            | value ("<" | "<=") field [("<" | "<=") value]      also with > and >=
 //!            | field ["not"] "in" "[" [ value { "," value } ] "]"
+//!            | field ["not"] "starts" "with" text
 //!            | field "exists" | field "is" "null"
 //! field      = name | `name in backticks`        the bare name id is the point's id
-//! value      = "text" | 'text' | number | true | false
+//! value      = text | number | true | false
+//! text       = "text" | 'text'
 //! ```
 //!
-//! A field that holds a list passes a test if any element does; `!=` and `not in` are negations of the whole test.
+//! A field that holds a list passes a test if any element does; `!=`, `not in` and `not starts with` are negations of the whole test.
 
 mod lexer;
 mod parser;
@@ -47,6 +49,7 @@ pub const SYNTAX: &str = r#"Filter syntax:
   words >= 50 and depth < 3             numbers; `and` binds tighter than `or`
   50 <= words < 100                     both bounds at once
   lang in ["c", "rust"] or year = 2026  any of several values
+  source starts with "python"           text that begins so; case matters
   not (depth > 5) and draft != true     negation
   published >= "2026-01-01T00:00:00Z"   times are RFC 3339 text
   author.name exists                    nested; `is null` finds an explicit null

@@ -44,6 +44,8 @@ pub enum Test {
     Any(Vec<Scalar>),
     /// Within these bounds.
     Range(Range),
+    /// A keyword that begins with this text, byte for byte; every keyword begins with the empty one.
+    Prefix(String),
     /// There is a value and it is not null.
     Exists,
     /// There is an explicit null.
@@ -185,6 +187,7 @@ impl Test {
             Self::Match(scalar) => scalar.equals(value),
             Self::Any(scalars) => scalars.iter().any(|scalar| scalar.equals(value)),
             Self::Range(range) => range.contains(value),
+            Self::Prefix(prefix) => matches!(value, Value::String(text) if text.starts_with(prefix.as_str())),
             Self::Exists => !matches!(value, Value::Null),
             Self::IsNull => matches!(value, Value::Null),
         }
@@ -209,6 +212,7 @@ impl Test {
                 suits("range", matches!(field_type, FieldType::Integer | FieldType::Float))
             }
             Self::Range(Range::Datetime(_)) => suits("range", field_type == FieldType::Datetime),
+            Self::Prefix(_) => suits("prefix", field_type == FieldType::Keyword),
             Self::Exists | Self::IsNull => Ok(()),
         }
     }

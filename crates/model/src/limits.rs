@@ -37,7 +37,7 @@ pub const MAX_PAYLOAD_BYTES: usize = 1 << 20;
 pub const MAX_PAYLOAD_DEPTH: usize = 32;
 /// Length of a dotted field path, in bytes.
 pub const MAX_PATH_BYTES: usize = 256;
-/// Length of a keyword that is filtered by, in bytes: longer text belongs into an undeclared field.
+/// Length of a keyword, and of text that it is filtered by, in bytes: longer text belongs into an undeclared field.
 pub const MAX_KEYWORD_BYTES: usize = 4_096;
 /// Length of a collection's or vector's name, in bytes.
 pub const MAX_NAME_BYTES: usize = 128;

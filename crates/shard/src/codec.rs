@@ -1,9 +1,10 @@
 //! The bytes of everything that a shard stores or is told: one small binary format, written out by hand.
 //!
 //! A record is *sealed*: `format byte | body | XXH3-64 of both`. The format byte is that of the record's type and counts
-//! up when its body changes; golden bytes for every version are kept in the tests. Bodies consist of varints, lengths
-//! followed by bytes, and little-endian floats. There is exactly one encoding of each value (varints are minimal, map keys
-//! ascend), so equal values have equal bytes and hashes.
+//! up whenever an older program could not read a body, even if all that is new in it is one more kind of a thing; golden
+//! bytes for every version are kept in the tests. A value that an older format can hold is still written in that format
+//! ([`Record::format`]). Bodies consist of varints, lengths followed by bytes, and little-endian floats. There is exactly
+//! one encoding of each value (varints are minimal, map keys ascend), so equal values have equal bytes and hashes.
 //!
 //! Reading never panics and never allocates more than the bytes at hand can fill, whatever they are.
 
@@ -42,12 +43,21 @@ pub trait Encode: Sized {
 pub trait Record: Encode {
     /// What errors call it.
     const NAME: &'static str;
-    /// The format that this version writes, and the newest that it reads.
+    /// The newest format that this version writes and reads.
     const FORMAT: u8;
+
+    /// The format that this value is written in.
+    ///
+    /// For commands it is the oldest that can hold the value. A replica that runs an older program then stops at what it
+    /// cannot read, where the bytes alone would look like nonsense to it that everybody refuses; and a request that is
+    /// repeated after an upgrade has the bytes, and so the hash, that it had before.
+    fn format(&self) -> u8 {
+        Self::FORMAT
+    }
 
     /// The sealed bytes.
     fn to_sealed(&self) -> Vec<u8> {
-        let mut writer = Writer::sealed(Self::FORMAT);
+        let mut writer = Writer::sealed(self.format());
         self.encode(&mut writer);
         writer.seal()
     }

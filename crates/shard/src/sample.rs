@@ -227,6 +227,7 @@ impl Sampler {
                 datetime::parse_micros(text).expect("a moment")
             }))),
             (2..=4, FieldType::Integer | FieldType::Float) => Test::Range(Range::Number(self.bounds(Self::number))),
+            (2..=4, FieldType::Keyword) => Test::Prefix(self.prefix()),
             (5, _) => Test::Any(self.list(4, |sampler| sampler.scalar(field_type))),
             _ => Test::Match(self.scalar(field_type)),
         }
@@ -238,6 +239,13 @@ impl Sampler {
             FieldType::Keyword | FieldType::Datetime => Scalar::String(self.text()),
             FieldType::Integer | FieldType::Float => Scalar::Int(self.int()),
         }
+    }
+
+    /// The beginning of some text; now and then all of it.
+    fn prefix(&mut self) -> String {
+        let text = self.text();
+        let chars = self.below(text.chars().count() + 1);
+        text.chars().take(chars).collect()
     }
 
     fn number(&mut self) -> Number {

@@ -60,6 +60,7 @@ fn condition_from(proto: v1::Condition, depth: usize, conditions: &mut usize) ->
             Test::Any(each("any.values", list.values, scalar_from)?)
         }
         Some(condition::Test::Range(range)) => Test::Range(range_from(range).map_err(|v| v.within("range"))?),
+        Some(condition::Test::Prefix(text)) => Test::Prefix(keyword(text).map_err(|v| v.within("prefix"))?),
         Some(condition::Test::Exists(v1::Exists {})) => Test::Exists,
         Some(condition::Test::IsNull(v1::IsNull {})) => Test::IsNull,
         None => return Err(Violation::new("", "has no test that this version knows")),
@@ -101,6 +102,7 @@ fn test_into(test: Test) -> condition::Test {
             condition::Test::Any(v1::ScalarList { values: scalars.into_iter().map(scalar_into).collect() })
         }
         Test::Range(range) => condition::Test::Range(range_into(&range)),
+        Test::Prefix(text) => condition::Test::Prefix(text),
         Test::Exists => condition::Test::Exists(v1::Exists {}),
         Test::IsNull => condition::Test::IsNull(v1::IsNull {}),
     }
@@ -110,13 +112,18 @@ fn scalar_from(proto: v1::Scalar) -> Result<Scalar, Violation> {
     match proto.kind {
         Some(scalar::Kind::BoolValue(value)) => Ok(Scalar::Bool(value)),
         Some(scalar::Kind::IntegerValue(value)) => Ok(Scalar::Int(value)),
-        Some(scalar::Kind::StringValue(value)) if value.len() > limits::MAX_KEYWORD_BYTES => {
-            let most = limits::MAX_KEYWORD_BYTES;
-            Err(Violation::new("", format!("has {} bytes, at most {most} are allowed", value.len())))
-        }
-        Some(scalar::Kind::StringValue(value)) => Ok(Scalar::String(value)),
+        Some(scalar::Kind::StringValue(value)) => keyword(value).map(Scalar::String),
         None => Err(Violation::new("", "has no value that this version knows")),
     }
+}
+
+/// Text that keywords are compared with.
+fn keyword(text: String) -> Result<String, Violation> {
+    let most = limits::MAX_KEYWORD_BYTES;
+    if text.len() > most {
+        return Err(Violation::new("", format!("has {} bytes, at most {most} are allowed", text.len())));
+    }
+    Ok(text)
 }
 
 fn scalar_into(scalar: Scalar) -> v1::Scalar {

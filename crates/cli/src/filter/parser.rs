@@ -196,15 +196,21 @@ impl Parser {
             // `is not null` in the sense of SQL: there is a value.
             return Ok(field(if not { Test::Exists } else { Test::IsNull }));
         }
-        if matches!(self.peek(), Kind::Word(word) if word.eq_ignore_ascii_case("not") || word.eq_ignore_ascii_case("in"))
-        {
-            let not = self.takes_word("not");
-            if !self.takes_word("in") {
-                return Err(self.error(format!("expected `in`, found {}", self.peek().describe())));
+        let not = self.takes_word("not");
+        let listed = if self.takes_word("in") {
+            Some(any_of(&path, self.list(Parser::literal)?))
+        } else if self.takes_word("starts") {
+            Some(field(Test::Prefix(self.prefix()?)))
+        } else {
+            None
+        };
+        match (listed, not) {
+            (Some(filter), false) => return Ok(filter),
+            (Some(filter), true) => return Ok(negated(filter)),
+            (None, true) => {
+                return Err(self.error(format!("expected `in` or `starts with`, found {}", self.peek().describe())));
             }
-            let values = self.list(Parser::literal)?;
-            let filter = any_of(&path, values);
-            return Ok(if not { negated(filter) } else { filter });
+            (None, false) => {}
         }
         let sign = self.comparison(&format!("after the field `{path}`"))?;
         let (at, value) = self.bound()?;
@@ -213,6 +219,22 @@ impl Parser {
             "=" => Ok(equals(&path, value)),
             "!=" => Ok(negated(equals(&path, value))),
             _ => Ok(field(Test::Range(range(sign, &value).map_err(unordered)?))),
+        }
+    }
+
+    /// What comes after `starts`.
+    fn prefix(&mut self) -> Result<String, FilterError> {
+        if !self.takes_word("with") {
+            return Err(self.error(format!("expected `with` after `starts`, found {}", self.peek().describe())));
+        }
+        match self.peek().clone() {
+            Kind::Text(text) => {
+                self.take();
+                Ok(text)
+            }
+            other => {
+                Err(self.error(format!("expected text in quotes after `starts with`, found {}", other.describe())))
+            }
         }
     }
 
@@ -243,7 +265,7 @@ impl Parser {
                 Ok(sign)
             }
             ref other => {
-                let known = "=, !=, <, <=, >, >=, in, exists or is null";
+                let known = "=, !=, <, <=, >, >=, in, starts with, exists or is null";
                 Err(self.error(format!("expected {known} {place}, found {}", other.describe())))
             }
         }

@@ -49,6 +49,7 @@ fn field(path: &FieldPath, test: &Test) -> String {
     match test {
         Test::Match(value) => format!("{path} = {}", scalar(value)),
         Test::Any(values) => format!("{path} in [{}]", values.iter().map(scalar).collect::<Vec<_>>().join(", ")),
+        Test::Prefix(text) => format!("{path} starts with {}", quote(text, '"')),
         Test::Exists => format!("{path} exists"),
         Test::IsNull => format!("{path} is null"),
         Test::Range(Range::Number(bounds)) => range(&path, bounds, |n| match n {

@@ -13,6 +13,10 @@ fn text(text: &str) -> Scalar {
     Scalar::String(text.to_owned())
 }
 
+fn prefix(path: &str, text: &str) -> Condition {
+    field(path, Test::Prefix(text.to_owned()))
+}
+
 fn all(must: Vec<Condition>) -> Filter {
     Filter { must, ..Filter::default() }
 }
@@ -49,6 +53,24 @@ fn the_short_form_means_what_it_says() {
         (
             "a.b-c in [1, 'x', true]",
             all(vec![field("a.b-c", Test::Any(vec![Scalar::Int(1), text("x"), Scalar::Bool(true)]))]),
+        ),
+        ("source starts with 'rust-'", all(vec![prefix("source", "rust-")])),
+        (
+            "starts STARTS With \"\" and with = 1",
+            all(vec![prefix("starts", ""), field("with", Test::Match(Scalar::Int(1)))]),
+        ),
+        (
+            "source not starts with 'rust-' or words >= 50",
+            Filter {
+                should: vec![
+                    Condition::Filter(Box::new(Filter {
+                        must_not: vec![prefix("source", "rust-")],
+                        ..Filter::default()
+                    })),
+                    words(),
+                ],
+                ..Filter::default()
+            },
         ),
         ("a not in []", Filter { must_not: vec![field("a", Test::Any(vec![]))], ..Filter::default() }),
         (
@@ -111,7 +133,11 @@ fn the_short_form_means_what_it_says() {
 fn errors_point_at_the_place_and_say_what_would_be_right() {
     let cases = [
         ("", 0, "expected a field, such as source = \"rust-docs\", found the end"),
-        ("source", 6, "expected =, !=, <, <=, >, >=, in, exists or is null after the field `source`, found the end"),
+        (
+            "source",
+            6,
+            "expected =, !=, <, <=, >, >=, in, starts with, exists or is null after the field `source`, found the end",
+        ),
         ("source = ", 9, "expected a value, found the end"),
         ("source = rust", 9, "`rust` is not a value; text goes in quotes: \"rust\""),
         ("source = \"rust", 9, "this quote is not closed: expected a second \""),
@@ -130,6 +156,11 @@ fn errors_point_at_the_place_and_say_what_would_be_right() {
             "`2026-01-01` is neither a 64-bit integer nor a float; text, times and UUIDs go in quotes",
         ),
         ("words = 99999999999999999999", 8, "`99999999999999999999` is neither a 64-bit integer"),
+        ("source starts 'rust'", 14, "expected `with` after `starts`, found the text \"rust\""),
+        ("source starts with rust", 19, "expected text in quotes after `starts with`, found `rust`"),
+        ("words starts with 5", 18, "expected text in quotes after `starts with`, found the number 5"),
+        ("source not = 'rust'", 11, "expected `in` or `starts with`, found `=`"),
+        ("id starts with '7'", 3, "expected =, !=, <, <=, >, >="),
         ("a is maybe", 5, "expected `null`, found `maybe`"),
         ("a..b = 1", 0, "`a..b` is not a field path"),
         ("id < 5", 3, "the point's id has =, != and in, but not <; a field called id is written `id` in backticks"),
@@ -155,10 +186,11 @@ fn errors_point_at_the_place_and_say_what_would_be_right() {
 fn trees_mean_the_same() {
     let tree = r#"{
         "must": [{"field": "source", "match": "rust-docs"}, {"field": "words", "range": {"gte": 1, "lt": 2.5}}],
-        "should": [{"field": "a", "any": [1, "x"]}, {"field": "b", "exists": true}, {"has_id": [7]}],
+        "should": [{"field": "a", "any": [1, "x"]}, {"field": "b", "exists": true}, {"has_id": [7]},
+                   {"field": "c", "prefix": "py"}],
         "must_not": [{"filter": {"must": [{"field": "c", "is_null": true}, {"field": "d", "match": false}]}}]
     }"#;
-    let short = "source = 'rust-docs' and 1 <= words < 2.5 and (a in [1, 'x'] or b exists or id in [7]) \
+    let short = "source = 'rust-docs' and 1 <= words < 2.5 and (a in [1, 'x'] or b exists or id in [7] or c starts with 'py') \
                  and not (c is null and d = false)";
     assert_eq!(parse(tree), parse(short));
     assert_eq!(parse("{}"), Ok(Filter::default()));
@@ -174,6 +206,7 @@ fn errors_in_a_tree_carry_their_path() {
         ("{\"must\": [{\"match\": 1}]}", "must[0]: expected `field` with the name of the field"),
         ("{\"must\": [{\"field\": \"a\", \"match\": 1.5}]}", "must[0].match: floats have many spellings"),
         ("{\"must\": [{\"field\": \"a\", \"matches\": 1}]}", "must[0].matches: expected one of match"),
+        ("{\"must\": [{\"field\": \"a\", \"prefix\": 3}]}", "must[0].prefix: expected the text that values begin with"),
         ("{\"must\": [{\"field\": \"a\", \"exists\": false}]}", "must[0].exists: expected true"),
         ("{\"must\": [{\"field\": \"a\", \"range\": {}}]}", "must[0].range: expected at least one of gt"),
         (
@@ -225,6 +258,8 @@ fn condition_strategy() -> impl Strategy<Value = Condition> {
         (path(), prop::collection::vec(scalar(), 0..3))
             .prop_map(|(path, any)| Condition::Field { path, test: Test::Any(any) }),
         (path(), number_bounds()).prop_map(|(path, b)| Condition::Field { path, test: Test::Range(Range::Number(b)) }),
+        (path(), prop::sample::select(vec!["", "x", "it's \"", "é", "y"]))
+            .prop_map(|(path, text)| Condition::Field { path, test: Test::Prefix(text.to_owned()) }),
         path().prop_map(|path| Condition::Field { path, test: Test::Exists }),
         path().prop_map(|path| Condition::Field { path, test: Test::IsNull }),
         prop::collection::vec(
@@ -286,7 +321,7 @@ proptest! {
 
     #[test]
     fn words_in_any_order_never_panic(words in prop::collection::vec(prop::sample::select(vec![
-        "a", "id", "not", "and", "or", "in", "is", "null", "exists", "(", ")", "[", "]", ",", "=", "<", ">=", "1", "'t'", "true",
+        "a", "id", "not", "and", "or", "in", "is", "null", "exists", "starts", "with", "(", ")", "[", "]", ",", "=", "<", ">=", "1", "'t'", "true",
     ]), 0..12)) {
         let _ = parse(&words.join(" "));
     }

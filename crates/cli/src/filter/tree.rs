@@ -62,7 +62,7 @@ fn array<'v>(value: &'v Value, path: &str) -> Result<&'v [Value], Refusal> {
     }
 }
 
-const TESTS: &str = "match, any, range, exists, is_null, has_id or filter";
+const TESTS: &str = "match, any, range, prefix, exists, is_null, has_id or filter";
 
 fn condition(value: &Value, path: &str, depth: usize) -> Result<Condition, Refusal> {
     let Value::Object(fields) = value else {
@@ -112,6 +112,10 @@ fn test(key: &str, value: &Value, path: &str) -> Result<Test, Refusal> {
         ("range", Value::Object(bounds)) => range(bounds, path).map(Test::Range),
         ("range", other) => {
             refuse(path, format!("expected an object with gt, gte, lt or lte, found {}", other.type_name()))
+        }
+        ("prefix", Value::String(text)) => Ok(Test::Prefix(text.clone())),
+        ("prefix", other) => {
+            refuse(path, format!("expected the text that values begin with, found {}", other.type_name()))
         }
         ("exists", Value::Bool(true)) => Ok(Test::Exists),
         ("is_null", Value::Bool(true)) => Ok(Test::IsNull),

@@ -38,6 +38,10 @@ fn each_test_means_what_its_documentation_says() {
         field("words", between(Number::Int(50), Number::Int(51))),
         field("score", between(Number::Float(0.5), Number::Int(1))),
         field("when", Test::Range(Range::Datetime(Bounds { lower: Some((0, true)), upper: None }))),
+        field("source", Test::Prefix("rust-".to_owned())),
+        field("source", Test::Prefix("rust-docs".to_owned())),
+        field("source", Test::Prefix(String::new())),
+        field("tags", Test::Prefix("b".to_owned())),
         field("source", Test::Exists),
         field("gone", Test::IsNull),
         Condition::has_id(vec![PointId::Num(9), PointId::Num(7)]),
@@ -46,6 +50,12 @@ fn each_test_means_what_its_documentation_says() {
         field("source", Test::Match(text("rust"))),
         field("words", Test::Match(text("50"))),
         field("words", between(Number::Int(49), Number::Int(50))),
+        field("source", Test::Prefix("Rust".to_owned())),
+        field("source", Test::Prefix("docs".to_owned())),
+        field("source", Test::Prefix("rust-docs-".to_owned())),
+        field("words", Test::Prefix("5".to_owned())),
+        field("gone", Test::Prefix(String::new())),
+        field("missing", Test::Prefix(String::new())),
         field("gone", Test::Exists),
         field("none", Test::Exists),
         field("missing", Test::Exists),
@@ -115,6 +125,8 @@ fn validation_names_the_condition_and_lists_the_declared_fields() {
     );
     let mistyped = check(field("words", Test::Match(text("x")))).expect_err("mistyped");
     assert!(mistyped.starts_with("must[1].match: ") && mistyped.contains("integer"), "{mistyped}");
+    let mistyped = check(field("words", Test::Prefix("5".to_owned()))).expect_err("mistyped");
+    assert!(mistyped.starts_with("must[1].prefix: ") && mistyped.contains("integer"), "{mistyped}");
 
     let mut deep = Filter::default();
     for _ in 0..limits::MAX_FILTER_DEPTH {

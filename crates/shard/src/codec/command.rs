@@ -5,9 +5,21 @@ use sagitta_model::{Change, FieldPath, Filter, NamedVectors, Object, PayloadChan
 use super::{DecodeError, Encode, Reader, Record, Writer};
 use crate::Command;
 
+/// The format of a body that is read without its envelope.
+const BARE: u8 = 0;
+
 impl Record for Command {
     const NAME: &'static str = "command";
-    const FORMAT: u8 = 1;
+    const FORMAT: u8 = 2;
+
+    fn format(&self) -> u8 {
+        match &self.change {
+            Change::DeleteByFilter(filter) | Change::UpdatePayload { target: Target::Filter(filter), .. } => {
+                filter.format()
+            }
+            Change::Upsert(_) | Change::Delete(_) | Change::UpdatePayload { target: Target::Ids(_), .. } => 1,
+        }
+    }
 }
 
 impl Encode for Command {
@@ -18,7 +30,12 @@ impl Encode for Command {
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { request_id: reader.u128()?, after: reader.option()?, change: Change::decode(reader)? })
+        let command = Self { request_id: reader.u128()?, after: reader.option()?, change: Change::decode(reader)? };
+        // What format 1 has no place for is nonsense in format 1, to the programs that know no other and so to all.
+        if ![BARE, command.format()].contains(&reader.format()) {
+            return Err(reader.fail("it is not in the oldest format that can hold it"));
+        }
+        Ok(command)
     }
 }
 

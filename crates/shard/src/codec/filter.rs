@@ -5,7 +5,24 @@ use super::{DecodeError, Encode, Reader, Record, Writer};
 
 impl Record for Filter {
     const NAME: &'static str = "filter";
-    const FORMAT: u8 = 1;
+    const FORMAT: u8 = 2;
+
+    fn format(&self) -> u8 {
+        let conditions = self.must.iter().chain(&self.should).chain(&self.must_not);
+        conditions.map(format_of).max().unwrap_or(1)
+    }
+}
+
+/// The first format of filters, and of the commands that hold them, in which a condition has a place.
+fn format_of(condition: &Condition) -> u8 {
+    match condition {
+        Condition::Field { test, .. } => match test {
+            Test::Match(_) | Test::Any(_) | Test::Range(_) | Test::Exists | Test::IsNull => 1,
+            Test::Prefix(_) => 2,
+        },
+        Condition::HasId(_) => 1,
+        Condition::Filter(filter) => filter.format(),
+    }
 }
 
 impl Encode for Filter {
@@ -66,6 +83,7 @@ const NUMBER_RANGE: u8 = 2;
 const DATETIME_RANGE: u8 = 3;
 const EXISTS: u8 = 4;
 const IS_NULL: u8 = 5;
+const PREFIX: u8 = 6;
 
 impl Encode for Test {
     fn encode(&self, writer: &mut Writer) {
@@ -88,6 +106,10 @@ impl Encode for Test {
             }
             Self::Exists => writer.u8(EXISTS),
             Self::IsNull => writer.u8(IS_NULL),
+            Self::Prefix(text) => {
+                writer.u8(PREFIX);
+                writer.str(text);
+            }
         }
     }
 
@@ -99,6 +121,7 @@ impl Encode for Test {
             DATETIME_RANGE => Self::Range(Range::Datetime(Bounds::decode(reader)?)),
             EXISTS => Self::Exists,
             IS_NULL => Self::IsNull,
+            PREFIX => Self::Prefix(String::decode(reader)?),
             _ => return Err(reader.fail("a test is of an unknown type")),
         })
     }

@@ -1,9 +1,10 @@
 use std::fmt::Debug;
 use std::ops::ControlFlow;
 
+use sagitta_model::filter::{Bounds, Number};
 use sagitta_model::{
-    Change, ErrorKind, FieldPath, Filter, IndexPolicy, ItemFailure, Metric, Object, PayloadChange, PayloadSelection,
-    Point, PointId, Problem, Schema, Target, Value, VectorSpec, Violation,
+    Change, Condition, ErrorKind, FieldPath, Filter, IndexPolicy, ItemFailure, Metric, Object, PayloadChange,
+    PayloadSelection, Point, PointId, Problem, Range, Scalar, Schema, Target, Test, Value, VectorSpec, Violation,
 };
 
 use rand::RngCore;
@@ -295,31 +296,99 @@ fn golden_command() -> Command {
     Command { request_id: 1, after: Some(PointId::Uuid(2)), change: Change::Upsert(vec![point]) }
 }
 
-/// The bytes of format 1. They never change: a new format gets bytes of its own beside these.
+fn filter_of_format_1() -> Filter {
+    let field = |path: &str, test| Condition::Field { path: field_path(path), test };
+    let numbers = Bounds { lower: Some((Number::Int(-1), true)), upper: Some((Number::Float(2.5), false)) };
+    let moments = Bounds { lower: None, upper: Some((1_000_000, false)) };
+    Filter {
+        must: vec![
+            field("s", Test::Match(Scalar::String("é".into()))),
+            field("n", Test::Any(vec![Scalar::Int(300), Scalar::Bool(true), Scalar::Bool(false)])),
+        ],
+        should: vec![
+            field("n", Test::Range(Range::Number(numbers))),
+            field("t", Test::Range(Range::Datetime(moments))),
+        ],
+        must_not: vec![
+            Condition::Filter(Box::new(Filter { must: vec![field("a.b", Test::Exists)], ..Filter::default() })),
+            field("a.b", Test::IsNull),
+            Condition::has_id(vec![PointId::Num(1), PointId::Uuid(2)]),
+        ],
+    }
+}
+
+/// As [`filter_of_format_1`], and what format 2 has beyond it, as far in as it may be.
+fn filter_of_format_2() -> Filter {
+    let prefix = Condition::Field { path: field_path("s"), test: Test::Prefix("é".into()) };
+    let inner = Filter { must_not: vec![prefix], ..Filter::default() };
+    let mut filter = filter_of_format_1();
+    filter.should.push(Condition::Filter(Box::new(inner)));
+    filter
+}
+
+fn by_filter(filter: Filter) -> [Command; 2] {
+    let update = Change::UpdatePayload {
+        target: Target::Filter(filter.clone()),
+        change: PayloadChange::Delete(vec![field_path("a.b")]),
+    };
+    [Change::DeleteByFilter(filter), update].map(|change| Command { request_id: 1, after: None, change })
+}
+
+/// The bytes of a format never change, and every later version reads them: a new format gets bytes of its own beside
+/// these.
+fn keeps_its_bytes<R: Record + PartialEq + Debug>(record: &R, format: u8, golden: &str) {
+    let bytes = record.to_sealed();
+    assert_eq!(bytes[0], format, "{record:?}");
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, golden, "{record:?}");
+    assert_eq!(R::from_sealed(&bytes).as_ref(), Ok(record));
+}
+
 #[test]
 fn format_1_has_these_bytes() {
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut schema = Schema::default();
     schema.vectors.insert("v".into(), VectorSpec { dim: 384, metric: Metric::L2, index: IndexPolicy::Graph });
     schema.fields.insert(field_path("a.b"), sagitta_model::FieldType::Float);
-    let filter =
-        Filter { must_not: vec![sagitta_model::Condition::has_id(vec![PointId::Num(1)])], ..Filter::default() };
+    let filter = Filter { must_not: vec![Condition::has_id(vec![PointId::Num(1)])], ..Filter::default() };
     let outcome = WriteOutcome { index: 9, applied: 1, ..WriteOutcome::default() };
+    keeps_its_bytes(&golden_command(), 1, GOLDEN_COMMAND);
+    let [delete, update] = by_filter(filter_of_format_1());
+    keeps_its_bytes(&delete, 1, GOLDEN_DELETE_BY_FILTER);
+    keeps_its_bytes(&update, 1, GOLDEN_UPDATE_BY_FILTER);
+    keeps_its_bytes(&schema, 1, GOLDEN_SCHEMA);
+    keeps_its_bytes(&filter, 1, GOLDEN_FILTER);
+    keeps_its_bytes(&outcome, 1, GOLDEN_OUTCOME);
     let mut record = Vec::new();
     PointRecord::write(7, &Object::from([("k".to_owned(), Value::Bool(false))]), &mut record);
-    let golden = [
-        (hex(&golden_command().to_sealed()), GOLDEN_COMMAND),
-        (hex(&schema.to_sealed()), GOLDEN_SCHEMA),
-        (hex(&filter.to_sealed()), GOLDEN_FILTER),
-        (hex(&outcome.to_sealed()), GOLDEN_OUTCOME),
-        (hex(&record), GOLDEN_POINT),
-    ];
-    for (bytes, expected) in golden {
-        assert_eq!(bytes, expected);
+    assert_eq!(record.iter().map(|byte| format!("{byte:02x}")).collect::<String>(), GOLDEN_POINT);
+}
+
+#[test]
+fn format_2_of_commands_has_these_bytes() {
+    let [delete, update] = by_filter(filter_of_format_2());
+    keeps_its_bytes(&delete, 2, GOLDEN_DELETE_BY_FILTER_2);
+    keeps_its_bytes(&update, 2, GOLDEN_UPDATE_BY_FILTER_2);
+    keeps_its_bytes(&filter_of_format_2(), 2, GOLDEN_FILTER_2);
+}
+
+#[test]
+fn a_command_has_one_format_and_is_nonsense_in_any_other() {
+    let [of_1, _] = by_filter(filter_of_format_1());
+    let [of_2, _] = by_filter(filter_of_format_2());
+    for (command, other) in [(of_1, 2), (of_2, 1), (golden_command(), 2)] {
+        let mut writer = Writer::sealed(other);
+        command.encode(&mut writer);
+        let error = Command::from_sealed(&writer.seal()).expect_err("another format");
+        assert_eq!(error.reason, "it is not in the oldest format that can hold it", "{command:?}");
     }
 }
 
 const GOLDEN_COMMAND: &str = "0101000000000000000000000000000000010102000000000000000000000000000000000101760100ac020100020000803f000000c003016e030501730502c3a901760603000204000000000000e03f4c266d3f88368a06";
+const GOLDEN_DELETE_BY_FILTER: &str = "0101000000000000000000000000000000000202000173000302c3a900016e010302d80401000200016e020202010104000000000000044000017403000180897a0302010003612e620400000003612e62050102000101020000000000000000000000000000009c11e87f902705f3";
+const GOLDEN_UPDATE_BY_FILTER: &str = "010100000000000000000000000000000000030102000173000302c3a900016e010302d80401000200016e020202010104000000000000044000017403000180897a0302010003612e620400000003612e6205010200010102000000000000000000000000000000020103612e626fc8fa8175d1cd92";
+const GOLDEN_DELETE_BY_FILTER_2: &str = "0201000000000000000000000000000000000202000173000302c3a900016e010302d80401000300016e020202010104000000000000044000017403000180897a020000010001730602c3a90302010003612e620400000003612e6205010200010102000000000000000000000000000000214f8f43ea65f9b1";
+const GOLDEN_UPDATE_BY_FILTER_2: &str = "020100000000000000000000000000000000030102000173000302c3a900016e010302d80401000300016e020202010104000000000000044000017403000180897a020000010001730602c3a90302010003612e620400000003612e6205010200010102000000000000000000000000000000020103612e628a095e5a07f8e506";
+const GOLDEN_FILTER_2: &str = "0202000173000302c3a900016e010302d80401000300016e020202010104000000000000044000017403000180897a020000010001730602c3a90302010003612e620400000003612e6205010200010102000000000000000000000000000000f441bd4db3b1b1c6";
 const GOLDEN_SCHEMA: &str = "01010176800302020103612e62022438b46c8027f944";
 const GOLDEN_FILTER: &str = "01000001010100017d7480717df285c2";
 const GOLDEN_OUTCOME: &str = "01090100000000f1337c286e459db2";

@@ -107,6 +107,17 @@ impl FieldIndex<'_> {
         within(ints.len(), bounds, |at| ints.get(self.file, at).map(i64::from_le_bytes))
     }
 
+    /// The ordinals whose keys, all texts, begin with a text: texts ascend by their bytes, so they are adjacent.
+    pub(super) fn texts_beginning_with(&self, prefix: &str) -> Result<Range<usize>, Damaged> {
+        let (prefix, texts) = (prefix.as_bytes(), self.layout.text_ends.len());
+        let start = partition_point(texts, |at| Ok(self.text(at)? < prefix))?;
+        let end = partition_point(texts, |at| {
+            let text = self.text(at)?;
+            Ok(text < prefix || text.starts_with(prefix))
+        })?;
+        Ok(start..end.max(start))
+    }
+
     /// How many rows the ordinals have, a row counting once for each of them that it has.
     pub(super) fn entries_of(&self, ordinals: &Range<usize>) -> Result<usize, Damaged> {
         let range = self.postings_of(ordinals)?;

@@ -129,6 +129,7 @@ impl<'f> Term<'f> {
             Test::Any(scalars) => one_of(&field, scalars)?,
             Test::Range(ValueRange::Number(bounds)) => field.numbers_within(bounds)?.to_vec(),
             Test::Range(ValueRange::Datetime(bounds)) => vec![field.moments_within(bounds)?],
+            Test::Prefix(prefix) => vec![field.texts_beginning_with(prefix)?],
         };
         ordinals.retain(|range| !range.is_empty());
         Self::of_ordinals(field, ordinals, rows)

@@ -120,6 +120,37 @@ fn filters_on_many_rows_agree_too() {
     }
 }
 
+/// Around the texts that begin so there are texts that do not, and the beginning itself may be a text or not.
+#[test]
+fn a_prefix_finds_the_texts_that_begin_with_it() {
+    let mut schema = Schema::default();
+    schema.fields.insert(field_path("k"), FieldType::Keyword);
+    let texts = ["", "a", "ab", "abc", "abd", "ac", "b", "ä", "äb", "\u{10ffff}", "\u{10ffff}x"];
+    let payloads = texts.iter().map(|text| Object::from([("k".to_owned(), Value::from(*text))]));
+    let payloads: Vec<_> = payloads.chain([Object::new(), Object::from([("k".to_owned(), Value::Null)])]).collect();
+    let ids = (0..payloads.len() as u64).map(PointId::Num).collect();
+    let fixture = Fixture::new(schema, ids, payloads);
+    let index = fixture.open().expect("opens");
+    let cases = [
+        ("", 11),
+        ("a", 5),
+        ("ab", 3),
+        ("abc", 1),
+        ("abcd", 0),
+        ("aa", 0),
+        ("A", 0),
+        ("ä", 2),
+        ("\u{10ffff}", 2),
+        ("z", 0),
+    ];
+    for (prefix, rows) in cases {
+        let test = sagitta_model::Test::Prefix(prefix.to_owned());
+        let condition = sagitta_model::Condition::Field { path: field_path("k"), test };
+        let filter = Filter { must: vec![condition], ..Filter::default() };
+        assert_eq!(fixture.check(&index, &filter, prefix), rows, "{prefix:?}");
+    }
+}
+
 #[test]
 fn rows_have_the_keys_of_their_payloads() {
     for seed in 0..100 {

@@ -115,7 +115,7 @@ impl Dice {
     fn condition(&self, depth: u64) -> Condition {
         let field = |path: &str, test| Condition::Field { path: path.parse().expect("a path"), test };
         let string = || Scalar::String((*self.pick(&COLORS)).to_owned());
-        match self.below(10) {
+        match self.below(11) {
             0 => field("color", Test::Match(string())),
             1 => field("color", Test::Any(vec![string(), string()])),
             2 => field("year", Test::Match(Scalar::Int(2020 + self.below(6) as i64))),
@@ -127,7 +127,8 @@ impl Dice {
                 let path = *self.pick(&["color", "at", "price", "made.by"]);
                 field(path, if self.one_in(2) { Test::Exists } else { Test::IsNull })
             }
-            8 if depth > 0 => Condition::Filter(Box::new(self.filter_of_depth(depth - 1))),
+            8 => field("color", Test::Prefix((*self.pick(&["", "r", "gre", "blue", "reds"])).to_owned())),
+            9 if depth > 0 => Condition::Filter(Box::new(self.filter_of_depth(depth - 1))),
             _ => Condition::has_id(self.ids(30)),
         }
     }

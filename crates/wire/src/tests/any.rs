@@ -85,6 +85,7 @@ fn test() -> impl Strategy<Value = Test> {
         vec(scalar(), 0..5).prop_map(Test::Any),
         bounds(number).prop_map(|bounds| Test::Range(Range::Number(bounds))),
         bounds(any::<i64>()).prop_map(|bounds| Test::Range(Range::Datetime(bounds))),
+        any::<String>().prop_map(Test::Prefix),
         Just(Test::Exists),
         Just(Test::IsNull),
     ]

@@ -198,6 +198,9 @@ fn messages() -> Vec<(&'static str, String)> {
         consistency: session.clone(),
     };
     let count = Count { collection: name(), filter: Some(Arc::new(filter())), consistency: Consistency::Strong };
+    let prefix = Condition::Field { path: path("source"), test: Test::Prefix("rust".to_owned()) };
+    let prefix = Filter { must: vec![prefix], ..Filter::default() };
+    let prefix_count = Count { filter: Some(Arc::new(prefix)), ..count.clone() };
     let scroll =
         Scroll { collection: name(), filter: None, selection: selection(), consistency: Consistency::Eventual };
     let ack = |outcome| Some(Ack { sequence: 42, outcome });
@@ -226,6 +229,7 @@ fn messages() -> Vec<(&'static str, String)> {
         ("GetRequest", hex(&get.into_proto())),
         ("GetResponse", hex(&get_response(vec![record()]))),
         ("CountRequest", hex(&count.into_proto())),
+        ("CountRequest.prefix", hex(&prefix_count.into_proto())),
         ("CountResponse", hex(&v1::CountResponse { count: 300 })),
         ("ScrollRequest", hex(&scroll.into_proto(5, "token".to_owned()))),
         ("ScrollResponse", hex(&PointPage { points: vec![record()], next_page_token: page("next") }.into_proto())),

@@ -139,6 +139,9 @@ fn filters() {
     refused(&at(".field"), "leave it empty", count(condition("a", Test::Filter(v1::Filter::default()))));
     refused(&at(".match"), "no value", count(condition("a", Test::Match(v1::Scalar::default()))));
     refused(&at(".match"), "4096", count(condition("a", Test::Match(scalar(&"x".repeat(4097))))));
+    refused(&at(".prefix"), "4096", count(condition("a", Test::Prefix("x".repeat(4097)))));
+    refused(&at(".field"), "missing", count(condition("", Test::Prefix("x".to_owned()))));
+    assert!(count(condition("a", Test::Prefix("x".repeat(4096)))).is_ok());
     let any = |values| Test::Any(v1::ScalarList { values });
     refused(&at(".any.values"), "0 to 10000", count(condition("a", any(vec![scalar("x"); MAX_FILTER_VALUES + 1]))));
     refused(&at(".any.values[1]"), "no value", count(condition("a", any(vec![scalar("x"), v1::Scalar::default()]))));
@@ -375,6 +378,7 @@ fn documented_limits_are_the_real_ones() {
     promise(&common, &format!("at most {} levels deep", MAX_FILTER_DEPTH));
     promise(&common, &format!("At most {}. Duplicates", grouped(MAX_FILTER_VALUES)));
     promise(&common, &format!("KEYWORD fields. At most {} bytes", grouped(MAX_KEYWORD_BYTES)));
+    promise(&common, &format!("At most {} bytes, compared", grouped(MAX_KEYWORD_BYTES)));
     promise(&common, &format!("At most {}, each of at most {} bytes", crate::read::MAX_PATHS, MAX_PATH_BYTES));
     promise(&common, &format!("At most {}. A name", MAX_VECTORS));
     promise(&common, &format!("at most {}; together", crate::read::MAX_VERSION_TOKENS));
