@@ -102,6 +102,11 @@ impl Session {
             ErrorKind::Internal => {
                 Failure::new(exit, format!("a defect of the server: {}", error.message)).hint("please report it")
             }
+            ErrorKind::Invalid if error.reason == "UNIMPLEMENTED" => {
+                let message = format!("{} does not answer like Sagitta: {}", self.endpoint(), error.message);
+                Failure::new(exit, message)
+                    .hint("is another server or an older version listening there? --endpoint or SAGITTA_ENDPOINT name another")
+            }
             ErrorKind::Invalid => invalid(&error),
             ErrorKind::NotFound | ErrorKind::Conflict | ErrorKind::Denied => Failure::new(exit, error.message),
         }
@@ -123,4 +128,31 @@ fn invalid(error: &ClientError) -> Failure {
 
 fn reason(error: &ClientError) -> String {
     error.violations.first().map_or_else(|| error.message.clone(), |violation| violation.reason.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::Format;
+
+    #[test]
+    fn what_answers_without_being_sagitta_is_told_as_such() {
+        let runtime = tokio::runtime::Runtime::new().expect("starts");
+        let _within = runtime.enter();
+        let endpoint = "http://127.0.0.1:80".to_owned();
+        let global = Global { endpoint, output: Format::Table, timeout: Duration::from_secs(1) };
+        let session = Session::new(&global).expect("an endpoint");
+        // What the transport makes of a page that does not exist.
+        let error = ClientError {
+            kind: ErrorKind::Invalid,
+            reason: "UNIMPLEMENTED".to_owned(),
+            message: "grpc-status header missing, mapped from HTTP status code 404".to_owned(),
+            violations: Vec::new(),
+            retry_after: None,
+            attempts: 1,
+        };
+        let failure = session.failed(error);
+        assert!(failure.message.starts_with("http://127.0.0.1:80 does not answer like Sagitta: "), "{failure}");
+        assert!(failure.hint.is_some_and(|hint| hint.contains("--endpoint")));
+    }
 }

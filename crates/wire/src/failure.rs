@@ -161,7 +161,7 @@ impl Failure {
             Some(_) => from_code(status.code()),
             None => from_transport(status).unwrap_or_else(|| from_code(status.code())),
         };
-        let mut failure = Self::new(kind, status.message()).with_reason(plain);
+        let mut failure = Self::new(kind, message_of(status)).with_reason(plain);
         if let Some(info) = ours {
             failure.reason = Cow::Owned(info.reason.clone());
         }
@@ -177,6 +177,16 @@ impl Failure {
         }
         failure.retry_after = details.retry_info().and_then(|info| info.retry_delay);
         failure
+    }
+}
+
+/// The message of a status. That of the transport on this side says what failed but not why, as only the last cause does.
+fn message_of(status: &Status) -> String {
+    let message = status.message();
+    let causes = std::iter::successors(std::error::Error::source(status), |error| error.source());
+    match causes.last().map(ToString::to_string) {
+        Some(cause) if !message.contains(&cause) => format!("{message}: {cause}"),
+        _ => message.to_owned(),
     }
 }
 
