@@ -54,7 +54,7 @@ enum Command {
         #[arg(value_parser = address)]
         listen: SocketAddr,
         /// Threads that search; by default one per core
-        #[arg(long, value_name = "N")]
+        #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
         search_threads: Option<usize>,
         /// How much to log: error, warn, info, debug, or a filter such as `info,sagitta_shard=debug`
         #[arg(long, value_name = "LEVEL", env = "SAGITTA_LOG", default_value = "info")]
@@ -68,7 +68,7 @@ enum Command {
 fn main() -> std::process::ExitCode {
     let Command::Dev { data, listen, search_threads, log, log_json } = Arguments::parse().command;
     let mut config = Config::new(data, listen);
-    config.search_threads = search_threads.unwrap_or(config.search_threads).max(1);
+    config.search_threads = search_threads.unwrap_or(config.search_threads);
     match telemetry::start(&log, log_json).map_err(anyhow::Error::from).and_then(|()| run(config)) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
@@ -80,6 +80,12 @@ fn main() -> std::process::ExitCode {
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("expected an address and a port, such as {DEFAULT_LISTEN} or [::1]:6380"))
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    const MOST: usize = 1024;
+    let wrong = || format!("expected a whole number from 1 to {MOST}");
+    text.parse().ok().filter(|threads| (1..=MOST).contains(threads)).ok_or_else(wrong)
 }
 
 /// An error with its causes, without those that its own text tells already.

@@ -76,8 +76,14 @@ pub enum DataDirError {
         /// What is wrong with it.
         reason: String,
     },
+    /// It is no folder.
+    #[error("{path} is a file, not a folder: choose an empty or new folder with --data")]
+    File {
+        /// The file.
+        path: PathBuf,
+    },
     /// Anything else that the system refused.
-    #[error("cannot use the data folder {path}: {source}")]
+    #[error("cannot use the data folder {path} ({source}): look at its disk, or choose another folder with --data")]
     Io {
         /// The folder or file.
         path: PathBuf,
@@ -95,6 +101,9 @@ impl DataDir {
             }
             _ => DataDirError::Io { path: path.to_owned(), source },
         };
+        if path.is_file() {
+            return Err(DataDirError::File { path: path.to_owned() });
+        }
         fs::create_dir_all(path).map_err(failed)?;
         let known = path.join(IDENTITY_FILE).exists() || path.join(LOCK_FILE).exists();
         if !known && fs::read_dir(path).map_err(failed)?.next().is_some() {
@@ -224,6 +233,6 @@ mod tests {
         }
         let file = temp.path().join("thesis.tex");
         let error = open(&file).expect_err("a file");
-        assert!(matches!(error, DataDirError::Io { .. }), "{error}");
+        assert!(matches!(error, DataDirError::File { .. }) && error.to_string().contains("--data"), "{error}");
     }
 }
