@@ -174,3 +174,26 @@ fn files_that_do_not_belong_together_are_refused_before_anything_is_sent() {
     world.run(both).ends_with(DATA).says("row 2, id: expected 3, found 4");
     assert_eq!(world.count("docs"), 0, "nothing was imported");
 }
+
+#[test]
+fn a_payload_that_is_too_large_or_nests_too_deeply_is_refused_with_its_row() {
+    let world = world();
+    let line = |payload: &str| format!("{{\"id\": 2, \"vector\": [1, 2, 3, 4], \"p\": {payload}}}\n");
+    let nested = |levels: usize| line(&format!("{}1{}", "[".repeat(levels), "]".repeat(levels)));
+    // The payload itself is a level.
+    let deepest = world.write("deepest.jsonl", nested(31));
+    world.run(["import", "docs", &deepest]).ends_with(DONE);
+    world.run(["delete", "docs", "2", "--yes"]).ends_with(DONE);
+    let large = line(&format!("\"{}\"", "x".repeat(1 << 20)));
+    for (bad, says) in [
+        (nested(32), "payload.p: nests deeper than 32"),
+        (nested(100), "payload.p: nests"),
+        (large, "payload: has 1048"),
+    ] {
+        let good = "{\"id\": 1, \"vector\": [1, 2, 3, 4]}\n".to_owned();
+        let file = world.write("bad.jsonl", good + &bad);
+        let ran = world.run(["import", "docs", &file]).ends_with(DATA).says("bad.jsonl, row 1, ").says(says);
+        ran.says("(nothing was imported)").says("hint: mend the row");
+    }
+    assert_eq!(world.count("docs"), 0, "nothing was imported");
+}

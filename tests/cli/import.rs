@@ -172,6 +172,13 @@ fn an_import_that_does_not_suit_its_collection_is_refused_before_anything_is_sen
     let five = world.write("b.npy", npy(&floats(&matrix(10, 5))));
     let declared = ["import", "docs", &five, "--create", "--field", "n=keyword"];
     world.run(declared).ends_with(USAGE).says("`n` is integer in `docs`");
+    for (shape, says) in [(["--metric", "l2"], "is cosine in `docs`"), (["--index", "flat"], "is auto in `docs`")] {
+        for create in [&["--create"][..], &[]] {
+            let asked = [&["import", "docs", &five], &shape[..], create].concat();
+            world.run(asked).ends_with(USAGE).says(shape[0]).says(says);
+        }
+    }
     assert_eq!((world.count("docs"), world.count("two")), (0, 0));
+    world.run(["import", "docs", &five, "--create", "--metric", "cosine", "--index", "auto"]).ends_with(DONE);
     world.run(["collection", "create", "docs", "--dim", "4"]).ends_with(CONFLICT);
 }

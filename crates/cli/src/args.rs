@@ -132,6 +132,11 @@ pub fn positive(text: &str) -> Result<usize, String> {
     }
 }
 
+/// A whole number that may be 0.
+pub fn whole(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("expected a whole number from 0 to {}", u64::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

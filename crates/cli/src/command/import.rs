@@ -79,7 +79,7 @@ struct Reading {
     row_ids: bool,
 
     /// Add this to the numbers of rows that serve as ids
-    #[arg(long, value_name = "N", default_value = "0")]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = args::whole)]
     id_offset: u64,
 
     /// Key or column that holds a vector, as COLUMN or NAME=COLUMN; repeat it for several
@@ -103,7 +103,7 @@ struct Reading {
     format: Option<Format>,
 
     /// Read only the first N rows
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = args::whole)]
     limit: Option<u64>,
 }
 
@@ -143,7 +143,7 @@ impl Import {
         let creation = Creation { shape: &self.shape, infer: !self.no_infer };
         let creation = self.create.then_some(&creation);
         let info = target::find_or_create(session, &self.collection, rows.as_mut(), creation).await?;
-        target::undeclared(&info, &self.shape.declared()?)?;
+        target::as_asked(&info, &self.shape)?;
         let mut memory = self.recall(session, &info)?;
         let first = memory.as_ref().map_or(0, Memory::next_row);
         if first > 0 {
@@ -203,6 +203,7 @@ impl Import {
         let options = UploadOptions { run, ..UploadOptions::default() };
         let upload = session.client.upload(self.collection.clone(), stream, options);
         let mut sending = Sending {
+            file: &self.file,
             session,
             watermark: Watermark::new(begun.first),
             progress: Progress::begin(&session.env, begun.first, begun.fraction),
@@ -292,6 +293,7 @@ struct Sent {
 
 /// An upload whose acknowledgements are watched.
 struct Sending<'a> {
+    file: &'a Path,
     session: &'a Session,
     watermark: Watermark,
     progress: Progress,
@@ -327,7 +329,8 @@ impl Sending<'_> {
         let result = ack.outcome.map_err(|error| self.refused(first, error))?;
         if let Some(failure) = result.failures.first() {
             let row = first + failure.index as u64;
-            let message = format!("row {row} (id {}): {}", failure.id, failure.problem.message);
+            let (path, problem) = (self.file.display(), &failure.problem.message);
+            let message = format!("{path}, row {row} (id {}): {problem}", failure.id);
             return Err(Failure::new(Exit::from(failure.problem.kind), message));
         }
         self.watermark.note(first, ack.points as u64);
@@ -338,8 +341,8 @@ impl Sending<'_> {
     fn refused(&self, first: u64, error: ClientError) -> Failure {
         match error.violations.first().and_then(|violation| Some((point_of(&violation.field)?, violation))) {
             Some(((at, field), violation)) => {
-                let message = format!("row {}, {field}: {}", first + at, violation.reason);
-                Failure::new(Exit::from(error.kind), message)
+                let message = format!("{}, row {}, {field}: {}", self.file.display(), first + at, violation.reason);
+                Failure::new(Exit::Data, message).hint("mend the row or leave it out")
             }
             None => self.session.failed(error),
         }
@@ -377,8 +380,9 @@ impl Sending<'_> {
     }
 }
 
-/// The position and the rest of a path such as `points[3].vectors["title"]`.
+/// The position and the rest of a path such as `chunk.points[3].vectors["title"]`.
 fn point_of(field: &str) -> Option<(u64, &str)> {
+    let field = field.strip_prefix("chunk.").unwrap_or(field);
     let (at, rest) = field.strip_prefix("points[")?.split_once(']')?;
     Some((at.parse().ok()?, rest.trim_start_matches('.')))
 }

@@ -104,7 +104,7 @@ fn refusal(place: &str, text: &[u8], error: &serde_json::Error) -> BadValue {
         let found = format!("the end of the line after character {character}");
         return BadValue::new(
             place,
-            "a whole JSON object",
+            "whole JSON",
             found,
             "the line is cut off, or an object spans several lines: write one object per line",
         );
@@ -113,7 +113,13 @@ fn refusal(place: &str, text: &[u8], error: &serde_json::Error) -> BadValue {
         && let Some((found, expected)) = message.split_once(", expected ")
     {
         let found = found.trim_start_matches("invalid type: ").trim_start_matches("invalid value: ");
-        return BadValue::new(place, expected, found, "mend the row or leave it out");
+        let (found, fix) = match (found, place) {
+            ("sequence", "line") => ("a list", "write one object per line, as `jq -c '.[]'` does"),
+            ("sequence", _) => ("a list", "mend the row or leave it out"),
+            ("map", _) => ("an object", "mend the row or leave it out"),
+            _ => (found, "mend the row or leave it out"),
+        };
+        return BadValue::new(place, expected, found, fix);
     }
     let rest = text.get(character.saturating_sub(1)..).unwrap_or_default();
     let rest = String::from_utf8_lossy(rest[..rest.len().min(80)].trim_ascii_end());

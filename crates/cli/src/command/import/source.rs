@@ -7,7 +7,8 @@ use std::task::{Context, Poll, ready};
 use std::vec;
 
 use sagitta_env::Env;
-use sagitta_model::{Point, PointId, Schema};
+use sagitta_model::limits::MAX_PAYLOAD_DEPTH;
+use sagitta_model::{Object, Point, PointId, Schema, Value, Violation};
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 
@@ -60,6 +61,7 @@ impl PointReader {
         let id = id.ok_or_else(|| Failure::usage("--id-offset: ids of the last rows would pass 64 bits"))?;
         let mut point = Point { id, vectors: row.vectors, payload: row.payload };
         let checked = point.name_vector(&self.shape.schema).and_then(|()| point.validate(&self.shape.schema));
+        let checked = checked.and_then(|()| not_too_deep(&point.payload));
         checked.map_err(|violation| {
             let message = format!("{}, row {at}, {violation}", self.rows.path().display());
             Failure::new(Exit::Data, message)
@@ -87,6 +89,25 @@ impl PointReader {
     /// Whether every id was compared with every other.
     pub(super) fn all_compared(&self) -> bool {
         self.distinct.complete()
+    }
+}
+
+/// A payload that nests too deeply makes the whole message unreadable, and the server could not say which row it was.
+fn not_too_deep(payload: &Object) -> Result<(), Violation> {
+    fn depth(value: &Value) -> usize {
+        match value {
+            Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+            Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+    // The payload is the first level.
+    match payload.iter().find(|(_, value)| 1 + depth(value) > MAX_PAYLOAD_DEPTH) {
+        None => Ok(()),
+        Some((name, _)) => {
+            let reason = format!("nests deeper than {MAX_PAYLOAD_DEPTH} levels of objects and lists");
+            Err(Violation::new(format!("payload.{name}"), reason))
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use sagitta_client::View;
-use sagitta_model::{CollectionInfo, CollectionName, FieldPath, FieldType, Schema};
+use sagitta_model::{CollectionInfo, CollectionName, Schema};
 
 use super::infer::{Inferred, infer};
 use crate::command::collection::{DEFAULT_VECTOR, ShapeArgs, one_line};
@@ -130,16 +130,25 @@ fn check(path: &Path, summary: &Summary, info: &CollectionInfo) -> Result<(), Fa
     }
 }
 
-/// Fields that were declared by hand for a collection that exists already and declares them otherwise.
-pub(super) fn undeclared(info: &CollectionInfo, declared: &BTreeMap<FieldPath, FieldType>) -> Result<(), Failure> {
-    for (path, field_type) in declared {
+/// Refuses what was asked of a collection by hand if it exists already and is otherwise.
+pub(super) fn as_asked(info: &CollectionInfo, shape: &ShapeArgs) -> Result<(), Failure> {
+    let otherwise = |argument: &str, what: &str, existing: &str| {
+        let message = format!("{argument}: `{what}` is {existing} in `{}`, which exists already", info.name);
+        Err(Failure::usage(message).hint("vectors and fields are declared when a collection is created"))
+    };
+    for (name, spec) in &info.schema.vectors {
+        if shape.metric.is_some_and(|metric| metric != spec.metric) {
+            return otherwise("--metric", name, &spec.metric.to_string());
+        }
+        if shape.index.is_some_and(|index| index != spec.index) {
+            return otherwise("--index", name, &spec.index.to_string());
+        }
+    }
+    for (path, field_type) in &shape.declared()? {
         match info.schema.fields.get(path) {
             Some(existing) if existing == field_type => {}
-            existing => {
-                let existing = existing.map_or("not declared".to_owned(), ToString::to_string);
-                let message = format!("--field: `{path}` is {existing} in `{}`, which exists already", info.name);
-                return Err(Failure::usage(message).hint("fields are declared when a collection is created"));
-            }
+            Some(existing) => return otherwise("--field", path.as_str(), &existing.to_string()),
+            None => return otherwise("--field", path.as_str(), "not declared"),
         }
     }
     Ok(())

@@ -35,7 +35,7 @@ proptest! {
 #[test]
 fn errors_say_where_in_a_value_they_are() {
     for (text, expected) in [
-        ("", "line: expected a whole JSON object"),
+        ("", "line: expected whole JSON"),
         ("[1, {\"a\": [tru]}]", "[1].a[0]: expected valid JSON"),
         ("{\"a\": 18446744073709551615}", "a: expected an integer up to"),
     ] {
