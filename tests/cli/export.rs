@@ -93,6 +93,17 @@ fn an_export_replaces_nothing_unless_told_and_leaves_nothing_half_done() {
     world.run(["export", "docs", &world.path("a.csv")]).ends_with(DATA).says(".jsonl, .jsonl.gz, .parquet");
     world.run(["export", "docs", &world.path("no/such/folder.jsonl")]).ends_with(DATA).says("check the path");
     world.run(["export", "docs", &world.path("b.jsonl"), "--ids", &world.path("i.txt")]).ends_with(USAGE).says("--ids");
+    let matrix = world.path("b.jsonl.npy");
+    for (beside, says) in [
+        (["--ids", matrix.as_str()], "--ids: "),
+        (["--ids", &world.path("./b.jsonl.npy")], "FILE already"),
+        (["--payload", &matrix], "--payload: "),
+    ] {
+        world.run(["export", "docs", &matrix, beside[0], beside[1]]).ends_with(USAGE).says(says).says("its own");
+    }
+    for (beside, says) in [("--ids", ".npy or .txt"), ("--payload", ".jsonl or .jsonl.gz")] {
+        world.run(["export", "docs", &matrix, beside, &world.path("b.jsonl.csv")]).ends_with(DATA).says(says);
+    }
     let left: Vec<_> = std::fs::read_dir(world.path(""))
         .expect("a folder")
         .map(|entry| entry.expect("readable").file_name())

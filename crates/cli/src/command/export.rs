@@ -146,11 +146,12 @@ impl Export {
 
     fn writers(&self) -> Result<Vec<Box<dyn RowWriter>>, Failure> {
         let existing = if self.force { Existing::Replace } else { Existing::Keep };
-        let mut writers = vec![write::create(&self.file, existing)?];
+        self.distinct_files()?;
         if !is_matrix(&self.file) && (self.ids.is_some() || self.payload.is_some()) {
             let failure = Failure::usage(format!("{} holds ids and payload itself", self.file.display()));
             return Err(failure.hint("--ids and --payload go with .npy and .fvecs"));
         }
+        let mut writers = vec![write::create(&self.file, existing)?];
         if let Some(path) = &self.ids {
             writers.push(Box::new(IdWriter::create(path, existing)?));
         }
@@ -158,6 +159,24 @@ impl Export {
             writers.push(Box::new(JsonlWriter::create_payloads(path, existing)?));
         }
         Ok(writers)
+    }
+
+    /// Two writers would write over each other.
+    fn distinct_files(&self) -> Result<(), Failure> {
+        let files = [
+            Some(("FILE", &self.file)),
+            self.ids.as_ref().map(|p| ("--ids", p)),
+            self.payload.as_ref().map(|p| ("--payload", p)),
+        ];
+        let files: Vec<_> = files.into_iter().flatten().collect();
+        let same = |one: &Path, other: &Path| std::path::absolute(one).ok() == std::path::absolute(other).ok();
+        for (at, (name, path)) in files.iter().enumerate() {
+            if let Some((first, _)) = files[..at].iter().find(|(_, other)| same(path, other)) {
+                let failure = Failure::usage(format!("{name}: {} is {first} already", path.display()));
+                return Err(failure.hint("give each of them a file of its own"));
+            }
+        }
+        Ok(())
     }
 }
 

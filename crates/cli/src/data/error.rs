@@ -69,7 +69,7 @@ impl DataError {
         match self {
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => "check the path".to_owned(),
-                io::ErrorKind::PermissionDenied => "check the file's permissions".to_owned(),
+                io::ErrorKind::PermissionDenied => "check the permissions of the file and of its folder".to_owned(),
                 io::ErrorKind::IsADirectory => "name a file, not a folder".to_owned(),
                 io::ErrorKind::StorageFull => "free some space, or write to another disk".to_owned(),
                 _ => "check the disk and the file, then try again".to_owned(),

@@ -7,6 +7,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use super::super::error::quoted;
 use super::super::json::{JsonId, JsonObject};
 use super::super::{DataError, Row};
 use super::fresh::FreshFile;
@@ -39,6 +40,11 @@ impl JsonlWriter {
 
     /// Begins a file of ids and payloads, to lie beside a file of vectors.
     pub fn create_payloads(path: &Path, existing: Existing) -> Result<Self, DataError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if !(name.ends_with(".jsonl") || name.ends_with(".jsonl.gz")) {
+            let fix = "payloads are written as lines of JSON: choose such a name";
+            return Err(DataError::file(path, "format", "a name ending in .jsonl or .jsonl.gz", quoted(&name), fix));
+        }
         Ok(Self { with_vectors: false, ..Self::create(path, existing)? })
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use sagitta_model::PointId;
 
-use super::super::error::BadValue;
+use super::super::error::{BadValue, quoted};
 use super::super::npy;
 use super::super::{DataError, Row};
 use super::fresh::FreshFile;
@@ -25,7 +25,7 @@ pub struct FvecsWriter {
     dimension: usize,
 }
 
-/// Writes ids: text with one per line if the file's name ends in `.txt`, else a numpy array of uint64.
+/// Writes ids: text with one per line if the file's name ends in `.txt`, a numpy array of uint64 if in `.npy`.
 pub struct IdWriter {
     file: FreshFile,
     text: bool,
@@ -83,7 +83,15 @@ impl RowWriter for FvecsWriter {
 impl IdWriter {
     /// Begins a file.
     pub fn create(path: &Path, existing: Existing) -> Result<Self, DataError> {
-        let text = path.extension().is_some_and(|ending| ending == "txt");
+        let text = match path.extension().and_then(|ending| ending.to_str()) {
+            Some("txt") => true,
+            Some("npy") => false,
+            _ => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let fix = "choose the format of the ids by the file's name";
+                return Err(DataError::file(path, "format", "a name ending in .npy or .txt", quoted(&name), fix));
+            }
+        };
         let mut file = FreshFile::create(path, existing)?;
         if !text {
             file.write_all(&[0; npy::WRITTEN_HEADER_BYTES]).map_err(|error| file.failed()(error))?;
