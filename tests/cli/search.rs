@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{DONE, NOT_FOUND, USAGE, World, sample};
+use crate::harness::{DATA, DONE, NOT_FOUND, USAGE, World, sample};
 
 fn ids(document: &Value) -> Vec<u64> {
     let hits = document["hits"].as_array().expect("a list");
@@ -36,6 +36,16 @@ fn searches_find_the_same_in_every_way_to_ask() {
     let vector = &world.json(["get", "docs", "42", "--vectors"])["points"][0]["vectors"]["default"];
     let literal = world.json(["search", "docs", "--vector", &vector.to_string(), "--exact", "-k", "4"]);
     assert_eq!(ids(&literal)[0], 42, "a point is nearest to itself");
+    // And in a file that calls it something else, which the refusal asks for.
+    let file = world.write("queries.jsonl", format!("{{\"embedding\": {vector}}}\n"));
+    let query = ["search", "docs", "--query", &file, "--exact", "-k", "4"];
+    world.run(query).ends_with(DATA).says("row 0, vector").says("--vector-column");
+    let named = world.json(query.into_iter().chain(["--vector-column", "embedding"]));
+    assert_eq!(ids(&named), ids(&literal));
+    let recall = ["recall", "docs", "--queries", &file, "--k", "4"];
+    world.run(recall).ends_with(DATA).says("row 0, vector").says("--vector-column");
+    let measured = world.json(recall.into_iter().chain(["--vector-column", "embedding"]));
+    assert_eq!(measured["queries"], 1);
     let like = world.json(["search", "docs", "--like", "42", "--exact", "-k", "3"]);
     assert_eq!(ids(&like), ids(&literal)[1..], "and is left out of its own neighbours");
 }

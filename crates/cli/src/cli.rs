@@ -1,8 +1,9 @@
 //! The arguments of the program.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::args;
 use crate::command::{collection, completion, count, delete, export, get, import, recall, search, status};
@@ -68,6 +69,28 @@ pub enum Command {
     Status(status::StatusArgs),
     /// Print a script that completes commands in a shell
     Completion(completion::Completion),
+}
+
+/// Reads the arguments, the first of which is the program's own name.
+pub fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
+    let matches = take_negative_numbers(Cli::command()).try_get_matches_from(args)?;
+    Cli::from_arg_matches(&matches)
+}
+
+/// Has `-k -5` refused by what is expected of `-k`, not as an unknown argument `-5`.
+fn take_negative_numbers(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|arg| {
+        let takes_values = arg.get_action().takes_values();
+        arg.allow_negative_numbers(takes_values)
+    });
+    command.mut_subcommands(take_negative_numbers)
+}
+
+/// Whether arguments, which may be wrong otherwise, ask for JSON.
+pub fn asks_for_json(args: &[OsString]) -> bool {
+    let one = |arg: &OsString| ["-ojson", "-o=json", "--output=json"].iter().any(|json| arg == json);
+    let two = |pair: &[OsString]| (pair[0] == "-o" || pair[0] == "--output") && pair[1] == "json";
+    args.iter().any(one) || args.windows(2).any(two)
 }
 
 fn after_help() -> String {

@@ -61,6 +61,21 @@ impl Failure {
         Self::new(Exit::Usage, message)
     }
 
+    /// Arguments that cannot be understood: what clap would print, in parts.
+    pub fn arguments(error: &clap::Error) -> Self {
+        let text = error.render().to_string();
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let mut message = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let lines = lines.take_while(|line| !line.starts_with("Usage: ") && !line.starts_with("For more information"));
+        let (tips, mut excerpt): (Vec<_>, Vec<_>) = lines.partition(|line| line.starts_with("tip: "));
+        // What is missing is told in a list, without which the message says nothing.
+        if message.ends_with(':') {
+            message = format!("{message} {}", std::mem::take(&mut excerpt).join(", "));
+        }
+        let hint = tips.first().map_or("--help shows the arguments", |tip| tip.trim_start_matches("tip: "));
+        Self { excerpt: excerpt.into_iter().map(str::to_owned).collect(), ..Self::usage(message) }.hint(hint)
+    }
+
     /// Adds what to do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -21,8 +21,6 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::cli::Cli;
 use crate::failure::{Exit, Failure};
 use crate::output::{Format, colour_errors};
@@ -30,13 +28,10 @@ use crate::output::{Format, colour_errors};
 /// Runs the program with these arguments, the first of which is its own name.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     std::panic::set_hook(Box::new(report_panic));
-    // Clap prints help and usage errors itself, the latter with exit code 2.
-    let cli = match Cli::try_parse_from(args) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let cli = match cli::parse(&args) {
         Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8));
-        }
+        Err(error) => return refuse(&error, cli::asks_for_json(&args)),
     };
     let as_json = cli.global.output == Format::Json;
     match run(cli) {
@@ -47,6 +42,16 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(failure.exit as u8)
         }
     }
+}
+
+/// Prints help, or what is wrong with the arguments: to people as clap does, to programs as any other failure.
+fn refuse(error: &clap::Error, as_json: bool) -> ExitCode {
+    let _ = if as_json && error.use_stderr() {
+        Failure::arguments(error).report(&mut std::io::stderr(), as_json, false)
+    } else {
+        error.print()
+    };
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8))
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {

@@ -87,5 +87,51 @@ fn help_and_version_go_to_standard_output_and_usage_errors_to_standard_error() {
     assert_eq!(refused.out, "");
     run(&["count", "Docs"]).ends_with(USAGE).says("a-z");
     run(&["count", "docs", "--endpoint", "ftp://x"]).ends_with(USAGE).says("http");
-    run(&["count", "docs", "--timeout", "1s"]).ends_with(UNAVAILABLE).says("cannot reach http://127.0.0.1:1");
+    let refused = run(&["count", "docs", "--timeout", "1s"]).ends_with(UNAVAILABLE);
+    refused.says("cannot reach http://127.0.0.1:1: ").says("Connection refused");
+}
+
+#[test]
+fn wrong_arguments_are_one_json_document_where_json_was_asked_for() {
+    let cases: [(&[&str], &str, &str); 6] = [
+        (&["count", "--output", "json"], "required arguments were not provided: <COLLECTION>", "--help"),
+        (&["-o", "json", "count", "docs", "--flter", "x"], "'--flter'", "'--filter'"),
+        (&["count", "Docs", "-ojson"], "a-z", "--help"),
+        (&["--output=json", "serach"], "'serach'", "'search'"),
+        (&["search", "docs", "-o", "json"], "--vector <JSON>|--query <FILE>|--like <ID>", "--help"),
+        (&["count", "docs", "-o", "json", "--filter", "words >"], "expected a value", "filter syntax"),
+    ];
+    for (args, message, hint) in cases {
+        let ran = run(args).ends_with(USAGE);
+        assert_eq!(ran.out, "", "{args:?}");
+        let document: serde_json::Value = serde_json::from_str(&ran.err).expect(&ran.err);
+        let text = |key: &str| document["error"][key].as_str().unwrap_or_default().to_owned();
+        assert_eq!(text("kind"), "invalid", "{args:?}");
+        assert!(text("message").contains(message) && text("hint").contains(hint), "{args:?}: {}", ran.err);
+    }
+    let help = run(&["count", "--help", "-o", "json"]).ends_with(DONE).shows("Usage:");
+    assert_eq!(help.err, "");
+}
+
+#[test]
+fn numbers_that_do_not_fit_are_told_with_what_is_expected() {
+    let cases: [(&[&str], &str); 6] = [
+        (&["search", "docs", "--like", "-1"], "an unsigned 64-bit number or a UUID"),
+        (&["get", "docs", "-1"], "an unsigned 64-bit number or a UUID"),
+        (&["search", "docs", "--like", "1", "-k", "-5"], "a whole number of at least 1"),
+        (&["search", "docs", "--query", "q.npy", "--row", "-1"], "a whole number from 0"),
+        (&["import", "docs", "a.npy", "--limit", "many"], "a whole number from 0"),
+        (&["import", "docs", "a.npy", "--id-offset", "18446744073709551616"], "a whole number from 0"),
+    ];
+    for (args, expected) in cases {
+        run(args).ends_with(USAGE).says("invalid value").says(expected);
+    }
+}
+
+#[test]
+fn what_chooses_in_a_file_of_queries_is_refused_without_one() {
+    for choice in [["--row", "3"], ["--dataset", "test"], ["--vector-column", "v"]] {
+        let args = [&["search", "docs", "--like", "1"], &choice[..]].concat();
+        run(&args).ends_with(USAGE).says(choice[0]).says("cannot be used with").says("--like");
+    }
 }

@@ -40,6 +40,10 @@ pub struct Recall {
     #[arg(long, value_name = "NAME", default_value = "test")]
     dataset: String,
 
+    /// Key or column of the file of queries that holds the vectors
+    #[arg(long, value_name = "COLUMN")]
+    vector_column: Option<String>,
+
     /// File of the true neighbours' ids (ivecs, ibin, an npy of integers, hdf5). Without one, the truth is what exact
     /// searches on the server find; an hdf5 file of queries brings its own
     #[arg(long, short, value_name = "FILE")]
@@ -50,7 +54,7 @@ pub struct Recall {
     distances: Option<PathBuf>,
 
     /// Hits per query
-    #[arg(short, value_name = "N", default_value = "10", value_parser = args::positive)]
+    #[arg(long, short = 'k', value_name = "N", default_value = "10", value_parser = args::positive)]
     k: usize,
 
     /// Use only the first N queries
@@ -186,9 +190,11 @@ impl Recall {
     }
 
     fn read_queries(&self, schema: &Schema) -> Result<Vec<Vec<f32>>, Failure> {
+        let columns = self.vector_column.iter().map(|column| (self.vector_name.clone(), column.clone()));
         let options = ReadOptions {
             dataset: self.dataset.clone(),
             vector_name: self.vector_name.clone(),
+            vector_columns: columns.collect(),
             id_column: None,
             ..ReadOptions::default()
         };

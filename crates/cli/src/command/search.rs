@@ -105,12 +105,19 @@ struct Source {
 #[derive(Args, Debug)]
 struct RowArgs {
     /// The row of the file, from 0
-    #[arg(long, value_name = "N", default_value = "0", requires = "query", help_heading = "What to search for")]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = args::whole)]
+    #[arg(requires = "query", conflicts_with_all = ["vector", "like"], help_heading = "What to search for")]
     row: u64,
 
     /// The dataset of an HDF5 file
-    #[arg(long, value_name = "NAME", default_value = "test", requires = "query", help_heading = "What to search for")]
+    #[arg(long, value_name = "NAME", default_value = "test")]
+    #[arg(requires = "query", conflicts_with_all = ["vector", "like"], help_heading = "What to search for")]
     dataset: String,
+
+    /// Key or column of the file that holds the vector
+    #[arg(long, value_name = "COLUMN")]
+    #[arg(requires = "query", conflicts_with_all = ["vector", "like"], help_heading = "What to search for")]
+    vector_column: Option<String>,
 }
 
 fn after_help() -> String {
@@ -198,9 +205,11 @@ impl Source {
 
 impl RowArgs {
     fn read(&self, path: &std::path::Path, vector_name: &str) -> Result<Vec<f32>, Failure> {
+        let columns = self.vector_column.iter().map(|column| (vector_name.to_owned(), column.clone()));
         let options = ReadOptions {
             dataset: self.dataset.clone(),
             vector_name: vector_name.to_owned(),
+            vector_columns: columns.collect(),
             id_column: None,
             content: Content::Points,
             ..ReadOptions::default()
@@ -426,7 +435,7 @@ mod tests {
             vector: None,
             query: None,
             like: Some(PointId::Num(7)),
-            row: RowArgs { row: 0, dataset: "test".into() },
+            row: RowArgs { row: 0, dataset: "test".into(), vector_column: None },
         };
         let filter = source.without_itself(Some(Arc::new(crate::filter::parse("a = 1").expect("parses"))));
         assert_eq!(crate::filter::print(&filter.expect("a filter")), "a = 1 and not id in [7]");
