@@ -101,8 +101,11 @@ impl Failure {
         Self { excerpt, ..failure }.hint(hint)
     }
 
-    /// Writes the failure to people, or as one JSON document to programs.
+    /// Writes the failure to people, or as one JSON document to programs; nothing if it has no message.
     pub fn report(&self, out: &mut dyn Write, as_json: bool, colour: bool) -> std::io::Result<()> {
+        if self.message.is_empty() {
+            return Ok(());
+        }
         if as_json {
             let details: Vec<_> = self.excerpt.iter().map(|line| line.trim_start()).collect();
             let error = json!({
@@ -179,6 +182,15 @@ mod tests {
         let failure = Failure::filter("--filter", &long, &error);
         assert!(failure.excerpt[0].len() < 90 && failure.excerpt[1].ends_with('^'));
         assert!(failure.excerpt[0][failure.excerpt[1].len() - 1..].starts_with("und"));
+    }
+
+    #[test]
+    fn a_failure_without_a_message_is_not_worth_a_word() {
+        let mut bytes = Vec::new();
+        for as_json in [false, true] {
+            Failure::new(Exit::Failed, "").report(&mut bytes, as_json, false).expect("writes");
+        }
+        assert!(bytes.is_empty());
     }
 
     #[test]
