@@ -1,8 +1,6 @@
 //! A disk that is full or read-only: writes are refused with the reason, reads go on, nothing is lost, and it goes on by
 //! itself once there is room. Needs root for small disks of its own; without it says so and does nothing.
 
-use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -13,6 +11,7 @@ use sagitta_model::{ErrorKind, Metric};
 
 use crate::harness::{Rng, Server, data, name, number, pause, schema};
 use crate::ledger::{COLLECTION, Ledger};
+use crate::small_disk::{SmallDisk, mount};
 
 const DIM: usize = 64;
 const IDS: u64 = 30_000;
@@ -35,7 +34,7 @@ const RESUMES_WITHIN: Duration = Duration::from_secs(60);
 fn a_full_disk_refuses_writes_keeps_reads_and_goes_on_by_itself() {
     let (seed, fills) = (number("SAGITTA_SEED", 5), number("SAGITTA_FILLS", FILLS));
     let temp = tempfile::tempdir().expect("temporary");
-    let Some(disk) = SmallDisk::mount(temp.path()) else {
+    let Some(disk) = SmallDisk::mount(temp.path(), DISK_MEBIBYTES) else {
         return;
     };
     println!("seed {seed}, {fills} fills");
@@ -58,7 +57,7 @@ fn a_full_disk_refuses_writes_keeps_reads_and_goes_on_by_itself() {
         }
     }
     // Killed while there is no room: it says so, or starts and serves; with room everything is there.
-    disk.fill(0);
+    disk.fill_leaving(0);
     server.kill();
     match Server::try_start_logging(&folder, "error") {
         Ok((server, _)) => {
@@ -90,10 +89,10 @@ impl Episode<'_> {
         let mut config = ClientConfig::new(server.endpoint.clone());
         (config.retry, config.deadline) = (RetryPolicy::NEVER, DEADLINE);
         let impatient = Client::connect(config).expect("a valid endpoint");
-        for _ in 0..5 {
+        for _ in 0..20 {
             self.ledger.write(&server.client(), rng, MOST_POINTS).await.expect("there is room");
         }
-        self.disk.fill(rng.below(MOST_LEFT_MEBIBYTES << 20));
+        self.disk.fill_leaving(rng.below(MOST_LEFT_MEBIBYTES << 20));
         let error = self.write_until_full(&impatient, rng).await;
         println!("fill {}: {error:?}", self.fill);
         // Whatever is asked now is answered, of what is known for certain.
@@ -125,13 +124,17 @@ impl Episode<'_> {
     async fn write_until_full(&self, client: &Client, rng: &mut Rng) -> ClientError {
         let mut behind = 0;
         // A write takes about half a megabyte; some are refused because sealing is behind.
+        let mut reserve = false;
         for _ in 0..10_000 {
             let in_doubt = self.ledger.is_in_doubt();
-            let written = match in_doubt {
-                false => self.ledger.write(client, rng, MOST_POINTS).await.map(drop),
-                true => self.ledger.probe(client).await,
+            let written = match (reserve, in_doubt) {
+                (true, _) => self.ledger.delete_nothing(client).await,
+                (_, false) => self.ledger.write(client, rng, MOST_POINTS).await.map(drop),
+                (_, true) => self.ledger.probe(client).await,
             };
             match written {
+                // From here on only what deletes is taken, until there is no room for that either.
+                Err(error) if is_reserve(&error) => reserve = true,
                 Err(error) if error.kind == ErrorKind::Overloaded && says_full(&error.message) => return error,
                 Err(error) => {
                     assert!(is_refusal(&error), "{error:?}");
@@ -145,7 +148,7 @@ impl Episode<'_> {
                     pause();
                 }
                 // Now the one before is decided, too: there was some room yet.
-                Ok(()) if in_doubt => drop(self.ledger.settle(client, rng).await),
+                Ok(()) if in_doubt && !reserve => drop(self.ledger.settle(client, rng).await),
                 Ok(()) => {}
             }
         }
@@ -155,7 +158,12 @@ impl Episode<'_> {
 
 /// Sealing does not keep up.
 fn is_behind(error: &ClientError) -> bool {
-    error.kind == ErrorKind::Overloaded && error.message.contains("too many points wait to be indexed")
+    error.kind == ErrorKind::Overloaded && error.message.contains("to be indexed")
+}
+
+/// What is left of the disk is kept for deletes.
+fn is_reserve(error: &ClientError) -> bool {
+    error.kind == ErrorKind::Overloaded && error.message.contains("the disk is nearly full")
 }
 
 /// Not an error of the request, and no loss.
@@ -164,7 +172,7 @@ fn is_refusal(error: &ClientError) -> bool {
 }
 
 fn says_full(text: &str) -> bool {
-    ["no room", "full", "No space left"].iter().any(|word| text.contains(word))
+    ["no room", "full", "No space left", "cannot be written"].iter().any(|word| text.contains(word))
 }
 
 #[tokio::test]
@@ -195,43 +203,6 @@ async fn a_read_only_folder_is_refused_and_left_as_it_is() {
     ledger.check(&server.client(), &mut rng).await;
 }
 
-/// A file system of its own, in memory.
-struct SmallDisk {
-    path: PathBuf,
-}
-
-impl SmallDisk {
-    /// `None`, and a word about it, where mounting is not allowed.
-    fn mount(root: &Path) -> Option<Self> {
-        let path = root.join("disk");
-        fs::create_dir(&path).expect("a folder");
-        let size = format!("size={DISK_MEBIBYTES}m");
-        mount(&["-t", "tmpfs", "-o", &size, "tmpfs", &path.to_string_lossy()])?;
-        Some(Self { path })
-    }
-
-    /// Takes all the room but for so many bytes.
-    fn fill(&self, leave: u64) {
-        let mut file = fs::File::create(self.path.join("ballast")).expect("a file");
-        for piece in [1 << 20, 64 << 10, 4 << 10, 1] {
-            while file.write_all(&vec![0; piece]).is_ok() {}
-        }
-        let bytes = file.metadata().expect("a file").len();
-        file.set_len(bytes.saturating_sub(leave)).expect("shorter");
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.path.join("ballast")).expect("removed");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily, should a failed test still have it open.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.path).status();
-    }
-}
-
 /// A folder that nothing can be written to, not even by root.
 struct ReadOnly(PathBuf);
 
@@ -249,13 +220,4 @@ impl Drop for ReadOnly {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
-}
-
-fn mount(arguments: &[&str]) -> Option<()> {
-    let output = Command::new("mount").args(arguments).output();
-    if output.as_ref().is_ok_and(|output| output.status.success()) {
-        return Some(());
-    }
-    println!("SKIPPED: mounting needs root: mount {arguments:?}: {output:?}");
-    None
 }

@@ -41,9 +41,20 @@ impl Server {
         Self::try_start(data, "127.0.0.1:0").unwrap_or_else(|error| panic!("the server did not start: {error}"))
     }
 
+    /// Starts a server with further arguments.
+    pub(crate) fn start_with(data: &Path, arguments: &[&str]) -> Self {
+        let mut command = command(data, "127.0.0.1:0");
+        command.args(arguments);
+        Self::spawn(command).unwrap_or_else(|error| panic!("the server did not start: {error}"))
+    }
+
     /// Starts a server, or returns what it said before it gave up.
     pub(crate) fn try_start(data: &Path, listen: &str) -> Result<Self, String> {
-        let mut child = command(data, listen).stderr(Stdio::inherit()).spawn().expect("the binary is there");
+        Self::spawn(command(data, listen))
+    }
+
+    fn spawn(mut command: Command) -> Result<Self, String> {
+        let mut child = command.stderr(Stdio::inherit()).spawn().expect("the binary is there");
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
         let mut line = String::new();
         stdout.read_line(&mut line).expect("readable");

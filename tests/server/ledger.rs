@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sagitta_client::{Client, ClientError};
+use sagitta_model::limits::MAX_BATCH_POINTS;
 use sagitta_model::{Effort, Point, PointId, SearchQuery, Value, WriteResult};
 
 use crate::harness::{Rng, all_points, get, name, point, query, searches};
@@ -149,6 +150,12 @@ impl Ledger {
         let id = self.ids + 1;
         client.upsert(name(COLLECTION), vec![point(id, vec![1.0; self.dim], 0)]).await.map(drop)?;
         client.delete(name(COLLECTION), vec![PointId::Num(id)]).await.map(drop)
+    }
+
+    /// Deletes many points that do not exist: changes nothing, takes room in the log, and is let in for as long as there is any.
+    pub(crate) async fn delete_nothing(&self, client: &Client) -> Result<(), ClientError> {
+        let ids = (self.ids + 2..).take(MAX_BATCH_POINTS).map(PointId::Num).collect();
+        client.delete(name(COLLECTION), ids).await.map(drop)
     }
 
     /// No search finds a deleted point or the number that a point had before.

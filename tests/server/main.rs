@@ -12,4 +12,6 @@ mod harness;
 mod ledger;
 mod read_only;
 mod recall;
+mod resources;
 mod restart;
+mod small_disk;

@@ -68,6 +68,9 @@ impl ShardError {
 
 /// Shards, wherever they are. A future that is dropped stops the work it stands for.
 pub trait ShardClient: Send + Sync + 'static {
+    /// Whether there is room for another shard.
+    fn room(&self) -> impl Future<Output = Result<(), ShardError>> + Send;
+
     /// Hosts a shard; one that is hosted already stays as it is.
     fn ensure(&self, spec: ShardSpec) -> impl Future<Output = Result<(), ShardError>> + Send;
 

@@ -22,6 +22,10 @@ impl<C: ShardClient> Coordinator<C> {
         schema: Schema,
         deadline: Deadline,
     ) -> Result<CollectionInfo, Error> {
+        // One that is there takes no more room, and a repeated request is answered as before.
+        if !self.control.state().collections().contains_key(&name) {
+            self.shards.room().await.map_err(Error::NoRoom)?;
+        }
         let (id, unix_micros) = (self.env.uuid(), self.env.unix_micros());
         let command = Command::CreateCollection { request_id, id, name, schema, shards: SHARDS, unix_micros };
         let Effect::Created(collection) = self.control.propose(command, deadline).await? else {
@@ -112,6 +116,7 @@ impl<C: ShardClient> Coordinator<C> {
             total.sealed_segments += one.sealed_segments;
             total.disk_bytes += one.disk_bytes;
             total.memory_bytes += one.memory_bytes;
+            total.refuses_data |= one.refuses_data;
             total.shards += 1;
         }
         Ok(total)

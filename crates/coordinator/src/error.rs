@@ -25,6 +25,9 @@ pub enum Error {
         /// What it said.
         error: ShardError,
     },
+    /// There is no room for another shard.
+    #[error(transparent)]
+    NoRoom(ShardError),
     /// The deadline passed; of a write it is unknown whether it was applied.
     #[error(
         "the deadline passed before an answer; a write may or may not have been applied: retry it with the same request id"
@@ -38,7 +41,7 @@ impl Error {
         match self {
             Self::Refused(refusal) => refusal.kind(),
             Self::Control(error) => error.kind(),
-            Self::Shard { error, .. } => error.kind,
+            Self::Shard { error, .. } | Self::NoRoom(error) => error.kind,
             Self::DeadlineExceeded => ErrorKind::Unavailable,
         }
     }
@@ -46,7 +49,7 @@ impl Error {
     /// When to come back, where that helps.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Shard { error, .. } => error.retry_after,
+            Self::Shard { error, .. } | Self::NoRoom(error) => error.retry_after,
             _ => None,
         }
     }

@@ -9,6 +9,7 @@
 #![allow(dead_code, reason = "the compact index's half of the shim is declared and not called yet")]
 #![allow(unsafe_code, reason = "C++ and vector instructions are called here so that they are called nowhere else")]
 
+mod allocator;
 mod codes;
 mod compact;
 mod engine;
@@ -20,4 +21,5 @@ mod kernels;
 mod rows;
 mod vectors;
 
+pub use allocator::release_free_memory;
 pub use engine::FaissEngine;

@@ -240,6 +240,8 @@ pub struct CollectionStatistics {
     pub memory_bytes: u64,
     /// Shards.
     pub shards: u32,
+    /// A shard's node has too little memory or disk left for writes that add data.
+    pub refuses_data: bool,
 }
 
 #[cfg(test)]

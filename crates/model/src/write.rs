@@ -51,6 +51,17 @@ pub enum Wait {
     Indexed,
 }
 
+impl Change {
+    /// Whether applying it takes memory and disk. A change of payloads does even where it removes fields: the points
+    /// are written anew.
+    pub fn adds_data(&self) -> bool {
+        match self {
+            Self::Upsert(_) | Self::UpdatePayload { .. } => true,
+            Self::Delete(_) | Self::DeleteByFilter(_) => false,
+        }
+    }
+}
+
 impl PayloadChange {
     /// Makes the change.
     pub fn apply(&self, payload: &mut Object) {

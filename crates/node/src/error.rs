@@ -9,6 +9,8 @@ use sagitta_consensus::{ConsensusError, Doubt, Refusal};
 use sagitta_model::{ErrorKind, Problem};
 use sagitta_shard::ShardError;
 
+use crate::resources::Shortage;
+
 /// What can go wrong on a node.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
@@ -52,6 +54,15 @@ pub enum NodeError {
     /// Sealing is too far behind.
     #[error("too many points wait to be indexed: slow down")]
     TooManyUnsealed,
+    /// The database waits for its flushes and compactions.
+    #[error("the database is behind with flushing and compacting: slow down")]
+    DatabaseBehind,
+    /// The database cannot be written.
+    #[error("the database cannot be written at the moment; it is tried again, and the server's log says why")]
+    DatabaseFailing,
+    /// Too little memory or disk is left for more data.
+    #[error(transparent)]
+    Shortage(#[from] Shortage),
     /// The deadline passed.
     #[error("the deadline passed")]
     DeadlinePassed,
@@ -91,7 +102,11 @@ impl NodeError {
             Self::Consensus { error, .. } => error.kind(),
             Self::Refused(refusal) => refusal.kind(),
             Self::Command(problem) => problem.kind,
-            Self::SearchQueueFull | Self::TooManyUnsealed => ErrorKind::Overloaded,
+            Self::SearchQueueFull
+            | Self::TooManyUnsealed
+            | Self::DatabaseBehind
+            | Self::DatabaseFailing
+            | Self::Shortage(_) => ErrorKind::Overloaded,
             Self::Failed { .. } => ErrorKind::Internal,
             Self::Io { .. } | Self::Threads { .. } => ErrorKind::Unavailable,
             Self::Answer(_) => ErrorKind::Corrupt,
@@ -108,8 +123,11 @@ impl NodeError {
         match self {
             // A queue of searches is worked off in milliseconds, a segment is sealed in a second or two.
             Self::SearchQueueFull => Some(Duration::from_millis(20)),
-            Self::TooManyUnsealed => Some(Duration::from_millis(500)),
-            Self::Refused(Refusal::Full { .. }) => Some(Duration::from_secs(5)),
+            Self::TooManyUnsealed | Self::DatabaseBehind | Self::DatabaseFailing => Some(Duration::from_millis(500)),
+            Self::Shortage(Shortage::Unsealed { .. }) => Some(Duration::from_millis(500)),
+            // Memory comes back when something is sealed and flushed; a disk usually when a person acts.
+            Self::Shortage(Shortage::Memory { .. }) => Some(Duration::from_secs(1)),
+            Self::Shortage(Shortage::Disk { .. }) | Self::Refused(Refusal::Full { .. }) => Some(Duration::from_secs(5)),
             _ => match self.kind() {
                 ErrorKind::Overloaded | ErrorKind::Unavailable => Some(Duration::from_millis(100)),
                 _ => None,

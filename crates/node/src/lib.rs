@@ -8,6 +8,7 @@ mod error;
 mod machine;
 mod pool;
 mod replica;
+mod resources;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,9 +23,12 @@ use sagitta_shard::{Engines, Shard, ShardOptions, ShardSpec};
 use crate::builder::Builder;
 use crate::machine::ShardMachine;
 use crate::pool::Pool;
+use crate::replica::Shared;
+use crate::resources::{Resources, Watch};
 
 pub use error::NodeError;
 pub use replica::{Freshness, Replica};
+pub use resources::{BudgetError, ByteSize, MemoryBudget, MemoryShares, Shortage, volume_bytes};
 
 /// Searches that wait for a thread at most, per thread: at 100 microseconds each a queue this long takes 25 ms.
 const QUEUE_PER_THREAD: usize = 256;
@@ -43,7 +47,11 @@ pub struct NodeOptions {
     pub search_threads: usize,
     /// Threads that one index build uses.
     pub build_threads: usize,
-    /// Settings of every shard.
+    /// What the node may use.
+    pub memory: MemoryBudget,
+    /// Gives memory that the process holds without using it back to the system; called when memory is scarce.
+    pub release_memory: fn(),
+    /// Settings of every shard; made smaller where the budget wants it.
     pub shard: ShardOptions,
 }
 
@@ -56,6 +64,8 @@ pub struct Node {
     pool: Arc<Pool>,
     replicas: Arc<Replicas>,
     builder: Builder,
+    resources: Arc<Resources>,
+    watch: Watch,
 }
 
 /// The open replicas by shard.
@@ -83,14 +93,19 @@ impl Replicas {
 
 impl Node {
     /// Starts the threads; hosts nothing yet.
-    pub fn start(env: Env, options: NodeOptions, engines: Engines, host: HostHandle) -> Result<Self, NodeError> {
+    pub fn start(env: Env, mut options: NodeOptions, engines: Engines, host: HostHandle) -> Result<Self, NodeError> {
         let threads = |source| NodeError::Threads { source };
         fs::create_dir_all(&options.dir).map_err(|source| NodeError::Io { path: options.dir.clone(), source })?;
         let queue = QUEUE_PER_THREAD * options.search_threads;
         let pool = Arc::new(Pool::start(&env, "search", options.search_threads, queue).map_err(threads)?);
         let replicas = Arc::new(Replicas::default());
         let builder = Builder::start(&env, options.build_threads, replicas.clone()).map_err(threads)?;
-        Ok(Self { env, options, engines, host, pool, replicas, builder })
+        let resources = Arc::new(Resources::new());
+        let watch =
+            Watch::start(&env, &options, engines.kv.clone(), replicas.clone(), builder.bell(), resources.clone());
+        let watch = watch.map_err(threads)?;
+        options.shard = options.memory.shares().fit(options.shard);
+        Ok(Self { env, options, engines, host, pool, replicas, builder, resources, watch })
     }
 
     /// Hosts a replica of a shard; one that is hosted already stays as it is.
@@ -108,7 +123,9 @@ impl Node {
         let group = GroupSpec { group: GroupId(id), found_with: Some(vec![self.options.node]) };
         let group = self.host.open_group(group, Box::new(machine)).await;
         let group = group.map_err(|error| NodeError::Consensus { shard: id, error })?;
-        let replica = Replica::new(id, self.env.clone(), shard, group, self.pool.clone(), applied, self.builder.bell());
+        let shared =
+            Shared { pool: self.pool.clone(), resources: self.resources.clone(), builder: self.builder.bell() };
+        let replica = Replica::new(id, self.env.clone(), shard, group, applied, shared);
         self.replicas.insert(id, Arc::new(replica));
         self.builder.bell().ring();
         Ok(())
@@ -117,7 +134,10 @@ impl Node {
     /// Stops hosting a shard and removes its data; one that is not there is fine.
     pub async fn remove(&self, shard: u64) -> Result<(), NodeError> {
         if let Some(replica) = self.replicas.remove(shard) {
-            replica.close(self.env.deadline(CLOSE_TIMEOUT)).await?;
+            // Closing flushes, which a full disk keeps from succeeding; it need not, for what is flushed goes next.
+            if let Err(error) = replica.close(self.env.deadline(CLOSE_TIMEOUT)).await {
+                tracing::warn!(shard, %error, "not closed cleanly, and removed all the same");
+            }
         }
         let removed = self.host.remove_group(GroupId(shard)).await;
         removed.map_err(|error| NodeError::Consensus { shard, error })?;
@@ -150,6 +170,14 @@ impl Node {
         Ok(shards)
     }
 
+    /// Whether there is room for more data.
+    ///
+    /// # Errors
+    /// [`NodeError::Shortage`], which names what there is too little of.
+    pub fn room(&self) -> Result<(), NodeError> {
+        Ok(self.resources.check()?)
+    }
+
     /// A hosted replica.
     pub fn replica(&self, shard: u64) -> Result<Arc<Replica>, NodeError> {
         self.replicas.get(shard).ok_or(NodeError::NotHosted { shard })
@@ -157,6 +185,7 @@ impl Node {
 
     /// Finishes what runs, flushes every shard, ends the threads. What could not be flushed is kept in the log.
     pub async fn close(&self) {
+        self.watch.stop();
         self.builder.stop();
         for (shard, _) in self.replicas.all() {
             let Some(replica) = self.replicas.remove(shard) else { continue };

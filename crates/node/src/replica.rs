@@ -19,6 +19,7 @@ use crate::NodeError;
 use crate::answer::answer;
 use crate::builder::Bell;
 use crate::pool::{Cancelled, Pool, Refused};
+use crate::resources::Resources;
 
 /// What a read must see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,10 +38,16 @@ pub struct Replica {
     env: Env,
     shard: Arc<Shard>,
     group: GroupHandle,
-    pool: Arc<Pool>,
     applied: watch::Receiver<u64>,
     indexed: watch::Sender<u64>,
-    builder: Bell,
+    shared: Shared,
+}
+
+/// What all replicas of a node use together.
+pub(crate) struct Shared {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) resources: Arc<Resources>,
+    pub(crate) builder: Bell,
 }
 
 impl Replica {
@@ -49,12 +56,11 @@ impl Replica {
         env: Env,
         shard: Arc<Shard>,
         group: GroupHandle,
-        pool: Arc<Pool>,
         applied: watch::Receiver<u64>,
-        builder: Bell,
+        shared: Shared,
     ) -> Self {
         let indexed = watch::Sender::new(shard.indexed_index());
-        Self { id, env, shard, group, pool, applied, indexed, builder }
+        Self { id, env, shard, group, applied, indexed, shared }
     }
 
     pub(crate) fn shard(&self) -> &Arc<Shard> {
@@ -76,10 +82,7 @@ impl Replica {
         wait: Wait,
         deadline: Deadline,
     ) -> Result<WriteResult, NodeError> {
-        if self.shard.write_pressure().is_over() {
-            self.builder.ring();
-            return Err(NodeError::TooManyUnsealed);
-        }
+        self.admit(&change)?;
         let mut result = WriteResult::default();
         let mut command = Command { request_id, after: None, change };
         let last = loop {
@@ -103,8 +106,32 @@ impl Replica {
         Ok(result)
     }
 
+    /// Refuses what the node has no room for. What takes data away passes, for it is the way out, unless it could not be
+    /// applied either.
+    fn admit(&self, change: &Change) -> Result<(), NodeError> {
+        let adds_data = change.adds_data();
+        if adds_data {
+            self.shared.resources.check()?;
+        }
+        let pressure = self.shard.write_pressure();
+        if !pressure.is_over() {
+            return Ok(());
+        }
+        self.shared.builder.ring();
+        match (pressure.database_failing, pressure.database_stopped) {
+            (true, _) => Err(NodeError::DatabaseFailing),
+            _ if !adds_data => Ok(()),
+            (_, true) => Err(NodeError::DatabaseBehind),
+            _ => Err(NodeError::TooManyUnsealed),
+        }
+    }
+
     async fn propose(&self, command: &Command, deadline: Deadline) -> Result<WriteOutcome, NodeError> {
         let data = Bytes::from(command.to_sealed());
+        if command.change.adds_data() {
+            let admitted = self.shared.resources.admit(data.len() as u64);
+            self.env.until(deadline, admitted).await.map_err(|_| NodeError::DeadlinePassed)??;
+        }
         match self.group.propose(data, deadline.at()).await {
             Outcome::Applied(applied) => WriteOutcome::from_sealed(&applied.response)
                 .map_err(|error| NodeError::Answer(error.to_string().into())),
@@ -116,7 +143,7 @@ impl Replica {
 
     async fn wait_indexed(&self, index: u64, deadline: Deadline) -> Result<(), NodeError> {
         self.shard.freeze().map_err(|error| NodeError::Shard { shard: self.id, error })?;
-        self.builder.ring();
+        self.shared.builder.ring();
         let mut indexed = self.indexed.subscribe();
         let reached = indexed.wait_for(|indexed| *indexed >= index);
         let waited = self.env.until(deadline, reached).await;
@@ -227,6 +254,7 @@ impl Replica {
             disk_bytes: stats.database.disk_bytes() + memory.clone().map(|m| m.mapped_hot + m.mapped_cold).sum::<u64>(),
             memory_bytes: vector_bytes + memory.map(|m| m.mapped_hot + m.heap).sum::<u64>(),
             shards: 1,
+            refuses_data: self.shared.resources.check().is_err(),
         }
     }
 
@@ -256,7 +284,7 @@ impl Replica {
         let cancelled = Cancelled::default();
         let _guard = cancelled.on_drop();
         let stop = Patience { cancelled, deadline, env: self.env.clone() };
-        match start(&self.pool, stop).await {
+        match start(&self.shared.pool, stop).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(ShardError::Stopped)) => Err(NodeError::DeadlinePassed),
             Ok(Err(error)) => Err(NodeError::Shard { shard: self.id, error }),

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use sagitta_engine_faiss::FaissEngine;
+use sagitta_engine_faiss::{FaissEngine, release_free_memory};
 use sagitta_engine_rocksdb::{RocksBudget, RocksEngine};
 use sagitta_env::Env;
-use sagitta_server::{Config, DEFAULT_LISTEN, Engines, Server, stop_signal, telemetry};
+use sagitta_server::{Config, DEFAULT_LISTEN, Engines, MemoryBudget, Server, stop_signal, telemetry};
 
 /// Sagitta: a vector search server that loses nothing and answers with the recall that was asked for.
 #[derive(Parser)]
@@ -32,7 +32,7 @@ The command line client is `sagitta`; try `sagitta --help`.";
 const DEV_HELP: &str = "\
 Examples:
   sagittad dev
-  sagittad dev --data /var/lib/sagitta --listen 127.0.0.1:7000
+  sagittad dev --data /var/lib/sagitta --listen 127.0.0.1:7000 --memory 4GiB
   sagittad dev --listen 127.0.0.1:0 --log warn --log-json
 
 It says on standard output when it is ready and where; its log goes to standard error. Stop it with Ctrl-C or `kill`: \
@@ -56,6 +56,10 @@ enum Command {
         /// Threads that search; by default one per core
         #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
         search_threads: Option<usize>,
+        /// Memory that the process may use beside the cache of its mapped files, such as 4GiB; by default half of what the
+        /// machine or its container has. Near the limit, writes that add data are refused until there is room again
+        #[arg(long, env = "SAGITTA_MEMORY", value_name = "SIZE")]
+        memory: Option<MemoryBudget>,
         /// How much to log: error, warn, info, debug, or a filter such as `info,sagitta_shard=debug`
         #[arg(long, value_name = "LEVEL", env = "SAGITTA_LOG", default_value = "info")]
         log: String,
@@ -66,8 +70,10 @@ enum Command {
 }
 
 fn main() -> std::process::ExitCode {
-    let Command::Dev { data, listen, search_threads, log, log_json } = Arguments::parse().command;
+    let Command::Dev { data, listen, search_threads, memory, log, log_json } = Arguments::parse().command;
     let mut config = Config::new(data, listen);
+    config.memory = memory.unwrap_or(config.memory);
+    config.release_memory = release_free_memory;
     config.search_threads = search_threads.unwrap_or(config.search_threads);
     match telemetry::start(&log, log_json).map_err(anyhow::Error::from).and_then(|()| run(config)) {
         Ok(()) => std::process::ExitCode::SUCCESS,
@@ -100,7 +106,13 @@ fn told(error: &anyhow::Error) -> String {
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
-    let engines = Engines { kv: Arc::new(RocksEngine::new(RocksBudget::default())), index: Arc::new(FaissEngine) };
+    let shares = config.memory.shares();
+    let database = RocksBudget {
+        memory_bytes: shares.database_bytes as usize,
+        write_buffer_bytes: shares.write_buffer_bytes as usize,
+        ..RocksBudget::default()
+    };
+    let engines = Engines { kv: Arc::new(RocksEngine::new(database)), index: Arc::new(FaissEngine) };
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.enable_all().thread_name("network").worker_threads(network_threads()).build();
     let runtime = runtime.context("cannot start the network threads")?;

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use sagitta_node::MemoryBudget;
+
 /// Where the API listens unless told otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:6380";
 
@@ -17,12 +19,19 @@ pub struct Config {
     pub search_threads: usize,
     /// Threads that one index build uses; by default one per core.
     pub build_threads: usize,
+    /// What the process may use of memory that cannot be taken back from it; by default half of the machine's. Whoever
+    /// makes the engines gives them their [share](MemoryBudget::shares).
+    pub memory: MemoryBudget,
+    /// Gives memory that the process holds without using it back to the system: its allocator's business, so known to
+    /// whoever builds the process. Does nothing by default.
+    pub release_memory: fn(),
 }
 
 impl Config {
     /// The embedded default: everything from the machine.
     pub fn new(data: PathBuf, listen: SocketAddr) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { data, listen, search_threads: cores, build_threads: cores }
+        let memory = MemoryBudget::of_machine();
+        Self { data, listen, search_threads: cores, build_threads: cores, memory, release_memory: || {} }
     }
 }

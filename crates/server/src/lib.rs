@@ -15,5 +15,6 @@ mod upload;
 
 pub use config::{Config, DEFAULT_LISTEN};
 pub use data_dir::DataDirError;
+pub use sagitta_node::{BudgetError, MemoryBudget, MemoryShares};
 pub use sagitta_shard::Engines;
 pub use start::{Server, StartError, stop_signal};

@@ -40,6 +40,10 @@ fn freshness(tokens: &Tokens, shard: u64) -> Freshness {
 }
 
 impl ShardClient for LocalShards {
+    async fn room(&self) -> Result<(), ShardError> {
+        self.0.room().map_err(shard_error)
+    }
+
     async fn ensure(&self, spec: ShardSpec) -> Result<(), ShardError> {
         let ShardSpec { shard, collection, schema } = spec;
         let spec = sagitta_shard::ShardSpec { collection, shard, schema: (*schema).clone() };

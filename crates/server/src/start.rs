@@ -12,7 +12,7 @@ use sagitta_consensus::{
 };
 use sagitta_coordinator::{Control, ControlError, Coordinator};
 use sagitta_env::{Env, JoinHandle};
-use sagitta_node::{Node, NodeError, NodeOptions};
+use sagitta_node::{ByteSize, Node, NodeError, NodeOptions};
 use sagitta_shard::{Engines, ShardOptions};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -102,6 +102,8 @@ impl Server {
             node: node_id,
             search_threads: config.search_threads,
             build_threads: config.build_threads,
+            memory: config.memory,
+            release_memory: config.release_memory,
             shard: ShardOptions::default(),
         };
         let node = Arc::new(Node::start(env.clone(), options, engines, handle.clone())?);
@@ -116,7 +118,8 @@ impl Server {
         });
         let serving = env.spawn(service);
         health.serving().await;
-        tracing::info!(%address, data = %data.path().display(), "serving");
+        let memory = ByteSize(config.memory.bytes());
+        tracing::info!(%address, data = %data.path().display(), %memory, "serving");
         Ok(Self { env, address, data, host, node, coordinator, health, stop, serving })
     }
 
@@ -154,9 +157,17 @@ impl Server {
 }
 
 fn start_consensus(data: &DataDir, node: NodeId, env: &Env) -> Result<Host, StartError> {
-    let log = RaftEngineLog::open(&data.log(), RaftEngineSettings::default())?;
+    let log = RaftEngineLog::open(&data.log(), log_settings(sagitta_node::volume_bytes(data.path())))?;
     let settings = HostSettings::new(ClusterId(data.cluster_id()), node);
     Ok(Host::start(env, settings, Arc::new(log), Arc::new(SilentTransport))?)
+}
+
+/// A log whose files suit the volume that they are on: on a small one, what is no longer needed must go soon.
+fn log_settings(volume_bytes: Option<u64>) -> RaftEngineSettings {
+    const MIN_FILE_BYTES: u64 = 1 << 20;
+    let usual = RaftEngineSettings::default();
+    let purge_bytes = volume_bytes.map_or(usual.purge_bytes, |bytes| usual.purge_bytes.min(bytes / 16));
+    RaftEngineSettings { purge_bytes, file_bytes: usual.file_bytes.min(purge_bytes / 4).max(MIN_FILE_BYTES) }
 }
 
 /// Raft names members by 64 bits above zero: the upper half of the node's UUID, which carries 60 random bits.
@@ -176,4 +187,22 @@ pub fn stop_signal() -> Result<impl Future<Output = ()>, StartError> {
             _ = terminated.recv() => {}
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_of_a_small_volume_is_cut_early_and_of_a_large_one_as_usual() {
+        let usual = RaftEngineSettings::default();
+        let settings = |volume| {
+            let RaftEngineSettings { purge_bytes, file_bytes } = log_settings(volume);
+            (purge_bytes, file_bytes)
+        };
+        assert_eq!(settings(None), (usual.purge_bytes, usual.file_bytes));
+        assert_eq!(settings(Some(1 << 40)), (usual.purge_bytes, usual.file_bytes));
+        assert_eq!(settings(Some(1 << 30)), (64 << 20, 16 << 20));
+        assert_eq!(settings(Some(64 << 20)), (4 << 20, 1 << 20));
+    }
 }

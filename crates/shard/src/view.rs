@@ -63,7 +63,7 @@ impl ReadView {
     }
 
     /// Numbers of the generations that wait for their segments.
-    pub(crate) fn frozen(&self) -> impl Iterator<Item = u32> + '_ {
+    pub fn frozen(&self) -> impl Iterator<Item = u32> + '_ {
         self.generations.iter().map(|generation| generation.number()).filter(|number| *number != self.growing)
     }
 

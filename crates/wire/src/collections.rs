@@ -298,6 +298,7 @@ fn statistics_from(proto: v1::CollectionStatistics) -> CollectionStatistics {
         sealed_segments: proto.sealed_segments,
         disk_bytes: proto.disk_bytes,
         memory_bytes: proto.memory_bytes,
+        refuses_data: proto.refuses_data,
         shards: proto.shards,
     }
 }
@@ -312,6 +313,7 @@ fn statistics_into(statistics: CollectionStatistics) -> v1::CollectionStatistics
         sealed_segments: statistics.sealed_segments,
         disk_bytes: statistics.disk_bytes,
         memory_bytes: statistics.memory_bytes,
+        refuses_data: statistics.refuses_data,
         shards: statistics.shards,
     }
 }

@@ -300,7 +300,7 @@ fn describe(info: &CollectionInfo, out: &mut dyn io::Write, output: &Output) -> 
             ("shards", figures.shards.to_string()),
             ("disk", humane::bytes(figures.disk_bytes)),
             ("memory", humane::bytes(figures.memory_bytes)),
-            ("ready", if figures.ready { "yes" } else { "no" }.to_owned()),
+            ("ready", ready(figures).to_owned()),
         ];
         writeln!(out)?;
         for (name, value) in pairs {
@@ -326,6 +326,14 @@ fn describe(info: &CollectionInfo, out: &mut dyn io::Write, output: &Output) -> 
     output.table(out, &table)
 }
 
+fn ready(figures: &sagitta_model::CollectionStatistics) -> &'static str {
+    match (figures.ready, figures.refuses_data) {
+        (false, _) => "no",
+        (true, false) => "yes",
+        (true, true) => "for reads and deletes; short of memory or disk, it refuses new data",
+    }
+}
+
 /// A collection as a JSON document.
 pub(crate) fn document(info: &CollectionInfo) -> JsonValue {
     let vectors = info.schema.vectors.iter().map(|(name, spec)| {
@@ -347,6 +355,7 @@ pub(crate) fn document(info: &CollectionInfo) -> JsonValue {
             "disk_bytes": figures.disk_bytes,
             "memory_bytes": figures.memory_bytes,
             "shards": figures.shards,
+            "refuses_data": figures.refuses_data,
         })
     });
     json!({

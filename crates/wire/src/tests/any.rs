@@ -293,7 +293,8 @@ pub(super) fn coverage() -> impl Strategy<Value = Coverage> {
 }
 
 pub(super) fn collection() -> impl Strategy<Value = CollectionInfo> {
-    let statistics = (any::<bool>(), any::<[u64; 6]>(), any::<[u32; 3]>()).prop_map(|(ready, wide, narrow)| {
+    let statistics = (any::<[bool; 2]>(), any::<[u64; 6]>(), any::<[u32; 3]>()).prop_map(|(flags, wide, narrow)| {
+        let [ready, refuses_data] = flags;
         let [points, indexed_points, dead_rows, disk_bytes, memory_bytes, _] = wide;
         let [growing_segments, sealed_segments, shards] = narrow;
         CollectionStatistics {
@@ -306,6 +307,7 @@ pub(super) fn collection() -> impl Strategy<Value = CollectionInfo> {
             disk_bytes,
             memory_bytes,
             shards,
+            refuses_data,
         }
     });
     (name(), any::<u128>(), schema(), 0..i64::MAX as u64, option::of(statistics)).prop_map(

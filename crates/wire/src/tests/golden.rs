@@ -84,6 +84,7 @@ fn collection() -> CollectionInfo {
         disk_bytes: 6,
         memory_bytes: 7,
         shards: 8,
+        refuses_data: true,
     };
     CollectionInfo {
         name: name(),

@@ -1,0 +1,270 @@
+//! What a node has, what it uses of it, and whether it takes more data.
+//!
+//! Memory is split once ([`MemoryBudget::shares`]), and each part keeps to its share by its own means. Because
+//! sums of estimates drift from the truth, whether data is taken goes by what the system measures. A decision ([`gate`]) is
+//! a function of the one before and of a measurement ([`probe`]), made several times a second; between two of them writes
+//! are let in up to what the last one left room for.
+
+mod gate;
+mod memory;
+mod probe;
+mod size;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use sagitta_engine::kv::KvEngine;
+use sagitta_env::Env;
+use tokio::sync::watch;
+
+use crate::builder::Bell;
+use crate::{NodeOptions, Replicas};
+
+use self::gate::{DiskSpace, Gates, Measurement, is_memory_scarce};
+
+pub use self::gate::Shortage;
+pub use self::memory::{BudgetError, MemoryBudget, MemoryShares};
+pub use self::size::ByteSize;
+
+/// How often the node is looked at: also how long a write near a mark may have to wait.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// While memory is scarce, how often the allocator is asked to give back what it holds without using it, if that helps ...
+const RELEASE_INTERVAL: Duration = Duration::from_secs(1);
+/// ... and if it does not: less than this share of the budget came back.
+const IDLE_RELEASE_INTERVAL: Duration = Duration::from_secs(10);
+const WORTHWHILE_SHARE: u64 = 64;
+/// While the disk is short, how often the databases are flushed, so that the log can be cut.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Whether the node takes more data, for those who bring it.
+pub(crate) struct Resources {
+    decision: watch::Sender<Decision>,
+    /// Bytes let in since that decision.
+    admitted_bytes: AtomicU64,
+}
+
+/// What one look at the node led to.
+#[derive(Clone, Copy, Debug)]
+struct Decision {
+    shortage: Option<Shortage>,
+    /// What may be let in until the next look.
+    room_bytes: u64,
+}
+
+impl Resources {
+    /// Takes everything, until the node is looked at.
+    pub(crate) fn new() -> Self {
+        let decision = watch::Sender::new(Decision { shortage: None, room_bytes: u64::MAX });
+        Self { decision, admitted_bytes: AtomicU64::new(0) }
+    }
+
+    /// Whether data may be added.
+    pub(crate) fn check(&self) -> Result<(), Shortage> {
+        self.decision.borrow().shortage.map_or(Ok(()), Err)
+    }
+
+    /// Lets in so many bytes of data. Near a mark this waits for the next look, which is never far.
+    pub(crate) async fn admit(&self, bytes: u64) -> Result<(), Shortage> {
+        let mut decisions = self.decision.subscribe();
+        loop {
+            let decision = *decisions.borrow_and_update();
+            if let Some(shortage) = decision.shortage {
+                return Err(shortage);
+            }
+            let before = self.admitted_bytes.fetch_add(bytes, Ordering::Relaxed);
+            // The first passes whatever its size: there is no shortage.
+            if before == 0 || before.saturating_add(bytes) <= decision.room_bytes {
+                return Ok(());
+            }
+            // The sender is ours, so there will be a next decision or this future is dropped.
+            let _ = decisions.changed().await;
+        }
+    }
+
+    /// Returns what was decided before.
+    fn decide(&self, decision: Decision) -> Decision {
+        self.admitted_bytes.store(0, Ordering::Relaxed);
+        self.decision.send_replace(decision)
+    }
+}
+
+/// The size of the file system that holds a folder, if it says.
+pub fn volume_bytes(folder: &Path) -> Option<u64> {
+    probe::disk_space(folder).ok().map(|disk| disk.total_bytes)
+}
+
+/// The thread that looks at the node. Ends when it is told to, or dropped.
+pub(crate) struct Watch {
+    stop: Sender<()>,
+}
+
+impl Watch {
+    /// Looks once before it returns, so that the first write finds a decision.
+    pub(crate) fn start(
+        env: &Env,
+        options: &NodeOptions,
+        database: Arc<dyn KvEngine>,
+        replicas: Arc<Replicas>,
+        builder: Bell,
+        resources: Arc<Resources>,
+    ) -> io::Result<Self> {
+        let mut watcher = Watcher {
+            env: env.clone(),
+            folder: options.dir.clone(),
+            budget: options.memory,
+            release_memory: options.release_memory,
+            next_release: Duration::ZERO,
+            next_flush: Duration::ZERO,
+            database,
+            replicas,
+            builder,
+            resources,
+            gates: Gates::default(),
+        };
+        watcher.look();
+        let (stop, stopped) = crossbeam_channel::bounded(1);
+        env.thread("resources", move || watcher.run(&stopped))?;
+        Ok(Self { stop })
+    }
+
+    pub(crate) fn stop(&self) {
+        // A full channel: it was told already.
+        let _ = self.stop.try_send(());
+    }
+}
+
+struct Watcher {
+    env: Env,
+    folder: PathBuf,
+    budget: MemoryBudget,
+    release_memory: fn(),
+    next_release: Duration,
+    next_flush: Duration,
+    database: Arc<dyn KvEngine>,
+    replicas: Arc<Replicas>,
+    builder: Bell,
+    resources: Arc<Resources>,
+    gates: Gates,
+}
+
+impl Watcher {
+    fn run(mut self, stop: &Receiver<()>) {
+        while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(INTERVAL) {
+            self.look();
+        }
+    }
+
+    /// Measures, decides, says so when the decision has changed.
+    fn look(&mut self) {
+        let mut seen = self.measure();
+        if is_memory_scarce(self.budget, &seen) && self.env.now() >= self.next_release {
+            seen.memory_bytes = self.release(seen.memory_bytes);
+        }
+        self.gates = self.gates.decide(self.budget, &seen);
+        let shortage = self.gates.shortage(self.budget, &seen);
+        let decision = Decision { shortage, room_bytes: Gates::room_bytes(self.budget, &seen) };
+        match (self.resources.decide(decision).shortage, shortage) {
+            (Some(before), Some(now)) if std::mem::discriminant(&before) == std::mem::discriminant(&now) => {}
+            (None, None) => {}
+            (_, Some(shortage)) => tracing::warn!(%shortage, "refusing writes that add data"),
+            (Some(_), None) => tracing::info!("taking writes that add data again"),
+        }
+        if self.gates.should_seal(self.budget, &seen) {
+            self.seal_early();
+        }
+        if self.gates.is_disk_short() && self.env.now() >= self.next_flush {
+            self.next_flush = self.env.now() + FLUSH_INTERVAL;
+            // What is flushed is no longer needed in the Raft log.
+            self.builder.ring_for_flush();
+        }
+    }
+
+    fn measure(&self) -> Measurement {
+        let replicas = self.replicas.all();
+        let views = replicas.iter().map(|(_, replica)| replica.shard().view());
+        let unsealed = views.map(|view| view.generations().iter().map(|rows| rows.vector_bytes() as u64).sum::<u64>());
+        Measurement {
+            memory_bytes: probe::process_memory_bytes(),
+            unsealed_bytes: unsealed.sum(),
+            // A folder that cannot be asked says more when it is written to.
+            disk: probe::disk_space(&self.folder).ok().map(|disk| DiskSpace {
+                free_bytes: disk.free_bytes.saturating_sub(self.database.memory().write_buffer_bytes),
+                ..disk
+            }),
+        }
+    }
+
+    /// Lets the allocator give back what nobody uses; says what is in use then. Without this, memory that was freed would
+    /// count as used for as long as nobody asks for it, which with writes refused is for ever.
+    fn release(&mut self, before: Option<u64>) -> Option<u64> {
+        (self.release_memory)();
+        let after = probe::process_memory_bytes();
+        let released = before.unwrap_or(0).saturating_sub(after.unwrap_or(0));
+        let worthwhile = released >= self.budget.bytes() / WORTHWHILE_SHARE;
+        self.next_release = self.env.now() + if worthwhile { RELEASE_INTERVAL } else { IDLE_RELEASE_INTERVAL };
+        after
+    }
+
+    /// Lets the largest generation be sealed before it is full, unless the builder has one to seal already: many small
+    /// segments would cost more than they free.
+    fn seal_early(&self) {
+        let replicas = self.replicas.all();
+        let views = replicas.iter().map(|(shard, replica)| (shard, replica, replica.shard().view()));
+        let views: Vec<_> = views.collect();
+        if views.iter().any(|(_, _, view)| view.frozen().next().is_some()) {
+            return;
+        }
+        // None is frozen: what there is, grows.
+        let bytes = |view: &sagitta_shard::ReadView| view.generations().iter().map(|rows| rows.vector_bytes()).sum();
+        let largest = views.iter().max_by_key(|(_, _, view)| -> usize { bytes(view) });
+        let Some((shard, replica, view)) = largest.filter(|(_, _, view)| bytes(view) > 0) else { return };
+        tracing::debug!(shard, points = view.points(), "sealing early, to free memory");
+        match replica.shard().freeze() {
+            Ok(()) => self.builder.ring(),
+            Err(error) => tracing::warn!(shard, %error, "not sealed early"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn poll<F: Future>(future: &mut Pin<&mut F>) -> Poll<F::Output> {
+        future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn between_two_looks_writes_beyond_the_room_wait_and_the_next_look_lets_them_in_or_refuses_them() {
+        let resources = Resources::new();
+        let room = |room_bytes| {
+            resources.decide(Decision { shortage: None, room_bytes });
+        };
+        assert!(poll(&mut pin!(resources.admit(u64::MAX))).is_ready(), "before the first look");
+        room(100);
+        assert!(poll(&mut pin!(resources.admit(60))).is_ready());
+        assert!(poll(&mut pin!(resources.admit(40))).is_ready());
+        let (mut second, mut third) = (pin!(resources.admit(70)), pin!(resources.admit(70)));
+        assert!(poll(&mut second).is_pending() && poll(&mut third).is_pending());
+        room(100);
+        assert_eq!(poll(&mut second), Poll::Ready(Ok(())));
+        assert!(poll(&mut third).is_pending());
+        let shortage = Shortage::Unsealed { used_bytes: 3, share_bytes: 2, resume_bytes: 1 };
+        resources.decide(Decision { shortage: Some(shortage), room_bytes: 100 });
+        assert_eq!(poll(&mut third), Poll::Ready(Err(shortage)));
+        assert_eq!(resources.check(), Err(shortage));
+        // Without a shortage nobody waits for ever: one passes with every look, however large.
+        room(0);
+        assert_eq!(poll(&mut pin!(resources.admit(1 << 40))), Poll::Ready(Ok(())));
+        assert_eq!(resources.check(), Ok(()));
+    }
+}
