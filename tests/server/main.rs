@@ -1,5 +1,6 @@
 //! The server as its users meet it: a real process, a real socket, real RocksDB and FAISS.
 
+mod abuse;
 mod answered;
 mod answers;
 mod bad_input;

@@ -3,6 +3,7 @@
 //! Handlers decode, call one function of the coordinator, encode. May not know: how anything is stored or searched.
 
 mod config;
+mod connections;
 mod data_dir;
 mod deadline;
 mod failure;

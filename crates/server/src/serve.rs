@@ -13,11 +13,11 @@ use sagitta_wire::v1::point_service_server::PointServiceServer;
 use sagitta_wire::v1::search_service_server::SearchServiceServer;
 use tokio::net::TcpListener;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tonic_reflection::pb as reflection_pb;
 
+use crate::connections::{self, Limits};
 use crate::services::Services;
 
 /// Calls of one connection that run at once; more wait. Enough to keep every thread of a machine busy.
@@ -32,6 +32,11 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Header bytes of a call; ours are a few hundred.
 const HEADER_BYTES: u32 = 16 << 10;
+/// Calls that were reset before they were looked at; more, and the connection is closed. Resetting calls as fast as
+/// they are made costs a caller nothing and a server much (CVE-2023-44487).
+const PENDING_RESETS: usize = 20;
+/// Calls that we reset because they broke the protocol; more, and the connection is closed (CVE-2025-8671).
+const PROTOCOL_ERRORS: usize = 64;
 
 /// The services whose health is reported, beside the server as a whole (the empty name).
 const SERVICES: [&str; 3] = ["sagitta.v1.CollectionService", "sagitta.v1.PointService", "sagitta.v1.SearchService"];
@@ -65,7 +70,7 @@ pub(crate) fn serve<C: ShardClient>(
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> (Health, impl Future<Output = Result<(), tonic::transport::Error>> + Send) {
     let (reporter, health) = tonic_health::server::health_reporter();
-    let services = Arc::new(Services::new(coordinator, env));
+    let services = Arc::new(Services::new(coordinator, env.clone()));
     macro_rules! bounded {
         ($server:ident) => {
             $server::from_arc(services.clone())
@@ -81,9 +86,7 @@ pub(crate) fn serve<C: ShardClient>(
             .register_encoded_file_descriptor_set(other)
     };
     let (older, newer) = (reflection_pb::v1alpha::FILE_DESCRIPTOR_SET, reflection_pb::v1::FILE_DESCRIPTOR_SET);
-    // Given a listener, tonic's builder does not set this itself; without it, the end of an answer waits up to 40 ms for the
-    // acknowledgement of its beginning.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = connections::accept(&env, listener, Limits::of_process());
     let server = Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -92,6 +95,8 @@ pub(crate) fn serve<C: ShardClient>(
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .http2_max_header_list_size(HEADER_BYTES)
+        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
+        .http2_max_local_error_reset_streams(Some(PROTOCOL_ERRORS))
         .add_service(health)
         .add_service(reflection(older).build_v1().expect("invariant: the descriptors come from the compiler"))
         .add_service(reflection(newer).build_v1alpha().expect("invariant: the descriptors come from the compiler"))
