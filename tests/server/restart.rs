@@ -30,7 +30,7 @@ enum End {
 }
 
 #[test]
-fn restarts_take_the_same_time_whatever_the_number_of_points() {
+fn every_restart_finds_its_points_and_says_how_long_it_took() {
     let Ok(sizes) = std::env::var("SAGITTA_RESTART") else {
         println!("SKIPPED: SAGITTA_RESTART does not say how many points");
         return;

@@ -36,7 +36,8 @@ pub struct Applied {
 /// linearizable; otherwise as for proposals (a read in doubt is simply repeated).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadOutcome {
-    /// The state machine here has applied at least up to this index.
+    /// The state machine here has applied at least up to this index, and everything that was acknowledged before the read
+    /// began: what it holds now is to be read, not what it held at this index.
     At(u64),
     /// Only the leader can tell. Try there.
     NotLeader {

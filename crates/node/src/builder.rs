@@ -8,6 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use sagitta_engine::index::{BuildControl, Stop};
 use sagitta_env::Env;
+use sagitta_shard::JobKind;
 
 use crate::Replicas;
 
@@ -25,6 +26,7 @@ pub(crate) struct Builder {
 pub(crate) struct Bell {
     rings: Sender<()>,
     flush: Arc<AtomicBool>,
+    disk_short: Arc<AtomicBool>,
 }
 
 impl Bell {
@@ -39,15 +41,27 @@ impl Bell {
         self.flush.store(true, Ordering::Release);
         self.ring();
     }
+
+    /// Whether the disk is short: a merge writes a segment before it removes those it replaces, so none is begun then.
+    pub(crate) fn set_disk_short(&self, short: bool) {
+        self.disk_short.store(short, Ordering::Release);
+    }
 }
 
 impl Builder {
     pub(crate) fn start(env: &Env, threads: usize, replicas: Arc<Replicas>) -> io::Result<Self> {
         let (rings, bell) = crossbeam_channel::bounded(1);
-        let (flush, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let worker = Worker { bell, flush: flush.clone(), stop: stop.clone(), replicas, threads };
+        let [flush, disk_short, stop] = std::array::from_fn(|_| Arc::new(AtomicBool::new(false)));
+        let worker = Worker {
+            bell,
+            flush: flush.clone(),
+            disk_short: disk_short.clone(),
+            stop: stop.clone(),
+            replicas,
+            threads,
+        };
         env.thread("build", move || worker.run())?;
-        Ok(Self { bell: Bell { rings, flush }, stop })
+        Ok(Self { bell: Bell { rings, flush, disk_short }, stop })
     }
 
     pub(crate) fn bell(&self) -> Bell {
@@ -64,6 +78,7 @@ impl Builder {
 struct Worker {
     bell: Receiver<()>,
     flush: Arc<AtomicBool>,
+    disk_short: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     replicas: Arc<Replicas>,
     threads: usize,
@@ -90,7 +105,9 @@ impl Worker {
             if flush && let Err(error) = replica.shard().flush() {
                 tracing::warn!(shard, %error, "flushing failed; the log is kept");
             }
-            let Some(job) = replica.shard().next_job() else { continue };
+            let has_room =
+                |kind: &JobKind| !matches!(kind, JobKind::Merge { .. }) || !self.disk_short.load(Ordering::Acquire);
+            let Some(job) = replica.shard().next_job_of(has_room) else { continue };
             busy = true;
             let stop: &dyn Stop = &*self.stop;
             let control = BuildControl { threads: self.threads, stop, progress: &|_| {} };

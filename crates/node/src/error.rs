@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sagitta_consensus::{ConsensusError, Doubt, Refusal};
+use sagitta_engine::kv::KvError;
 use sagitta_model::{ErrorKind, Problem};
 use sagitta_shard::ShardError;
 
@@ -58,8 +59,16 @@ pub enum NodeError {
     #[error("the database is behind with flushing and compacting: slow down")]
     DatabaseBehind,
     /// The database cannot be written.
-    #[error("the database cannot be written at the moment; it is tried again, and the server's log says why")]
-    DatabaseFailing,
+    #[error("{0}")]
+    DatabaseFailing(KvError),
+    /// The writes under way are as large as they may be, together.
+    #[error("too many writes are under way at once: slow down, or send smaller ones")]
+    TooManyWrites,
+    /// The deadline passed before a write was let in.
+    #[error(
+        "the deadline passed while the write waited for memory or disk to be free, and nothing was written: slow down"
+    )]
+    NotAdmitted,
     /// Too little memory or disk is left for more data.
     #[error(transparent)]
     Shortage(#[from] Shortage),
@@ -105,8 +114,10 @@ impl NodeError {
             Self::SearchQueueFull
             | Self::TooManyUnsealed
             | Self::DatabaseBehind
-            | Self::DatabaseFailing
+            | Self::TooManyWrites
+            | Self::NotAdmitted
             | Self::Shortage(_) => ErrorKind::Overloaded,
+            Self::DatabaseFailing(error) => error.kind(),
             Self::Failed { .. } => ErrorKind::Internal,
             Self::Io { .. } | Self::Threads { .. } => ErrorKind::Unavailable,
             Self::Answer(_) => ErrorKind::Corrupt,
@@ -123,8 +134,10 @@ impl NodeError {
         match self {
             // A queue of searches is worked off in milliseconds, a segment is sealed in a second or two.
             Self::SearchQueueFull => Some(Duration::from_millis(20)),
-            Self::TooManyUnsealed | Self::DatabaseBehind | Self::DatabaseFailing => Some(Duration::from_millis(500)),
-            Self::Shortage(Shortage::Unsealed { .. }) => Some(Duration::from_millis(500)),
+            Self::TooManyUnsealed | Self::DatabaseBehind | Self::Shortage(Shortage::Unsealed { .. }) => {
+                Some(Duration::from_millis(500))
+            }
+            Self::DatabaseFailing(error) if error.kind() == ErrorKind::Overloaded => Some(Duration::from_millis(500)),
             // Memory comes back when something is sealed and flushed; a disk usually when a person acts.
             Self::Shortage(Shortage::Memory { .. }) => Some(Duration::from_secs(1)),
             Self::Shortage(Shortage::Disk { .. }) | Self::Refused(Refusal::Full { .. }) => Some(Duration::from_secs(5)),

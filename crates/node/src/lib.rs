@@ -100,7 +100,7 @@ impl Node {
         let pool = Arc::new(Pool::start(&env, "search", options.search_threads, queue).map_err(threads)?);
         let replicas = Arc::new(Replicas::default());
         let builder = Builder::start(&env, options.build_threads, replicas.clone()).map_err(threads)?;
-        let resources = Arc::new(Resources::new());
+        let resources = Arc::new(Resources::new(options.memory.shares().request_bytes));
         let watch =
             Watch::start(&env, &options, engines.kv.clone(), replicas.clone(), builder.bell(), resources.clone());
         let watch = watch.map_err(threads)?;

@@ -107,7 +107,7 @@ impl Replica {
     }
 
     /// Refuses what the node has no room for. What takes data away passes, for it is the way out, unless it could not be
-    /// applied either.
+    /// applied either: it would hold up all shards, which one thread applies to.
     fn admit(&self, change: &Change) -> Result<(), NodeError> {
         let adds_data = change.adds_data();
         if adds_data {
@@ -119,18 +119,20 @@ impl Replica {
         }
         self.shared.builder.ring();
         match (pressure.database_failing, pressure.database_stopped) {
-            (true, _) => Err(NodeError::DatabaseFailing),
-            _ if !adds_data => Ok(()),
-            (_, true) => Err(NodeError::DatabaseBehind),
-            _ => Err(NodeError::TooManyUnsealed),
+            (Some(error), _) => Err(NodeError::DatabaseFailing(error)),
+            (None, true) => Err(NodeError::DatabaseBehind),
+            (None, false) if adds_data => Err(NodeError::TooManyUnsealed),
+            (None, false) => Ok(()),
         }
     }
 
     async fn propose(&self, command: &Command, deadline: Deadline) -> Result<WriteOutcome, NodeError> {
         let data = Bytes::from(command.to_sealed());
+        let resources = &self.shared.resources;
+        let _place = resources.place_for(data.len()).ok_or(NodeError::TooManyWrites)?;
         if command.change.adds_data() {
-            let admitted = self.shared.resources.admit(data.len() as u64);
-            self.env.until(deadline, admitted).await.map_err(|_| NodeError::DeadlinePassed)??;
+            let admitted = resources.admit(data.len() as u64);
+            self.env.until(deadline, admitted).await.map_err(|_| NodeError::NotAdmitted)??;
         }
         match self.group.propose(data, deadline.at()).await {
             Outcome::Applied(applied) => WriteOutcome::from_sealed(&applied.response)

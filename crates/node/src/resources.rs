@@ -13,13 +13,14 @@ mod size;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use sagitta_engine::kv::KvEngine;
 use sagitta_env::Env;
-use tokio::sync::watch;
+use sagitta_model::limits;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::builder::Bell;
 use crate::{NodeOptions, Replicas};
@@ -44,9 +45,19 @@ const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 /// Whether the node takes more data, for those who bring it.
 pub(crate) struct Resources {
     decision: watch::Sender<Decision>,
-    /// Bytes let in since that decision.
+    /// Bytes let in since the node was measured for that decision.
     admitted_bytes: AtomicU64,
+    /// Whether, since that decision, nothing was let in yet that is larger than all the room.
+    may_exceed: AtomicBool,
+    /// What writes hold in memory before they are committed.
+    places: Semaphore,
+    place_count: u32,
 }
+
+/// Held for as long as a write is under way.
+pub(crate) type Place<'a> = SemaphorePermit<'a>;
+/// Places are counted in so many bytes.
+const PLACE_BYTES: usize = 1 << 10;
 
 /// What one look at the node led to.
 #[derive(Clone, Copy, Debug)]
@@ -57,10 +68,25 @@ struct Decision {
 }
 
 impl Resources {
-    /// Takes everything, until the node is looked at.
-    pub(crate) fn new() -> Self {
+    /// Takes everything, until the node is looked at, but no more than so many bytes at once.
+    pub(crate) fn new(request_bytes: u64) -> Self {
         let decision = watch::Sender::new(Decision { shortage: None, room_bytes: u64::MAX });
-        Self { decision, admitted_bytes: AtomicU64::new(0) }
+        // The largest message must fit, if alone.
+        let bytes = usize::try_from(request_bytes).unwrap_or(usize::MAX).max(limits::MAX_MESSAGE_BYTES);
+        let place_count = u32::try_from(bytes / PLACE_BYTES).unwrap_or(u32::MAX);
+        Self {
+            decision,
+            admitted_bytes: AtomicU64::new(0),
+            may_exceed: AtomicBool::new(true),
+            places: Semaphore::new((place_count as usize).min(Semaphore::MAX_PERMITS)),
+            place_count,
+        }
+    }
+
+    /// Room in memory for a write of so many bytes while it is under way; `None` while others have it.
+    pub(crate) fn place_for(&self, bytes: usize) -> Option<Place<'_>> {
+        let places = u32::try_from(bytes.div_ceil(PLACE_BYTES)).unwrap_or(u32::MAX).min(self.place_count);
+        self.places.try_acquire_many(places).ok()
     }
 
     /// Whether data may be added.
@@ -76,9 +102,12 @@ impl Resources {
             if let Some(shortage) = decision.shortage {
                 return Err(shortage);
             }
-            let before = self.admitted_bytes.fetch_add(bytes, Ordering::Relaxed);
-            // The first passes whatever its size: there is no shortage.
-            if before == 0 || before.saturating_add(bytes) <= decision.room_bytes {
+            if self.take(bytes, decision.room_bytes) {
+                return Ok(());
+            }
+            // What is larger than all the room would wait for ever: there is no shortage, so with each look one passes.
+            if bytes > decision.room_bytes && self.may_exceed.swap(false, Ordering::Relaxed) {
+                self.admitted_bytes.fetch_add(bytes, Ordering::Relaxed);
                 return Ok(());
             }
             // The sender is ours, so there will be a next decision or this future is dropped.
@@ -86,9 +115,21 @@ impl Resources {
         }
     }
 
-    /// Returns what was decided before.
-    fn decide(&self, decision: Decision) -> Decision {
-        self.admitted_bytes.store(0, Ordering::Relaxed);
+    /// Takes so many bytes of the room, or none.
+    fn take(&self, bytes: u64, room_bytes: u64) -> bool {
+        let within = |admitted: u64| admitted.checked_add(bytes).filter(|sum| *sum <= room_bytes);
+        self.admitted_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_ok()
+    }
+
+    fn admitted_bytes(&self) -> u64 {
+        self.admitted_bytes.load(Ordering::Relaxed)
+    }
+
+    /// `measured_bytes` had been let in when the measurement began: they are part of it, unlike what came since. Returns what was decided
+    /// before.
+    fn decide(&self, decision: Decision, measured_bytes: u64) -> Decision {
+        self.admitted_bytes.fetch_sub(measured_bytes, Ordering::Relaxed);
+        self.may_exceed.store(true, Ordering::Relaxed);
         self.decision.send_replace(decision)
     }
 }
@@ -161,6 +202,7 @@ impl Watcher {
 
     /// Measures, decides, says so when the decision has changed.
     fn look(&mut self) {
+        let admitted_bytes = self.resources.admitted_bytes();
         let mut seen = self.measure();
         if is_memory_scarce(self.budget, &seen) && self.env.now() >= self.next_release {
             seen.memory_bytes = self.release(seen.memory_bytes);
@@ -168,7 +210,7 @@ impl Watcher {
         self.gates = self.gates.decide(self.budget, &seen);
         let shortage = self.gates.shortage(self.budget, &seen);
         let decision = Decision { shortage, room_bytes: Gates::room_bytes(self.budget, &seen) };
-        match (self.resources.decide(decision).shortage, shortage) {
+        match (self.resources.decide(decision, admitted_bytes).shortage, shortage) {
             (Some(before), Some(now)) if std::mem::discriminant(&before) == std::mem::discriminant(&now) => {}
             (None, None) => {}
             (_, Some(shortage)) => tracing::warn!(%shortage, "refusing writes that add data"),
@@ -177,6 +219,7 @@ impl Watcher {
         if self.gates.should_seal(self.budget, &seen) {
             self.seal_early();
         }
+        self.builder.set_disk_short(self.gates.is_disk_short());
         if self.gates.is_disk_short() && self.env.now() >= self.next_flush {
             self.next_flush = self.env.now() + FLUSH_INTERVAL;
             // What is flushed is no longer needed in the Raft log.
@@ -245,10 +288,11 @@ mod tests {
 
     #[test]
     fn between_two_looks_writes_beyond_the_room_wait_and_the_next_look_lets_them_in_or_refuses_them() {
-        let resources = Resources::new();
-        let room = |room_bytes| {
-            resources.decide(Decision { shortage: None, room_bytes });
+        let resources = Resources::new(0);
+        let decide = |shortage, room_bytes| {
+            resources.decide(Decision { shortage, room_bytes }, resources.admitted_bytes());
         };
+        let room = |room_bytes| decide(None, room_bytes);
         assert!(poll(&mut pin!(resources.admit(u64::MAX))).is_ready(), "before the first look");
         room(100);
         assert!(poll(&mut pin!(resources.admit(60))).is_ready());
@@ -259,12 +303,41 @@ mod tests {
         assert_eq!(poll(&mut second), Poll::Ready(Ok(())));
         assert!(poll(&mut third).is_pending());
         let shortage = Shortage::Unsealed { used_bytes: 3, share_bytes: 2, resume_bytes: 1 };
-        resources.decide(Decision { shortage: Some(shortage), room_bytes: 100 });
+        decide(Some(shortage), 100);
         assert_eq!(poll(&mut third), Poll::Ready(Err(shortage)));
         assert_eq!(resources.check(), Err(shortage));
         // Without a shortage nobody waits for ever: one passes with every look, however large.
         room(0);
         assert_eq!(poll(&mut pin!(resources.admit(1 << 40))), Poll::Ready(Ok(())));
+        assert!(poll(&mut pin!(resources.admit(1 << 40))).is_pending());
         assert_eq!(resources.check(), Ok(()));
+    }
+
+    #[test]
+    fn what_is_let_in_during_a_look_counts_against_the_room_that_it_leaves() {
+        let resources = Resources::new(0);
+        let decide = |measured| resources.decide(Decision { shortage: None, room_bytes: 100 }, measured);
+        assert!(poll(&mut pin!(resources.admit(70))).is_ready());
+        let measured = resources.admitted_bytes();
+        assert!(poll(&mut pin!(resources.admit(60))).is_ready());
+        decide(measured);
+        let mut late = pin!(resources.admit(50));
+        assert!(poll(&mut late).is_pending());
+        assert!(poll(&mut pin!(resources.admit(40))).is_ready(), "who waits takes no room");
+        decide(resources.admitted_bytes());
+        assert!(poll(&mut late).is_ready());
+    }
+
+    #[test]
+    fn writes_under_way_are_bounded_together_and_the_largest_fits_alone() {
+        let resources = Resources::new(0);
+        let largest = limits::MAX_MESSAGE_BYTES * 2;
+        let alone = resources.place_for(largest).expect("alone");
+        assert!(resources.place_for(1).is_none());
+        drop(alone);
+        let small: Vec<_> = (0..64).map(|_| resources.place_for(1 << 20).expect("room")).collect();
+        assert!(resources.place_for(1 << 20).is_none());
+        drop(small);
+        assert!(resources.place_for(largest).is_some());
     }
 }

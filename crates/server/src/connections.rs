@@ -29,7 +29,7 @@ pub(crate) struct Limits {
 }
 
 /// Connections at once. One carries hundreds of calls, so these are as many programs; each costs a descriptor and some
-/// tens of kilobytes.
+/// tens of kilobytes while it is idle. Whoever speaks HTTP/2 may keep its place.
 const MAX_CONNECTIONS: usize = 1_024;
 /// Of the process's descriptors, connections take at most this share; the rest is for files.
 const DESCRIPTOR_SHARE: u64 = 4;
@@ -87,16 +87,21 @@ async fn accept_all(
     limits: Limits,
 ) {
     let places = Arc::new(Semaphore::new(limits.connections));
-    let mut full = false;
+    let (mut full, mut failing) = (false, false);
     loop {
         let accepted = tokio::select! {
             () = connections.closed() => return,
             accepted = listener.accept() => accepted,
         };
         let stream = match accepted {
-            Ok((stream, _)) => stream,
+            Ok((stream, _)) => {
+                failing = false;
+                stream
+            }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "cannot accept connections; trying again");
+                }
                 env.sleep(ACCEPT_BACKOFF).await;
                 continue;
             }
@@ -131,6 +136,8 @@ impl AsyncRead for Connection {
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if let Some(greeting) = &mut self.greeting {
             if read.is_pending() && greeting.timeout.as_mut().poll(cx).is_ready() {
+                // Not to be asked again, should somebody read on.
+                self.greeting = None;
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             greeting.missing_bytes = greeting.missing_bytes.saturating_sub(buf.filled().len() - before);

@@ -75,13 +75,18 @@ impl Shard {
     /// The most urgent job that can be run now, if there is any. At most [`crate::ShardOptions::max_running_jobs`] are
     /// handed out at a time.
     pub fn next_job(self: &Arc<Self>) -> Option<Job> {
+        self.next_job_of(|_| true)
+    }
+
+    /// As [`Shard::next_job`], among those of certain kinds.
+    pub fn next_job_of(self: &Arc<Self>, is_welcome: impl Fn(&JobKind) -> bool) -> Option<Job> {
         let wanted = self.wanted_jobs();
         let now = self.env().now();
         let mut board = self.jobs.lock();
         if board.running.len() >= self.options.max_running_jobs {
             return None;
         }
-        let kind = wanted.into_iter().find(|kind| board.is_free(kind, now))?;
+        let kind = wanted.into_iter().find(|kind| is_welcome(kind) && board.is_free(kind, now))?;
         board.running.push(kind.clone());
         Some(Job { shard: Arc::clone(self), kind })
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use arc_swap::ArcSwap;
 use sagitta_engine::index::IndexEngine;
-use sagitta_engine::kv::Kv;
+use sagitta_engine::kv::{Kv, KvError};
 use sagitta_env::Env;
 use sagitta_model::Schema;
 
@@ -39,7 +39,7 @@ pub struct Shard {
 }
 
 /// Whether writes should go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WritePressure {
     /// Generations that wait for their segments.
     pub frozen_generations: usize,
@@ -47,14 +47,16 @@ pub struct WritePressure {
     pub max_frozen_generations: usize,
     /// The database waits for its compactions.
     pub database_stopped: bool,
-    /// The database cannot be written.
-    pub database_failing: bool,
+    /// Why the database cannot be written, if it cannot.
+    pub database_failing: Option<KvError>,
 }
 
 impl WritePressure {
     /// Whether new writes should be refused for now.
     pub fn is_over(&self) -> bool {
-        self.frozen_generations > self.max_frozen_generations || self.database_stopped || self.database_failing
+        self.frozen_generations > self.max_frozen_generations
+            || self.database_stopped
+            || self.database_failing.is_some()
     }
 }
 
@@ -179,7 +181,7 @@ impl Shard {
             frozen_generations: view.frozen().count(),
             max_frozen_generations: self.options.max_frozen_generations,
             database_stopped: health.write_stopped,
-            database_failing: health.write_error.is_some(),
+            database_failing: health.write_error,
         }
     }
 

@@ -124,8 +124,10 @@ impl Gates {
     /// How many bytes of points may be let in before the node is looked at again, so that no burst runs past a mark.
     pub(crate) fn room_bytes(budget: MemoryBudget, seen: &Measurement) -> u64 {
         let memory = seen.memory_bytes.map(|bytes| memory_level(bytes, budget));
-        let levels = memory.into_iter().chain(seen.disk.map(disk_level));
-        levels.map(|level| level.close_at.saturating_sub(level.used) / COPIES).min().unwrap_or(u64::MAX)
+        let copied = memory.into_iter().chain(seen.disk.map(disk_level));
+        let copied = copied.map(|level| level.close_at.saturating_sub(level.used) / COPIES);
+        let unsealed = unsealed_level(seen.unsealed_bytes, budget);
+        copied.chain([unsealed.close_at.saturating_sub(unsealed.used)]).min().unwrap_or_default()
     }
 
     /// Whether a full disk is the reason to refuse: what is written and then removed again would help.
@@ -270,10 +272,11 @@ mod tests {
     fn between_two_looks_no_more_is_let_in_than_takes_the_nearest_resource_to_its_mark() {
         let room = |seen: Measurement| Gates::room_bytes(budget(), &seen);
         assert_eq!(room(memory(500)), (400 << 20) / COPIES);
-        assert_eq!(room(free(60)), (52 << 30) / COPIES);
+        assert_eq!(room(free(9)), 250 << 20);
         assert_eq!(room(Measurement { disk: free(60).disk, ..memory(500) }), (400 << 20) / COPIES);
+        let unsealed = |mib: u64| Measurement { unsealed_bytes: mib << 20, ..memory(100) };
+        assert_eq!([100, 240, 260].map(|mib| room(unsealed(mib))), [150 << 20, 10 << 20, 0]);
         assert_eq!([memory(950), free(3)].map(room), [0, 0]);
-        assert_eq!(room(Measurement::default()), u64::MAX);
     }
 
     #[test]

@@ -39,8 +39,8 @@ pub struct MemoryShares {
     pub unsealed_bytes: u64,
     /// Index builds: the vectors that one holds on the heap, its graph, its payload index.
     pub build_bytes: u64,
-    /// Searches and messages that are on their way. Nobody takes it in advance: what bounds them is the number of
-    /// threads, the queue before them, and the size of a message.
+    /// Searches and writes that are on their way. Writes take their part of it from when they are decoded until they are
+    /// committed; searches are bounded by the number of threads and the queue before them.
     pub request_bytes: u64,
 }
 
