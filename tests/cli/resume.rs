@@ -1,5 +1,6 @@
 //! Imports that are cut off, whichever side ends, and go on when the same command is run again.
 
+use std::fs::read;
 use std::process::{Child, Command};
 
 use crate::files::{floats, matrix, npy};
@@ -20,8 +21,7 @@ fn in_the_middle(world: &World, collection: &str, file: &str) -> Child {
     for _ in 0..TRIES {
         let mut import = world.command(["import", collection, file]).spawn().expect("the program runs");
         // Each look is a run of the program, so this does not spin.
-        let remembered = || world.state().join("imports").read_dir().is_ok_and(|mut files| files.next().is_some());
-        while !remembered() || world.count(collection) == 0 {
+        while remembered_rows(world) == 0 || world.count(collection) == 0 {
             if import.try_wait().expect("waited").is_some() {
                 break;
             }
@@ -32,6 +32,17 @@ fn in_the_middle(world: &World, collection: &str, file: &str) -> Child {
         world.run(["delete", collection, "--filter", "{}", "--yes"]).ends_with(DONE);
     }
     panic!("every import of {ROWS} rows ended before it could be cut off");
+}
+
+/// Rows that the import under way remembers as acknowledged. What it has sent since may be in the collection already.
+fn remembered_rows(world: &World) -> u64 {
+    let files = world.state().join("imports").read_dir().into_iter().flatten();
+    let files = files.filter_map(|file| Some(file.ok()?.path()));
+    // One of another name is being written, and is not remembered before it is renamed.
+    let saved =
+        files.filter(|file| file.extension().is_some_and(|end| end == "json")).filter_map(|file| read(file).ok());
+    let rows = saved.filter_map(|saved| serde_json::from_slice::<serde_json::Value>(&saved).ok()?["next_row"].as_u64());
+    rows.max().unwrap_or_default()
 }
 
 fn collection(world: &World) {
