@@ -1,8 +1,9 @@
 //! The thread that seals, merges, rebuilds and checks, and flushes shards so that their logs can be cut.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -19,6 +20,7 @@ const ROUND: Duration = Duration::from_millis(500);
 pub(crate) struct Builder {
     bell: Bell,
     stop: Arc<AtomicBool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Tells the builder that there may be work. Cheap, never blocks.
@@ -60,18 +62,20 @@ impl Builder {
             replicas,
             threads,
         };
-        env.thread("build", move || worker.run())?;
-        Ok(Self { bell: Bell { rings, flush, disk_short }, stop })
+        let thread = Mutex::new(Some(env.thread("build", move || worker.run())?));
+        Ok(Self { bell: Bell { rings, flush, disk_short }, stop, thread })
     }
 
     pub(crate) fn bell(&self) -> Bell {
         self.bell.clone()
     }
 
-    /// Interrupts what is being built and ends the thread. Nothing is lost: a build that is cut short leaves no trace.
-    pub(crate) fn stop(&self) {
+    /// Interrupts what is being built and ends the thread; the thread to wait for, the first time. Nothing is lost: a build that is cut
+    /// short leaves no trace.
+    pub(crate) fn stop(&self) -> Option<JoinHandle<()>> {
         self.stop.store(true, Ordering::Release);
         self.bell.ring();
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

@@ -185,8 +185,14 @@ impl Node {
 
     /// Finishes what runs, flushes every shard, ends the threads. What could not be flushed is kept in the log.
     pub async fn close(&self) {
-        self.watch.stop();
-        self.builder.stop();
+        // They use the database, which must not be in use when the process takes it down.
+        let threads = self.watch.stop().into_iter().chain(self.builder.stop());
+        for thread in threads.collect::<Vec<_>>() {
+            let ended = self.env.spawn_blocking(move || thread.join()).await;
+            if !matches!(ended, Ok(Ok(()))) {
+                tracing::warn!("a thread of the node panicked");
+            }
+        }
         for (shard, _) in self.replicas.all() {
             let Some(replica) = self.replicas.remove(shard) else { continue };
             if let Err(error) = replica.close(self.env.deadline(CLOSE_TIMEOUT)).await {

@@ -12,8 +12,9 @@ mod size;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -142,6 +143,7 @@ pub fn volume_bytes(folder: &Path) -> Option<u64> {
 /// The thread that looks at the node. Ends when it is told to, or dropped.
 pub(crate) struct Watch {
     stop: Sender<()>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Watch {
@@ -169,13 +171,15 @@ impl Watch {
         };
         watcher.look();
         let (stop, stopped) = crossbeam_channel::bounded(1);
-        env.thread("resources", move || watcher.run(&stopped))?;
-        Ok(Self { stop })
+        let thread = env.thread("resources", move || watcher.run(&stopped))?;
+        Ok(Self { stop, thread: Mutex::new(Some(thread)) })
     }
 
-    pub(crate) fn stop(&self) {
+    /// Tells it to end; the thread to wait for, the first time.
+    pub(crate) fn stop(&self) -> Option<JoinHandle<()>> {
         // A full channel: it was told already.
         let _ = self.stop.try_send(());
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
