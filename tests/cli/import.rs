@@ -72,9 +72,15 @@ fn json_lines_arrive_with_ids_payload_and_declared_fields() {
     let mut expected: Value = serde_json::from_str(lines[0]).expect("JSON");
     expected.as_object_mut().expect("an object").retain(|key, _| key != "id" && key != "vector");
     assert_eq!(points[0]["payload"], expected);
-    for (filter, count) in
-        [("at > '2026-03-01T11:30:00Z'", 1), ("score < 1", 1), ("tags = 'x'", 1), ("draft = true", 1)]
-    {
+    for (filter, count) in [
+        ("at > '2026-03-01T11:30:00Z'", 1),
+        ("score < 1", 1),
+        ("tags = 'x'", 1),
+        ("draft = true", 1),
+        ("count(tags) = 2", 1),
+        ("count(place.country) <= 1", 2),
+        ("count(place.country) < 1", 1),
+    ] {
         assert_eq!(world.json(["count", "docs", "--filter", filter])["count"], count, "{filter}");
     }
 }

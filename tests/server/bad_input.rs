@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use sagitta_client::{Client, ClientError, Scroll, Write};
+use sagitta_model::filter::Bounds;
 use sagitta_model::{
     Change, Condition, Consistency, Effort, ErrorKind, Filter, Metric, Point, PointId, SearchQuery, Selection, Test,
     Wait, limits,
@@ -67,6 +68,10 @@ async fn searches_beyond_the_bounds_are_refused() {
     let prefix = Condition::Field { path: "n".parse().expect("path"), test };
     let unsuitable = Filter { must: vec![prefix], ..Filter::default() };
     invalid(search(filtered(unsuitable)).await, "search.filter.must[0].prefix", "declared as integer");
+    let test = Test::ValuesCount(Bounds { lower: None, upper: None });
+    let count = Condition::Field { path: "n".parse().expect("path"), test };
+    let unbounded = Filter { must: vec![count], ..Filter::default() };
+    invalid(search(filtered(unbounded)).await, "search.filter.must[0].values_count", "no bound");
     let mut deep = Filter { must: vec![condition("n")], ..Filter::default() };
     for _ in 0..limits::MAX_FILTER_DEPTH {
         deep = Filter { must: vec![Condition::Filter(Box::new(deep))], ..Filter::default() };

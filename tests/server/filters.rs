@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use sagitta_client::{Client, Count, Write};
+use sagitta_model::filter::Bounds;
 use sagitta_model::{
     Change, Condition, Consistency, Effort, Filter, Metric, Point, PointId, SearchQuery, Test, Value, Wait,
 };
@@ -17,12 +18,19 @@ fn beginning_with(prefix: &str) -> Filter {
     Filter { must: vec![Condition::Field { path: "group".parse().expect("a path"), test }], ..Filter::default() }
 }
 
+fn counting(lower: Option<u64>, upper: Option<u64>) -> Filter {
+    let test = Test::ValuesCount(Bounds { lower: lower.map(|n| (n, true)), upper: upper.map(|n| (n, true)) });
+    Filter { must: vec![Condition::Field { path: "group".parse().expect("a path"), test }], ..Filter::default() }
+}
+
 fn some_point(id: u64) -> Point {
     let mut point = point(id, vec![id as f32, 1.0], 0);
     let text = Value::from(TEXTS[id as usize % TEXTS.len()]);
-    let group = match id % 4 {
+    let group = match id % 5 {
         0 => Value::Array(vec![Value::Null, text]),
-        1 if id > 60 => Value::Null,
+        1 if id.is_multiple_of(3) => Value::Null,
+        2 => Value::Array(vec![text; id as usize % 4]),
+        3 if id.is_multiple_of(2) => return Point { payload: [].into(), ..point },
         _ => text,
     };
     point.payload.insert("group".to_owned(), group);
@@ -49,6 +57,20 @@ async fn check(client: &Client, filter: &Filter, expected: &[PointId]) {
 
 #[tokio::test]
 async fn a_prefix_finds_and_deletes_the_points_that_its_definition_passes_also_after_a_crash() {
+    let filters = ["", "a", "ab", "abd", "abcd", "ä", "A"].map(beginning_with);
+    go_the_whole_way(&filters, &beginning_with("ab")).await;
+}
+
+#[tokio::test]
+async fn a_count_finds_and_deletes_the_points_that_its_definition_passes_also_after_a_crash() {
+    let bounds = [(0, 0), (1, 1), (2, 2), (3, 3), (4, 4), (1, 2), (3, 0)];
+    let mut filters = bounds.map(|(lower, upper)| counting(Some(lower), Some(upper))).to_vec();
+    filters.extend([counting(Some(2), None), counting(None, Some(2)), counting(Some(0), None)]);
+    go_the_whole_way(&filters, &counting(Some(2), Some(2))).await;
+}
+
+/// The filters find the right points, one of them deletes its points, and all find the right ones after a crash.
+async fn go_the_whole_way(filters: &[Filter], doomed: &Filter) {
     let temp = tempfile::tempdir().expect("a temporary folder");
     let server = Server::start(&data(&temp));
     let client = server.client();
@@ -63,21 +85,18 @@ async fn a_prefix_finds_and_deletes_the_points_that_its_definition_passes_also_a
     let passing = |points: &[Point], filter: &Filter| -> Vec<PointId> {
         points.iter().filter(|point| filter.matches(point.id, &point.payload)).map(|point| point.id).collect()
     };
-    for prefix in ["", "a", "ab", "abd", "abcd", "ä", "A"] {
-        let filter = beginning_with(prefix);
-        check(&client, &filter, &passing(&points, &filter)).await;
+    for filter in filters {
+        check(&client, filter, &passing(&points, filter)).await;
     }
 
-    let doomed = beginning_with("ab");
     let deleted = client.delete_by_filter(name("c"), doomed.clone()).await.expect("deleted");
     assert!(deleted.applied > 0);
-    assert_eq!(deleted.applied as usize, passing(&points, &doomed).len());
+    assert_eq!(deleted.applied as usize, passing(&points, doomed).len());
     points.retain(|point| !doomed.matches(point.id, &point.payload));
     server.kill();
 
     let server = Server::start(&data(&temp));
-    for prefix in ["", "a", "ab"] {
-        let filter = beginning_with(prefix);
-        check(&server.client(), &filter, &passing(&points, &filter)).await;
+    for filter in filters {
+        check(&server.client(), filter, &passing(&points, filter)).await;
     }
 }

@@ -4,17 +4,20 @@
 //! filter     = and-group { "or" and-group }
 //! and-group  = unary { "and" unary }
 //! unary      = "not" unary | "(" filter ")" | test
-//! test       = field ("=" | "!=" | "<" | "<=" | ">" | ">=") value
-//!            | value ("<" | "<=") field [("<" | "<=") value]      also with > and >=
+//! test       = compared ("=" | "!=" | "<" | "<=" | ">" | ">=") value
+//!            | value ("<" | "<=") compared [("<" | "<=") value]   also with > and >=
 //!            | field ["not"] "in" "[" [ value { "," value } ] "]"
 //!            | field ["not"] "starts" "with" text
 //!            | field "exists" | field "is" "null"
+//! compared   = field | "count" "(" field ")"     the values of a field, or how many it has
 //! field      = name | `name in backticks`        the bare name id is the point's id
 //! value      = text | number | true | false
 //! text       = "text" | 'text'
 //! ```
 //!
-//! A field that holds a list passes a test if any element does; `!=`, `not in` and `not starts with` are negations of the whole test.
+//! A field that holds a list passes a test if any element does; `count(field)` is the length of the list, 1 for a value
+//! that is no list, and 0 for none or null, and its value a whole number from 0 on. `!=`, `not in` and
+//! `not starts with` are negations of the whole test.
 
 mod lexer;
 mod parser;
@@ -50,6 +53,7 @@ pub const SYNTAX: &str = r#"Filter syntax:
   50 <= words < 100                     both bounds at once
   lang in ["c", "rust"] or year = 2026  any of several values
   source starts with "python"           text that begins so; case matters
+  count(tags) >= 2                      how many values; 0 if absent or null
   not (depth > 5) and draft != true     negation
   published >= "2026-01-01T00:00:00Z"   times are RFC 3339 text
   author.name exists                    nested; `is null` finds an explicit null

@@ -22,7 +22,8 @@ pub struct Filter {
 /// One condition of a filter.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Condition {
-    /// A test of the values that a payload path reaches; it holds if any of them passes.
+    /// A test of the values that a payload path reaches: it holds if any of them passes, or as many are reached as it
+    /// asks for.
     Field {
         /// Where in the payload; a declared field of the collection.
         path: FieldPath,
@@ -35,7 +36,7 @@ pub enum Condition {
     Filter(Box<Filter>),
 }
 
-/// What a field condition asks of a value.
+/// What a field condition asks of a value, or of the number of values.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Test {
     /// Equal to this.
@@ -46,6 +47,9 @@ pub enum Test {
     Range(Range),
     /// A keyword that begins with this text, byte for byte; every keyword begins with the empty one.
     Prefix(String),
+    /// The number of values lies within these bounds, of which there is at least one. [`FieldPath::count`] says what is
+    /// counted; a path that reaches nothing has 0 values, and so may pass.
+    ValuesCount(Bounds<u64>),
     /// There is a value and it is not null.
     Exists,
     /// There is an explicit null.
@@ -100,6 +104,14 @@ impl<T: PartialOrd> Bounds<T> {
             self.upper.as_ref().is_none_or(|(bound, inclusive)| value < bound || (*inclusive && value <= bound));
         above && below
     }
+
+    /// An interval without bounds asks for nothing: the caller forgot them, or another version knows more of them.
+    fn check_any(&self) -> Result<(), Violation> {
+        if self.lower.is_some() || self.upper.is_some() {
+            return Ok(());
+        }
+        Err(Violation::new("", "has no bound: set at least one of `gt`, `gte`, `lt`, `lte`"))
+    }
 }
 
 impl PartialOrd for Number {
@@ -146,7 +158,7 @@ impl Condition {
 
     fn matches(&self, id: PointId, payload: &Object) -> bool {
         match self {
-            Self::Field { path, test } => path.any(payload, |value| test.passes(value)),
+            Self::Field { path, test } => test.holds(path, payload),
             Self::HasId(ids) => ids.binary_search(&id).is_ok(),
             Self::Filter(filter) => filter.matches(id, payload),
         }
@@ -181,15 +193,19 @@ fn at_most(field: &str, count: usize) -> Result<(), Violation> {
 }
 
 impl Test {
-    /// Whether one value, as a path reached it, passes.
-    pub fn passes(&self, value: &Value) -> bool {
+    /// Whether what a path reaches in a payload passes.
+    fn holds(&self, path: &FieldPath, payload: &Object) -> bool {
         match self {
-            Self::Match(scalar) => scalar.equals(value),
-            Self::Any(scalars) => scalars.iter().any(|scalar| scalar.equals(value)),
-            Self::Range(range) => range.contains(value),
-            Self::Prefix(prefix) => matches!(value, Value::String(text) if text.starts_with(prefix.as_str())),
-            Self::Exists => !matches!(value, Value::Null),
-            Self::IsNull => matches!(value, Value::Null),
+            Self::Match(scalar) => path.any(payload, |value| scalar.equals(value)),
+            Self::Any(scalars) => path.any(payload, |value| scalars.iter().any(|scalar| scalar.equals(value))),
+            Self::Range(range) => path.any(payload, |value| range.contains(value)),
+            Self::Prefix(prefix) => {
+                let begins = |value: &Value| matches!(value, Value::String(text) if text.starts_with(prefix.as_str()));
+                path.any(payload, begins)
+            }
+            Self::ValuesCount(bounds) => bounds.contain(&path.count(payload)),
+            Self::Exists => path.any(payload, |value| !matches!(value, Value::Null)),
+            Self::IsNull => path.any(payload, |value| matches!(value, Value::Null)),
         }
     }
 
@@ -213,6 +229,7 @@ impl Test {
             }
             Self::Range(Range::Datetime(_)) => suits("range", field_type == FieldType::Datetime),
             Self::Prefix(_) => suits("prefix", field_type == FieldType::Keyword),
+            Self::ValuesCount(bounds) => bounds.check_any().map_err(|violation| violation.within("values_count")),
             Self::Exists | Self::IsNull => Ok(()),
         }
     }

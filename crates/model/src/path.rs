@@ -32,6 +32,13 @@ impl FieldPath {
         }
     }
 
+    /// How many values the path reaches: as many as a list at its end has elements, nulls and lists among them, and
+    /// none for a null that stands alone. (To [`FieldPath::visit`] a null by itself and a list of one null are the same.)
+    pub fn count(&self, payload: &Object) -> u64 {
+        let (name, rest) = split(&self.0);
+        payload.get(name).map_or(0, |value| count(value, rest))
+    }
+
     /// Removes what the path leads to, in every element of the arrays on the way.
     pub fn remove(&self, payload: &mut Object) {
         remove(payload, &self.0);
@@ -92,6 +99,24 @@ fn descend<'v>(
     }
 }
 
+/// Reaches what [`descend`] does.
+fn count(value: &Value, rest: Option<&str>) -> u64 {
+    match (value, rest) {
+        (Value::Array(items), None) => items.len() as u64,
+        (Value::Array(items), rest) => items.iter().fold(0, |sum, item| match item {
+            Value::Array(_) => sum + 1,
+            item => sum + count(item, rest),
+        }),
+        (Value::Null, None) => 0,
+        (_, None) => 1,
+        (Value::Object(fields), Some(rest)) => {
+            let (name, rest) = split(rest);
+            fields.get(name).map_or(0, |value| count(value, rest))
+        }
+        (_, Some(_)) => 0,
+    }
+}
+
 impl fmt::Display for FieldPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -146,6 +171,47 @@ mod tests {
         assert_eq!(reached("matrix", &payload), [Value::Array(vec![1.into()])]);
         for nowhere in ["month", "year.month", "authors.name.first", "tags.x"] {
             assert_eq!(reached(nowhere, &payload), [], "{nowhere}");
+        }
+    }
+
+    #[test]
+    fn a_count_is_of_what_is_reached_without_nulls_that_stand_alone() {
+        let tags = |tags: Vec<Value>| Value::Object(object(&[("tags", Value::Array(tags))]));
+        let name = |name: Value| Value::Object(object(&[("name", name)]));
+        let payload = object(&[
+            ("year", 2026.into()),
+            ("gone", Value::Null),
+            ("none", Value::Array(vec![])),
+            ("tags", Value::Array(vec!["a".into(), "a".into(), Value::Null])),
+            ("nulls", Value::Array(vec![Value::Null])),
+            ("matrix", Value::Array(vec![Value::Array(vec![1.into(), 2.into()]), Value::Array(vec![])])),
+            ("authors", Value::Array(vec![name("Ada".into()), name(Value::Null), name("Kurt".into()), 3.into()])),
+            ("parts", Value::Array(vec![tags(vec!["a".into(), Value::Null]), tags(vec![]), tags(vec!["a".into()])])),
+            ("place", name("Rome".into())),
+        ]);
+        let cases = [
+            ("year", 1),
+            ("gone", 0),
+            ("none", 0),
+            ("tags", 3),
+            ("nulls", 1),
+            ("matrix", 2),
+            ("matrix.x", 2),
+            ("authors", 4),
+            ("authors.name", 2),
+            ("parts.tags", 3),
+            ("place", 1),
+            ("place.name", 1),
+            ("month", 0),
+            ("year.month", 0),
+            ("gone.month", 0),
+            ("place.country", 0),
+        ];
+        for (text, expected) in cases {
+            let path: FieldPath = text.parse().expect("valid path");
+            assert_eq!(path.count(&payload), expected, "{text}");
+            let alone = ["gone", "authors.name"].contains(&text);
+            assert_eq!(reached(text, &payload).len() as u64, expected + u64::from(alone), "{text}");
         }
     }
 

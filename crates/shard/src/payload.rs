@@ -1,7 +1,7 @@
 //! The payload index of a segment: which rows pass a filter, and which values a row is grouped by.
 //!
 //! One sealed file per segment. For each declared field it holds the distinct values in ascending order, the rows of each,
-//! the values of each row, and which rows have any value or an explicit null. Nothing of it is loaded: opening reads the
+//! the values of each row, which rows have any value or an explicit null, and which rows have how many values. Nothing of it is loaded: opening reads the
 //! directory, and a filter touches what it asks about. Every block is verified before it is believed; a damaged one is
 //! an error and never a wrong answer.
 //!

@@ -222,6 +222,7 @@ impl Sampler {
         match (self.below(8), field_type) {
             (0, _) => Test::Exists,
             (1, _) => Test::IsNull,
+            (6, _) => Test::ValuesCount(self.counts()),
             (_, FieldType::Datetime) => Test::Range(Range::Datetime(self.bounds(|sampler| {
                 let text = sampler.choose(&TIMES);
                 datetime::parse_micros(text).expect("a moment")
@@ -250,6 +251,13 @@ impl Sampler {
 
     fn number(&mut self) -> Number {
         if self.one_in(2) { Number::Int(self.int()) } else { Number::Float(self.float()) }
+    }
+
+    /// With a bound at least, around the lengths of the lists in payloads.
+    fn counts(&mut self) -> Bounds<u64> {
+        let bounds = self.bounds(|sampler| sampler.below(6) as u64);
+        let lower = if bounds.upper.is_some() { bounds.lower } else { bounds.lower.or(Some((1, false))) };
+        Bounds { lower, ..bounds }
     }
 
     fn bounds<T>(&mut self, mut draw: impl FnMut(&mut Self) -> T) -> Bounds<T> {

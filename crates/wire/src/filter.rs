@@ -6,7 +6,7 @@ use sagitta_model::{Condition, FieldPath, Filter, Number, PointId, Range, Scalar
 
 use crate::common::{Convert, each, required};
 use crate::v1;
-use crate::v1::{bound, condition, range, scalar};
+use crate::v1::{bound, condition, count_range, range, scalar};
 
 impl Convert for Filter {
     type Proto = v1::Filter;
@@ -61,6 +61,9 @@ fn condition_from(proto: v1::Condition, depth: usize, conditions: &mut usize) ->
         }
         Some(condition::Test::Range(range)) => Test::Range(range_from(range).map_err(|v| v.within("range"))?),
         Some(condition::Test::Prefix(text)) => Test::Prefix(keyword(text).map_err(|v| v.within("prefix"))?),
+        Some(condition::Test::ValuesCount(range)) => {
+            Test::ValuesCount(counts_from(&range).map_err(|v| v.within("values_count"))?)
+        }
         Some(condition::Test::Exists(v1::Exists {})) => Test::Exists,
         Some(condition::Test::IsNull(v1::IsNull {})) => Test::IsNull,
         None => return Err(Violation::new("", "has no test that this version knows")),
@@ -103,6 +106,7 @@ fn test_into(test: Test) -> condition::Test {
         }
         Test::Range(range) => condition::Test::Range(range_into(&range)),
         Test::Prefix(text) => condition::Test::Prefix(text),
+        Test::ValuesCount(bounds) => condition::Test::ValuesCount(counts_into(&bounds)),
         Test::Exists => condition::Test::Exists(v1::Exists {}),
         Test::IsNull => condition::Test::IsNull(v1::IsNull {}),
     }
@@ -154,7 +158,7 @@ fn range_from(proto: v1::Range) -> Result<Range, Violation> {
         None => None,
     };
     match (lower, upper) {
-        (None, None) => Err(Violation::new("", "has no bound: set at least one of `gt`, `gte`, `lt`, `lte`")),
+        (None, None) => Err(no_bound()),
         (Some((End::Number(_), _)) | None, Some((End::Number(_), _)) | None) => {
             Ok(Range::Number(Bounds { lower: lower.and_then(number), upper: upper.and_then(number) }))
         }
@@ -163,6 +167,10 @@ fn range_from(proto: v1::Range) -> Result<Range, Violation> {
         }
         _ => Err(Violation::new("", "has a number at one end and an instant at the other")),
     }
+}
+
+fn no_bound() -> Violation {
+    Violation::new("", "has no bound: set at least one of `gt`, `gte`, `lt`, `lte`")
 }
 
 fn number((end, inclusive): (End, bool)) -> Option<(Number, bool)> {
@@ -210,6 +218,33 @@ fn range_into(range: &Range) -> v1::Range {
         }),
         Range::Datetime(micros) => bounds(micros, |micros| bound::Value::DatetimeValue(micros_into(micros))),
     }
+}
+
+fn counts_from(proto: &v1::CountRange) -> Result<Bounds<u64>, Violation> {
+    let lower = proto.lower.map(|lower| match lower {
+        count_range::Lower::Gt(count) => (count, false),
+        count_range::Lower::Gte(count) => (count, true),
+    });
+    let upper = proto.upper.map(|upper| match upper {
+        count_range::Upper::Lt(count) => (count, false),
+        count_range::Upper::Lte(count) => (count, true),
+    });
+    if lower.is_none() && upper.is_none() {
+        return Err(no_bound());
+    }
+    Ok(Bounds { lower, upper })
+}
+
+fn counts_into(bounds: &Bounds<u64>) -> v1::CountRange {
+    let lower = bounds.lower.map(|(count, inclusive)| match inclusive {
+        true => count_range::Lower::Gte(count),
+        false => count_range::Lower::Gt(count),
+    });
+    let upper = bounds.upper.map(|(count, inclusive)| match inclusive {
+        true => count_range::Upper::Lte(count),
+        false => count_range::Upper::Lt(count),
+    });
+    v1::CountRange { lower, upper }
 }
 
 const MICROS_PER_SECOND: i64 = 1_000_000;

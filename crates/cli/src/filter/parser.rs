@@ -24,6 +24,14 @@ struct Parser {
     depth: usize,
 }
 
+/// What is compared with values.
+enum Compared {
+    /// The values of a field.
+    Values(FieldPath),
+    /// How many it has.
+    Count(FieldPath),
+}
+
 /// A value in a test.
 enum Literal {
     Text(String),
@@ -125,8 +133,24 @@ impl Parser {
             self.take();
             return self.id_test();
         }
+        match self.compared()? {
+            Compared::Values(path) => self.field_test(path),
+            count => self.count_test(&count),
+        }
+    }
+
+    fn compared(&mut self) -> Result<Compared, FilterError> {
+        // A field may be called count; no field is followed by a parenthesis.
+        let is_count = matches!(self.peek(), Kind::Word(word) if word.eq_ignore_ascii_case("count"))
+            && matches!(self.tokens.get(self.next + 1).map(|token| &token.kind), Some(Kind::Sign("(")));
+        if !is_count {
+            return self.path().map(Compared::Values);
+        }
+        self.take();
+        self.take();
         let path = self.path()?;
-        self.field_test(path)
+        self.expect_sign(")", "after the field whose values are counted")?;
+        Ok(Compared::Count(path))
     }
 
     fn path(&mut self) -> Result<FieldPath, FilterError> {
@@ -147,13 +171,13 @@ impl Parser {
     fn chained_test(&mut self) -> Result<Filter, FilterError> {
         let (first, low) = self.bound()?;
         let first_sign = self.order("after a value that comes first, as in 10 <= words < 20")?;
-        let path = self.path()?;
-        let field = |range| Ok(only(Condition::Field { path, test: Test::Range(range) }));
+        let compared = self.compared()?;
         let flipped = first_sign.replace('<', "?").replace('>', "<").replace('?', ">");
-        let first_range =
-            range(&flipped, &low).map_err(|message| FilterError { at: Some(first), message: message.to_owned() })?;
+        let first_test = compared
+            .ordered(&flipped, &low)
+            .map_err(|message| FilterError { at: Some(first), message: message.to_owned() })?;
         if !matches!(self.peek(), Kind::Sign("<" | "<=" | ">" | ">=")) {
-            return field(first_range);
+            return Ok(compared.passing(first_test));
         }
         let second_sign = self.order("after the field")?;
         if first_sign.chars().next() != second_sign.chars().next() {
@@ -162,9 +186,9 @@ impl Parser {
         }
         let (second, high) = self.bound()?;
         let error = |message: &str| FilterError { at: Some(second), message: message.to_owned() };
-        let second_range = range(second_sign, &high).map_err(error)?;
-        let both = intersection(first_range, second_range).ok_or_else(|| error("expected two numbers or two times"))?;
-        field(both)
+        let second_test = compared.ordered(second_sign, &high).map_err(error)?;
+        let both = intersection(first_test, second_test).ok_or_else(|| error("expected two numbers or two times"))?;
+        Ok(compared.passing(both))
     }
 
     /// A value that a field is compared with by order, and where it stands.
@@ -220,6 +244,22 @@ impl Parser {
             "!=" => Ok(negated(equals(&path, value))),
             _ => Ok(field(Test::Range(range(sign, &value).map_err(unordered)?))),
         }
+    }
+
+    /// What comes after `count(tags)`.
+    fn count_test(&mut self, count: &Compared) -> Result<Filter, FilterError> {
+        let sign = match *self.peek() {
+            Kind::Sign(sign @ ("=" | "!=" | "<" | "<=" | ">" | ">=")) => sign,
+            ref other => {
+                let known = "expected =, !=, <, <=, > or >= after a count, as in count(tags) >= 2";
+                return Err(self.error(format!("{known}, found {}", other.describe())));
+            }
+        };
+        self.take();
+        let (at, value) = self.bound()?;
+        let error = |message: &str| FilterError { at: Some(at), message: message.to_owned() };
+        let test = count.ordered(sign, &value).map_err(error)?;
+        Ok(if sign == "!=" { negated(count.passing(test)) } else { count.passing(test) })
     }
 
     /// What comes after `starts`.
@@ -317,6 +357,27 @@ impl Parser {
     }
 }
 
+impl Compared {
+    /// The test that a sign and a value make of it. A count has an order only, in which `=` and `!=` are one place.
+    fn ordered(&self, sign: &str, value: &Literal) -> Result<Test, &'static str> {
+        if let Self::Values(_) = self {
+            return range(sign, value).map(Test::Range);
+        }
+        let Literal::Int(n) = value else { return Err(NO_COUNT) };
+        let n = u64::try_from(*n).map_err(|_| NO_COUNT)?;
+        let place = Some((n, true));
+        let is_place = matches!(sign, "=" | "!=");
+        Ok(Test::ValuesCount(if is_place { Bounds { lower: place, upper: place } } else { bounds(sign, n) }))
+    }
+
+    fn passing(&self, test: Test) -> Filter {
+        let (Self::Values(path) | Self::Count(path)) = self;
+        only(Condition::Field { path: path.clone(), test })
+    }
+}
+
+const NO_COUNT: &str = "a count is compared with a whole number from 0 on";
+
 fn is_keyword(word: &str) -> bool {
     ["and", "or", "not", "in", "is", "exists", "null", "true", "false"].iter().any(|k| word.eq_ignore_ascii_case(k))
 }
@@ -384,13 +445,18 @@ fn range(sign: &str, value: &Literal) -> Result<Range, &'static str> {
     }
 }
 
-fn intersection(one: Range, other: Range) -> Option<Range> {
+fn intersection(one: Test, other: Test) -> Option<Test> {
     fn both<T>(one: Bounds<T>, other: Bounds<T>) -> Bounds<T> {
         Bounds { lower: one.lower.or(other.lower), upper: one.upper.or(other.upper) }
     }
     match (one, other) {
-        (Range::Number(one), Range::Number(other)) => Some(Range::Number(both(one, other))),
-        (Range::Datetime(one), Range::Datetime(other)) => Some(Range::Datetime(both(one, other))),
+        (Test::Range(Range::Number(one)), Test::Range(Range::Number(other))) => {
+            Some(Test::Range(Range::Number(both(one, other))))
+        }
+        (Test::Range(Range::Datetime(one)), Test::Range(Range::Datetime(other))) => {
+            Some(Test::Range(Range::Datetime(both(one, other))))
+        }
+        (Test::ValuesCount(one), Test::ValuesCount(other)) => Some(Test::ValuesCount(both(one, other))),
         _ => None,
     }
 }

@@ -50,6 +50,11 @@ fn field(path: &FieldPath, test: &Test) -> String {
         Test::Match(value) => format!("{path} = {}", scalar(value)),
         Test::Any(values) => format!("{path} in [{}]", values.iter().map(scalar).collect::<Vec<_>>().join(", ")),
         Test::Prefix(text) => format!("{path} starts with {}", quote(text, '"')),
+        Test::ValuesCount(Bounds { lower: None, upper: None }) => format!("count({path}) >= 0"),
+        // Greater numbers than the parser reads are beyond every count, as the greatest that it reads is.
+        Test::ValuesCount(bounds) => {
+            range(&format!("count({path})"), bounds, |&count| count.min(i64::MAX as u64).to_string())
+        }
         Test::Exists => format!("{path} exists"),
         Test::IsNull => format!("{path} is null"),
         Test::Range(Range::Number(bounds)) => range(&path, bounds, |n| match n {

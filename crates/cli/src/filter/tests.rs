@@ -17,6 +17,10 @@ fn prefix(path: &str, text: &str) -> Condition {
     field(path, Test::Prefix(text.to_owned()))
 }
 
+fn counting(path: &str, lower: Option<(u64, bool)>, upper: Option<(u64, bool)>) -> Condition {
+    field(path, Test::ValuesCount(Bounds { lower, upper }))
+}
+
 fn all(must: Vec<Condition>) -> Filter {
     Filter { must, ..Filter::default() }
 }
@@ -71,6 +75,26 @@ fn the_short_form_means_what_it_says() {
                 ],
                 ..Filter::default()
             },
+        ),
+        ("count(tags) >= 2", all(vec![counting("tags", Some((2, true)), None)])),
+        (
+            "COUNT ( `id` ) < 2 and count = 1 and count(count) > 0",
+            all(vec![
+                counting("id", None, Some((2, false))),
+                field("count", Test::Match(Scalar::Int(1))),
+                counting("count", Some((0, false)), None),
+            ]),
+        ),
+        ("1 < count(a.b) <= 3", all(vec![counting("a.b", Some((1, false)), Some((3, true)))])),
+        ("3 >= count(a)", all(vec![counting("a", None, Some((3, true)))])),
+        ("count(a) = 0", all(vec![counting("a", Some((0, true)), Some((0, true)))])),
+        (
+            "count(a) != 1",
+            Filter { must_not: vec![counting("a", Some((1, true)), Some((1, true)))], ..Filter::default() },
+        ),
+        (
+            "not count(a) > 9223372036854775807",
+            Filter { must_not: vec![counting("a", Some((i64::MAX as u64, false)), None)], ..Filter::default() },
         ),
         ("a not in []", Filter { must_not: vec![field("a", Test::Any(vec![]))], ..Filter::default() }),
         (
@@ -161,6 +185,17 @@ fn errors_point_at_the_place_and_say_what_would_be_right() {
         ("words starts with 5", 18, "expected text in quotes after `starts with`, found the number 5"),
         ("source not = 'rust'", 11, "expected `in` or `starts with`, found `=`"),
         ("id starts with '7'", 3, "expected =, !=, <, <=, >, >="),
+        ("count(tags)", 11, "expected =, !=, <, <=, > or >= after a count, as in count(tags) >= 2, found the end"),
+        ("count(tags) in [1]", 12, "expected =, !=, <, <=, > or >= after a count"),
+        ("count(tags) exists", 12, "expected =, !=, <, <=, > or >= after a count"),
+        ("count(tags >= 2", 11, "expected `)` after the field whose values are counted, found `>=`"),
+        ("count() >= 2", 6, "expected a field, such as source = \"rust-docs\", found `)`"),
+        ("count(tags) >= -1", 15, "a count is compared with a whole number from 0 on"),
+        ("count(tags) = 1.5", 14, "a count is compared with a whole number from 0 on"),
+        ("count(tags) < 'x'", 14, "a count is compared with a whole number from 0 on"),
+        ("-1 < count(tags)", 0, "a count is compared with a whole number from 0 on"),
+        ("1 < count(tags) < 2.5", 18, "a count is compared with a whole number from 0 on"),
+        ("1 < count(tags) > 0", 16, "expected both signs to point the same way"),
         ("a is maybe", 5, "expected `null`, found `maybe`"),
         ("a..b = 1", 0, "`a..b` is not a field path"),
         ("id < 5", 3, "the point's id has =, != and in, but not <; a field called id is written `id` in backticks"),
@@ -187,10 +222,12 @@ fn trees_mean_the_same() {
     let tree = r#"{
         "must": [{"field": "source", "match": "rust-docs"}, {"field": "words", "range": {"gte": 1, "lt": 2.5}}],
         "should": [{"field": "a", "any": [1, "x"]}, {"field": "b", "exists": true}, {"has_id": [7]},
-                   {"field": "c", "prefix": "py"}],
+                   {"field": "c", "prefix": "py"},
+                   {"field": "e", "values_count": {"gt": 0, "lte": 3}}, {"field": "e", "values_count": {"gte": 7}}],
         "must_not": [{"filter": {"must": [{"field": "c", "is_null": true}, {"field": "d", "match": false}]}}]
     }"#;
-    let short = "source = 'rust-docs' and 1 <= words < 2.5 and (a in [1, 'x'] or b exists or id in [7] or c starts with 'py') \
+    let short = "source = 'rust-docs' and 1 <= words < 2.5 and (a in [1, 'x'] or b exists or id in [7] or c starts with 'py' \
+                 or 0 < count(e) <= 3 or count(e) >= 7) \
                  and not (c is null and d = false)";
     assert_eq!(parse(tree), parse(short));
     assert_eq!(parse("{}"), Ok(Filter::default()));
@@ -207,6 +244,24 @@ fn errors_in_a_tree_carry_their_path() {
         ("{\"must\": [{\"field\": \"a\", \"match\": 1.5}]}", "must[0].match: floats have many spellings"),
         ("{\"must\": [{\"field\": \"a\", \"matches\": 1}]}", "must[0].matches: expected one of match"),
         ("{\"must\": [{\"field\": \"a\", \"prefix\": 3}]}", "must[0].prefix: expected the text that values begin with"),
+        ("{\"must\": [{\"field\": \"a\", \"values_count\": 3}]}", "must[0].values_count: expected an object with gt"),
+        ("{\"must\": [{\"field\": \"a\", \"values_count\": {}}]}", "must[0].values_count: expected at least one of gt"),
+        (
+            "{\"must\": [{\"field\": \"a\", \"values_count\": {\"gte\": -1}}]}",
+            "must[0].values_count.gte: expected a count, a whole number from 0 on",
+        ),
+        (
+            "{\"must\": [{\"field\": \"a\", \"values_count\": {\"lt\": 1.5}}]}",
+            "must[0].values_count.lt: expected a count",
+        ),
+        (
+            "{\"must\": [{\"field\": \"a\", \"values_count\": {\"lt\": 1, \"lte\": 1}}]}",
+            "must[0].values_count.lte: this end of the range has two bounds",
+        ),
+        (
+            "{\"must\": [{\"field\": \"a\", \"values_count\": {\"eq\": 1}}]}",
+            "must[0].values_count.eq: expected gt, gte",
+        ),
         ("{\"must\": [{\"field\": \"a\", \"exists\": false}]}", "must[0].exists: expected true"),
         ("{\"must\": [{\"field\": \"a\", \"range\": {}}]}", "must[0].range: expected at least one of gt"),
         (
@@ -239,7 +294,7 @@ fn scalar() -> impl Strategy<Value = Scalar> {
 }
 
 fn path() -> impl Strategy<Value = FieldPath> {
-    prop::sample::select(vec!["a", "id", "not", "b.c", "odd name", "x`y", "9"])
+    prop::sample::select(vec!["a", "id", "not", "b.c", "odd name", "x`y", "9", "count"])
         .prop_map(|path| path.parse().expect("a path"))
 }
 
@@ -252,6 +307,12 @@ fn number_bounds() -> impl Strategy<Value = Bounds<Number>> {
         .prop_map(|(lower, upper)| Bounds { lower, upper })
 }
 
+/// Also none at all, which the parser does not make, and counts greater than it reads.
+fn count_bounds() -> impl Strategy<Value = Bounds<u64>> {
+    let bound = prop::option::of((prop_oneof![5 => 0..4u64, 1 => Just(u64::MAX)], any::<bool>()));
+    (bound.clone(), bound).prop_map(|(lower, upper)| Bounds { lower, upper })
+}
+
 fn condition_strategy() -> impl Strategy<Value = Condition> {
     let leaf = prop_oneof![
         (path(), scalar()).prop_map(|(path, scalar)| Condition::Field { path, test: Test::Match(scalar) }),
@@ -260,6 +321,7 @@ fn condition_strategy() -> impl Strategy<Value = Condition> {
         (path(), number_bounds()).prop_map(|(path, b)| Condition::Field { path, test: Test::Range(Range::Number(b)) }),
         (path(), prop::sample::select(vec!["", "x", "it's \"", "é", "y"]))
             .prop_map(|(path, text)| Condition::Field { path, test: Test::Prefix(text.to_owned()) }),
+        (path(), count_bounds()).prop_map(|(path, b)| Condition::Field { path, test: Test::ValuesCount(b) }),
         path().prop_map(|path| Condition::Field { path, test: Test::Exists }),
         path().prop_map(|path| Condition::Field { path, test: Test::IsNull }),
         prop::collection::vec(
@@ -285,7 +347,7 @@ fn payload() -> impl Strategy<Value = Object> {
     ];
     let value = prop_oneof![leaf.clone(), prop::collection::vec(leaf.clone(), 0..3).prop_map(Value::Array)];
     let nested = prop::collection::btree_map(Just("c".to_owned()), leaf, 0..2).prop_map(Value::Object);
-    let names = prop::sample::select(vec!["a", "id", "not", "odd name", "x`y", "9"]).prop_map(str::to_owned);
+    let names = prop::sample::select(vec!["a", "id", "not", "odd name", "x`y", "9", "count"]).prop_map(str::to_owned);
     (prop::collection::btree_map(names, value, 0..5), nested).prop_map(|(mut fields, nested)| {
         fields.insert("b".to_owned(), nested);
         fields
@@ -321,7 +383,7 @@ proptest! {
 
     #[test]
     fn words_in_any_order_never_panic(words in prop::collection::vec(prop::sample::select(vec![
-        "a", "id", "not", "and", "or", "in", "is", "null", "exists", "starts", "with", "(", ")", "[", "]", ",", "=", "<", ">=", "1", "'t'", "true",
+        "a", "id", "not", "and", "or", "in", "is", "null", "exists", "starts", "with", "count", "(", ")", "[", "]", ",", "=", "<", ">=", "1", "'t'", "true",
     ]), 0..12)) {
         let _ = parse(&words.join(" "));
     }

@@ -62,7 +62,7 @@ fn array<'v>(value: &'v Value, path: &str) -> Result<&'v [Value], Refusal> {
     }
 }
 
-const TESTS: &str = "match, any, range, prefix, exists, is_null, has_id or filter";
+const TESTS: &str = "match, any, range, prefix, values_count, exists, is_null, has_id or filter";
 
 fn condition(value: &Value, path: &str, depth: usize) -> Result<Condition, Refusal> {
     let Value::Object(fields) = value else {
@@ -117,6 +117,10 @@ fn test(key: &str, value: &Value, path: &str) -> Result<Test, Refusal> {
         ("prefix", other) => {
             refuse(path, format!("expected the text that values begin with, found {}", other.type_name()))
         }
+        ("values_count", Value::Object(bounds)) => counts(bounds, path).map(Test::ValuesCount),
+        ("values_count", other) => {
+            refuse(path, format!("expected an object with gt, gte, lt or lte, found {}", other.type_name()))
+        }
         ("exists", Value::Bool(true)) => Ok(Test::Exists),
         ("is_null", Value::Bool(true)) => Ok(Test::IsNull),
         ("exists" | "is_null", _) => refuse(path, "expected true; put the condition into must_not for the opposite"),
@@ -139,13 +143,7 @@ fn range(bounds: &Object, path: &str) -> Result<Range, Refusal> {
     let mut times = Bounds { lower: None, upper: None };
     for (key, value) in bounds {
         let at = within(path, key);
-        let (lower, inclusive) = match key.as_str() {
-            "gt" => (true, false),
-            "gte" => (true, true),
-            "lt" => (false, false),
-            "lte" => (false, true),
-            _ => return refuse(&at, "expected gt, gte, lt or lte"),
-        };
+        let (lower, inclusive) = end(key, &at)?;
         let twice = match value {
             Value::Int(n) => set(&mut numbers, lower, (Number::Int(*n), inclusive)),
             Value::Float(x) => set(&mut numbers, lower, (Number::Float(*x), inclusive)),
@@ -156,14 +154,45 @@ fn range(bounds: &Object, path: &str) -> Result<Range, Refusal> {
             other => return refuse(&at, format!("expected a number or a time as text, found {}", other.type_name())),
         };
         if twice {
-            return refuse(&at, "this end of the range has two bounds: leave one out");
+            return refuse(&at, TWICE);
         }
     }
     match (numbers.lower.or(numbers.upper), times.lower.or(times.upper)) {
         (Some(_), None) => Ok(Range::Number(numbers)),
         (None, Some(_)) => Ok(Range::Datetime(times)),
-        (None, None) => refuse(path, "expected at least one of gt, gte, lt and lte"),
+        (None, None) => refuse(path, NO_BOUND),
         (Some(_), Some(_)) => refuse(path, "expected two numbers or two times"),
+    }
+}
+
+fn counts(bounds: &Object, path: &str) -> Result<Bounds<u64>, Refusal> {
+    let mut counts = Bounds { lower: None, upper: None };
+    for (key, value) in bounds {
+        let at = within(path, key);
+        let (lower, inclusive) = end(key, &at)?;
+        let count = if let Value::Int(n) = value { u64::try_from(*n).ok() } else { None };
+        let Some(count) = count else { return refuse(&at, "expected a count, a whole number from 0 on") };
+        if set(&mut counts, lower, (count, inclusive)) {
+            return refuse(&at, TWICE);
+        }
+    }
+    if counts.lower.is_none() && counts.upper.is_none() {
+        return refuse(path, NO_BOUND);
+    }
+    Ok(counts)
+}
+
+const TWICE: &str = "this end of the range has two bounds: leave one out";
+const NO_BOUND: &str = "expected at least one of gt, gte, lt and lte";
+
+/// Whether a bound is the lower one, and whether it is itself included.
+fn end(key: &str, at: &str) -> Result<(bool, bool), Refusal> {
+    match key {
+        "gt" => Ok((true, false)),
+        "gte" => Ok((true, true)),
+        "lt" => Ok((false, false)),
+        "lte" => Ok((false, true)),
+        _ => refuse(at, "expected gt, gte, lt or lte"),
     }
 }
 

@@ -12,6 +12,7 @@ fn payload() -> Object {
     payload.insert("tags".into(), Value::Array(vec!["a".into(), "b".into()]));
     payload.insert("gone".into(), Value::Null);
     payload.insert("none".into(), Value::Array(Vec::new()));
+    payload.insert("nulls".into(), Value::Array(vec![Value::Null, "a".into(), Value::Null]));
     payload
 }
 
@@ -21,6 +22,10 @@ fn field(path: &str, test: Test) -> Condition {
 
 fn text(s: &str) -> Scalar {
     Scalar::String(s.to_owned())
+}
+
+fn counting(path: &str, lower: Option<(u64, bool)>, upper: Option<(u64, bool)>) -> Condition {
+    field(path, Test::ValuesCount(Bounds { lower, upper }))
 }
 
 fn between(lower: Number, upper: Number) -> Test {
@@ -44,6 +49,14 @@ fn each_test_means_what_its_documentation_says() {
         field("tags", Test::Prefix("b".to_owned())),
         field("source", Test::Exists),
         field("gone", Test::IsNull),
+        counting("tags", Some((2, true)), Some((2, true))),
+        counting("tags", Some((1, false)), Some((3, false))),
+        counting("source", Some((1, true)), None),
+        counting("score", None, Some((1, true))),
+        counting("gone", None, Some((0, true))),
+        counting("none", None, Some((1, false))),
+        counting("missing", Some((0, true)), None),
+        counting("nulls", Some((3, true)), Some((3, true))),
         Condition::has_id(vec![PointId::Num(9), PointId::Num(7)]),
     ];
     let no = [
@@ -62,6 +75,13 @@ fn each_test_means_what_its_documentation_says() {
         field("missing", Test::IsNull),
         field("source", Test::IsNull),
         field("tags", Test::Any(Vec::new())),
+        counting("tags", Some((2, false)), None),
+        counting("tags", None, Some((2, false))),
+        counting("source", Some((1, false)), None),
+        counting("gone", Some((0, false)), None),
+        counting("none", Some((1, true)), None),
+        counting("missing", Some((1, true)), Some((u64::MAX, true))),
+        counting("tags", Some((2, true)), Some((1, true))),
         Condition::has_id(vec![PointId::Num(8), PointId::Uuid(7)]),
     ];
     for condition in &yes {
@@ -127,6 +147,9 @@ fn validation_names_the_condition_and_lists_the_declared_fields() {
     assert!(mistyped.starts_with("must[1].match: ") && mistyped.contains("integer"), "{mistyped}");
     let mistyped = check(field("words", Test::Prefix("5".to_owned()))).expect_err("mistyped");
     assert!(mistyped.starts_with("must[1].prefix: ") && mistyped.contains("integer"), "{mistyped}");
+    assert_eq!(check(counting("words", None, Some((0, true)))), Ok(()));
+    let unbounded = check(counting("words", None, None)).expect_err("unbounded");
+    assert!(unbounded.starts_with("must[1].values_count: has no bound"), "{unbounded}");
 
     let mut deep = Filter::default();
     for _ in 0..limits::MAX_FILTER_DEPTH {

@@ -10,7 +10,7 @@ const BARE: u8 = 0;
 
 impl Record for Command {
     const NAME: &'static str = "command";
-    const FORMAT: u8 = 2;
+    const FORMAT: u8 = 3;
 
     fn format(&self) -> u8 {
         match &self.change {
@@ -31,7 +31,7 @@ impl Encode for Command {
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let command = Self { request_id: reader.u128()?, after: reader.option()?, change: Change::decode(reader)? };
-        // What format 1 has no place for is nonsense in format 1, to the programs that know no other and so to all.
+        // What a format has no place for is nonsense in it, to the programs that know no other and so to all.
         if ![BARE, command.format()].contains(&reader.format()) {
             return Err(reader.fail("it is not in the oldest format that can hold it"));
         }

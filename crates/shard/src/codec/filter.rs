@@ -5,7 +5,7 @@ use super::{DecodeError, Encode, Reader, Record, Writer};
 
 impl Record for Filter {
     const NAME: &'static str = "filter";
-    const FORMAT: u8 = 2;
+    const FORMAT: u8 = 3;
 
     fn format(&self) -> u8 {
         let conditions = self.must.iter().chain(&self.should).chain(&self.must_not);
@@ -19,6 +19,7 @@ fn format_of(condition: &Condition) -> u8 {
         Condition::Field { test, .. } => match test {
             Test::Match(_) | Test::Any(_) | Test::Range(_) | Test::Exists | Test::IsNull => 1,
             Test::Prefix(_) => 2,
+            Test::ValuesCount(_) => 3,
         },
         Condition::HasId(_) => 1,
         Condition::Filter(filter) => filter.format(),
@@ -84,6 +85,7 @@ const DATETIME_RANGE: u8 = 3;
 const EXISTS: u8 = 4;
 const IS_NULL: u8 = 5;
 const PREFIX: u8 = 6;
+const VALUES_COUNT: u8 = 7;
 
 impl Encode for Test {
     fn encode(&self, writer: &mut Writer) {
@@ -110,6 +112,10 @@ impl Encode for Test {
                 writer.u8(PREFIX);
                 writer.str(text);
             }
+            Self::ValuesCount(bounds) => {
+                writer.u8(VALUES_COUNT);
+                bounds.encode(writer);
+            }
         }
     }
 
@@ -122,6 +128,7 @@ impl Encode for Test {
             EXISTS => Self::Exists,
             IS_NULL => Self::IsNull,
             PREFIX => Self::Prefix(String::decode(reader)?),
+            VALUES_COUNT => Self::ValuesCount(Bounds::decode(reader)?),
             _ => return Err(reader.fail("a test is of an unknown type")),
         })
     }
@@ -208,6 +215,16 @@ impl<T: Encode> Encode for Bounds<T> {
             _ => Err(reader.fail("a bound is of an unknown type")),
         };
         Ok(Self { lower: bound()?, upper: bound()? })
+    }
+}
+
+impl Encode for u64 {
+    fn encode(&self, writer: &mut Writer) {
+        writer.u64(*self);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.u64()
     }
 }
 

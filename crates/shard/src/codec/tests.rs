@@ -326,6 +326,19 @@ fn filter_of_format_2() -> Filter {
     filter
 }
 
+/// As [`filter_of_format_2`], and what format 3 has beyond it.
+fn filter_of_format_3() -> Filter {
+    let count = |bounds| Condition::Field { path: field_path("s"), test: Test::ValuesCount(bounds) };
+    let inner = Filter {
+        must: vec![count(Bounds { lower: Some((300, true)), upper: None })],
+        should: vec![count(Bounds { lower: Some((0, false)), upper: Some((u64::MAX, false)) })],
+        must_not: vec![count(Bounds { lower: None, upper: Some((1, true)) })],
+    };
+    let mut filter = filter_of_format_2();
+    filter.must_not.push(Condition::Filter(Box::new(inner)));
+    filter
+}
+
 fn by_filter(filter: Filter) -> [Command; 2] {
     let update = Change::UpdatePayload {
         target: Target::Filter(filter.clone()),
@@ -372,10 +385,28 @@ fn format_2_of_commands_has_these_bytes() {
 }
 
 #[test]
+fn format_3_of_commands_has_these_bytes() {
+    let [delete, update] = by_filter(filter_of_format_3());
+    keeps_its_bytes(&delete, 3, GOLDEN_DELETE_BY_FILTER_3);
+    keeps_its_bytes(&update, 3, GOLDEN_UPDATE_BY_FILTER_3);
+    keeps_its_bytes(&filter_of_format_3(), 3, GOLDEN_FILTER_3);
+}
+
+#[test]
 fn a_command_has_one_format_and_is_nonsense_in_any_other() {
     let [of_1, _] = by_filter(filter_of_format_1());
     let [of_2, _] = by_filter(filter_of_format_2());
-    for (command, other) in [(of_1, 2), (of_2, 1), (golden_command(), 2)] {
+    let [of_3, _] = by_filter(filter_of_format_3());
+    for (command, other) in [
+        (of_1.clone(), 2),
+        (of_1, 3),
+        (of_2.clone(), 1),
+        (of_2, 3),
+        (of_3.clone(), 1),
+        (of_3, 2),
+        (golden_command(), 2),
+        (golden_command(), 3),
+    ] {
         let mut writer = Writer::sealed(other);
         command.encode(&mut writer);
         let error = Command::from_sealed(&writer.seal()).expect_err("another format");
@@ -389,6 +420,9 @@ const GOLDEN_UPDATE_BY_FILTER: &str = "01010000000000000000000000000000000003010
 const GOLDEN_DELETE_BY_FILTER_2: &str = "0201000000000000000000000000000000000202000173000302c3a900016e010302d80401000300016e020202010104000000000000044000017403000180897a020000010001730602c3a90302010003612e620400000003612e6205010200010102000000000000000000000000000000214f8f43ea65f9b1";
 const GOLDEN_UPDATE_BY_FILTER_2: &str = "020100000000000000000000000000000000030102000173000302c3a900016e010302d80401000300016e020202010104000000000000044000017403000180897a020000010001730602c3a90302010003612e620400000003612e6205010200010102000000000000000000000000000000020103612e628a095e5a07f8e506";
 const GOLDEN_FILTER_2: &str = "0202000173000302c3a900016e010302d80401000300016e020202010104000000000000044000017403000180897a020000010001730602c3a90302010003612e620400000003612e6205010200010102000000000000000000000000000000f441bd4db3b1b1c6";
+const GOLDEN_DELETE_BY_FILTER_3: &str = "0301000000000000000000000000000000000202000173000302c3a900016e010302d80401000300016e020202010104000000000000044000017403000180897a020000010001730602c3a90402010003612e620400000003612e620501020001010200000000000000000000000000000002010001730702ac02000100017307010001ffffffffffffffffff010100017307000201d1aea9cba11657ff";
+const GOLDEN_UPDATE_BY_FILTER_3: &str = "030100000000000000000000000000000000030102000173000302c3a900016e010302d80401000300016e020202010104000000000000044000017403000180897a020000010001730602c3a90402010003612e620400000003612e620501020001010200000000000000000000000000000002010001730702ac02000100017307010001ffffffffffffffffff010100017307000201020103612e629909b5993e7fd090";
+const GOLDEN_FILTER_3: &str = "0302000173000302c3a900016e010302d80401000300016e020202010104000000000000044000017403000180897a020000010001730602c3a90402010003612e620400000003612e620501020001010200000000000000000000000000000002010001730702ac02000100017307010001ffffffffffffffffff010100017307000201aa4c618e202c849c";
 const GOLDEN_SCHEMA: &str = "01010176800302020103612e62022438b46c8027f944";
 const GOLDEN_FILTER: &str = "01000001010100017d7480717df285c2";
 const GOLDEN_OUTCOME: &str = "01090100000000f1337c286e459db2";

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
@@ -21,7 +21,7 @@ const ALIGNMENT: usize = 8;
 const ZONE_SHARE: usize = 16;
 
 /// Gathers the payloads of a segment's rows, in the order of the rows, and writes their index. Memory: 8 to 16 bytes per
-/// indexed value, and each distinct keyword once.
+/// indexed value, 4 per row and field, and each distinct keyword once.
 #[derive(Debug)]
 pub struct PayloadWriter {
     fields: Vec<FieldBuilder>,
@@ -73,6 +73,8 @@ struct FieldBuilder {
     text_entries: Vec<(u32, u32)>,
     present: Vec<u32>,
     nulls: Vec<u32>,
+    /// The rows that have so many values.
+    counts: BTreeMap<u64, Vec<u32>>,
 }
 
 impl FieldBuilder {
@@ -86,6 +88,7 @@ impl FieldBuilder {
             text_entries: Vec::new(),
             present: Vec::new(),
             nulls: Vec::new(),
+            counts: BTreeMap::new(),
         }
     }
 
@@ -108,6 +111,7 @@ impl FieldBuilder {
         if null {
             self.nulls.push(row);
         }
+        self.counts.entry(path.count(payload)).or_default().push(row);
     }
 
     fn push_key(&mut self, row: u32, key: KeyRef<'_>) {
@@ -139,6 +143,7 @@ impl FieldBuilder {
         });
         let zones = entries.zones(rows);
         let forward = Forward::new(&entries, rows);
+        let counts = self.counts;
         Ok(FieldLayout {
             ints: parts.column(ints.iter().map(|n| n.to_le_bytes()))?,
             floats: parts.column(floats.iter().map(|x| x.to_bits().to_le_bytes()))?,
@@ -156,6 +161,7 @@ impl FieldBuilder {
             forward_ends: parts.column(forward.ends.iter().map(|end| end.to_le_bytes()))?,
             forward: parts.column(forward.ordinals.iter().map(|ordinal| ordinal.to_le_bytes()))?,
             most_keys: forward.most,
+            counts: Some(parts.counts(&counts, rows)?),
         })
     }
 }
@@ -312,6 +318,10 @@ impl Parts<'_> {
         let bitmap = Bitmap::from_rows(rows, members);
         let words = self.column(bitmap.words().iter().map(|word| word.to_le_bytes()))?;
         Ok(StoredRows::Bitmap { words, count: members.len() })
+    }
+
+    fn counts(&mut self, counts: &BTreeMap<u64, Vec<u32>>, rows: usize) -> Result<Vec<(u64, StoredRows)>, FileError> {
+        counts.iter().map(|(&count, members)| Ok((count, self.rows(members, rows)?))).collect()
     }
 
     fn too_many_values(&self, field: &FieldPath) -> FileError {

@@ -6,8 +6,8 @@ use sagitta_engine::mapped::Damaged;
 use super::resolve::{Resolved, Term, TermTest};
 use super::{FieldIndex, PayloadIndex};
 
-/// What it costs to test one row against one condition by the values of the row, in units of adding one row of a
-/// condition to a bitmap: a dependent read from a cold place, against a step through a list.
+/// What it costs to test one row against one condition by the values of the row, or against one set of rows, in units of
+/// adding one row of a condition to a bitmap: a dependent read from a cold place, against a step through a list.
 const ROW_TEST_COST: usize = 16;
 
 impl Resolved<'_> {
@@ -80,7 +80,8 @@ fn narrow(passing: &mut Bitmap, term: &Term<'_>, index: &PayloadIndex) -> Result
 }
 
 fn is_cheaper_by_row(passing: &Bitmap, term: &Term<'_>) -> bool {
-    passing.count().saturating_mul(ROW_TEST_COST) < term.cost
+    let tests = if let TermTest::Sets(_, sets) = &term.test { sets.len() } else { 1 };
+    passing.count().saturating_mul(ROW_TEST_COST).saturating_mul(tests) < term.cost
 }
 
 fn retain(rows: &mut Bitmap, mut keep: impl FnMut(u32) -> Result<bool, Damaged>) -> Result<(), Damaged> {
@@ -111,6 +112,11 @@ impl Term<'_> {
             }
             TermTest::Present(field) => field.layout.present.add_to(field.file, set)?,
             TermTest::Null(field) => field.layout.nulls.add_to(field.file, set)?,
+            TermTest::Sets(field, sets) => {
+                for rows in sets {
+                    rows.add_to(field.file, set)?;
+                }
+            }
             TermTest::Rows(rows) => rows.iter().for_each(|&row| set.set(row)),
             TermTest::Filter(filter) => set.or(&filter.evaluate(index)?),
         }
@@ -122,6 +128,14 @@ impl Term<'_> {
             TermTest::Ordinals(field, ranges) => has_ordinal(field, ranges, row),
             TermTest::Present(field) => field.layout.present.contains(field.file, row),
             TermTest::Null(field) => field.layout.nulls.contains(field.file, row),
+            TermTest::Sets(field, sets) => {
+                for rows in sets {
+                    if rows.contains(field.file, row)? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
             TermTest::Rows(rows) => Ok(rows.binary_search(&row).is_ok()),
             TermTest::Filter(filter) => filter.holds(index, row),
         }

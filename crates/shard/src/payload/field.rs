@@ -9,7 +9,7 @@ use sagitta_model::filter::{Bounds, Number};
 use super::column::{inconsistent, partition_point};
 use super::key::{Key, SortedFloat};
 use super::layout::{FieldLayout, NO_ORDINAL};
-use super::rows::{WORDS_PER_ROW_COST, add_list, add_words, words_of};
+use super::rows::{StoredRows, WORDS_PER_ROW_COST, add_list, add_words, words_of};
 
 /// The index of one declared field, for reading.
 #[derive(Clone, Copy, Debug)]
@@ -116,6 +116,16 @@ impl FieldIndex<'_> {
             Ok(text < prefix || text.starts_with(prefix))
         })?;
         Ok(start..end.max(start))
+    }
+
+    /// The sets of rows whose numbers of values lie within bounds, no row in two of them. An error in a file that was
+    /// written before values were counted: the filter is then answered from the database, as if the file were damaged,
+    /// and the file is built again.
+    pub(super) fn rows_counting(&self, bounds: &Bounds<u64>) -> Result<Vec<StoredRows>, Damaged> {
+        let reason = "it was written by a version that did not count values";
+        let unknown = || Damaged { file: self.file.path().to_path_buf(), block: None, reason };
+        let counts = self.layout.counts.as_ref().ok_or_else(unknown)?;
+        Ok(counts.iter().filter(|(count, _)| bounds.contain(count)).map(|(_, rows)| *rows).collect())
     }
 
     /// How many rows the ordinals have, a row counting once for each of them that it has.

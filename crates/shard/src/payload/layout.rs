@@ -9,7 +9,7 @@ use crate::codec::{DecodeError, Encode, Reader, Writer};
 ///
 /// ```text
 /// parts      of one field after the other, see FieldLayout
-/// directory  version u8 | rows | for each field: path, type, where its parts are     (as the codec writes)
+/// directory  version u8 | rows | for each field: path, type, where its parts are   (as the codec writes)
 /// tail       position of the directory u64 | "SGTPAYLD"
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -21,7 +21,7 @@ pub(super) struct Directory {
 
 /// Where the parts of one field's index are. The distinct keys of a field are numbered in ascending order, integers before
 /// floats; the number of a key is its *ordinal*.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FieldLayout {
     /// The keys that are integers (i64).
     pub(super) ints: Column<8>,
@@ -49,12 +49,18 @@ pub(super) struct FieldLayout {
     pub(super) forward: Column<4>,
     /// The most keys that any row has.
     pub(super) most_keys: usize,
+    /// The rows by how many values they have ([`FieldPath::count`]), ascending; each row is under one count. The keys of a
+    /// row do not tell: they are distinct, and nulls have none. Absent in files of the first version. All of them are read
+    /// when the file is opened: n different counts take n * n / 2 values, so there are few.
+    pub(super) counts: Option<Vec<(u64, StoredRows)>>,
 }
 
 /// In place of the ordinal of a row that has none.
 pub(super) const NO_ORDINAL: u32 = u32::MAX;
 
-const VERSION: u8 = 1;
+/// Without counts.
+const FIRST_VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const MAGIC: [u8; 8] = *b"SGTPAYLD";
 const TAIL_BYTES: usize = 16;
 
@@ -68,6 +74,12 @@ impl Directory {
             path.encode(&mut writer);
             field_type.encode(&mut writer);
             layout.encode(&mut writer);
+            let counts = layout.counts.as_deref().unwrap_or_default();
+            writer.count(counts.len());
+            for (count, rows) in counts {
+                writer.u64(*count);
+                rows.encode(&mut writer);
+            }
         }
         writer.raw(&position.to_le_bytes());
         writer.raw(&MAGIC);
@@ -95,14 +107,24 @@ impl Directory {
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        if reader.u8()? != VERSION {
-            return Err(reader.fail("it is of another version"));
-        }
+        let counted = match reader.u8()? {
+            VERSION => true,
+            FIRST_VERSION => false,
+            _ => return Err(reader.fail("it is of another version")),
+        };
         let rows = reader.u64()?;
         let rows = u32::try_from(rows).map_err(|_| reader.fail("it has too many rows"))? as usize;
         let mut fields = Vec::new();
         for _ in 0..reader.count(1)? {
-            fields.push((FieldPath::decode(reader)?, FieldType::decode(reader)?, FieldLayout::decode(reader)?));
+            let (path, field_type) = (FieldPath::decode(reader)?, FieldType::decode(reader)?);
+            let mut layout = FieldLayout::decode(reader)?;
+            if counted {
+                // A count and a set of rows take at least three bytes.
+                let counts = 0..reader.count(3)?;
+                let counts = counts.map(|_| Ok((reader.u64()?, StoredRows::decode(reader)?)));
+                layout.counts = Some(counts.collect::<Result<_, DecodeError>>()?);
+            }
+            fields.push((path, field_type, layout));
         }
         reader.end()?;
         Ok(Self { rows, fields })
@@ -136,9 +158,18 @@ impl FieldLayout {
             && self.keys() < NO_ORDINAL as usize
             && self.zones.len().checked_mul(words_of(rows)) == Some(self.zone_words.len())
             && forward_fits
+            && self.counts.as_ref().is_none_or(|counts| counts_fit(counts, bytes, rows))
     }
 }
 
+fn counts_fit(counts: &[(u64, StoredRows)], bytes: usize, rows: usize) -> bool {
+    let counted = counts.iter().try_fold(0usize, |sum, (_, members)| sum.checked_add(members.count()));
+    counts.is_sorted_by(|(one, _), (next, _)| one < next)
+        && counts.iter().all(|(_, members)| members.fits(bytes, rows))
+        && counted == Some(rows)
+}
+
+/// All but the counts, which not every version has.
 impl Encode for FieldLayout {
     fn encode(&self, writer: &mut Writer) {
         self.ints.encode(writer);
@@ -171,6 +202,7 @@ impl Encode for FieldLayout {
             forward_ends: Column::decode(reader)?,
             forward: Column::decode(reader)?,
             most_keys: usize::try_from(reader.u64()?).map_err(|_| reader.fail("a count is out of range"))?,
+            counts: None,
         })
     }
 }

@@ -4,6 +4,7 @@ use sagitta_engine::mapped::Damaged;
 use sagitta_model::{Condition, FieldPath, Filter, Range as ValueRange, Scalar, Test, Violation};
 
 use super::key::Key;
+use super::rows::StoredRows;
 use super::{FieldIndex, FindRow, PayloadIndex};
 use crate::ShardError;
 
@@ -43,6 +44,8 @@ pub(super) enum TermTest<'f> {
     Present(FieldIndex<'f>),
     /// Rows with an explicit null.
     Null(FieldIndex<'f>),
+    /// Rows in any of these sets, which are apart.
+    Sets(FieldIndex<'f>, Vec<StoredRows>),
     /// These rows, ascending.
     Rows(Vec<u32>),
     Filter(Resolved<'f>),
@@ -125,6 +128,7 @@ impl<'f> Term<'f> {
                 let nulls = field.layout.nulls;
                 return Ok(Self::exact(TermTest::Null(field), nulls.count(), nulls.cost()));
             }
+            Test::ValuesCount(bounds) => return Self::of_sets(field, field.rows_counting(bounds)?),
             Test::Match(scalar) => one_of(&field, std::slice::from_ref(scalar))?,
             Test::Any(scalars) => one_of(&field, scalars)?,
             Test::Range(ValueRange::Number(bounds)) => field.numbers_within(bounds)?.to_vec(),
@@ -147,6 +151,12 @@ impl<'f> Term<'f> {
         let most_keys = field.layout.most_keys.max(1);
         let bounds = CountBounds { at_least: entries.div_ceil(most_keys).max(most), at_most: entries.min(rows) };
         Ok(Self { test: TermTest::Ordinals(field, ordinals), bounds, cost })
+    }
+
+    fn of_sets(field: FieldIndex<'f>, sets: Vec<StoredRows>) -> Result<Self, Damaged> {
+        let sum = |of: fn(&StoredRows) -> usize| sets.iter().map(of).sum();
+        let (count, cost) = (sum(StoredRows::count), sum(StoredRows::cost));
+        Ok(Self::exact(TermTest::Sets(field, sets), count, cost))
     }
 
     fn exact(test: TermTest<'f>, count: usize, cost: usize) -> Self {

@@ -2,9 +2,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use sagitta_engine::mapped::FileError;
-use sagitta_model::{FieldType, Object, Value};
+use sagitta_model::filter::Bounds;
+use sagitta_model::{Condition, FieldType, Object, Test, Value};
 use tempfile::TempDir;
 
+use super::rows::StoredRows;
 use super::*;
 use crate::sample::{Sampler, field_path};
 
@@ -144,11 +146,71 @@ fn a_prefix_finds_the_texts_that_begin_with_it() {
         ("z", 0),
     ];
     for (prefix, rows) in cases {
-        let test = sagitta_model::Test::Prefix(prefix.to_owned());
-        let condition = sagitta_model::Condition::Field { path: field_path("k"), test };
+        let test = Test::Prefix(prefix.to_owned());
+        let condition = Condition::Field { path: field_path("k"), test };
         let filter = Filter { must: vec![condition], ..Filter::default() };
         assert_eq!(fixture.check(&index, &filter, prefix), rows, "{prefix:?}");
     }
+}
+
+/// Lists of 0 to 40 elements, with duplicates and nulls, which have no keys of their own: in lists of rows and in bitmaps.
+#[test]
+fn a_count_finds_the_rows_with_so_many_values() {
+    let mut schema = Schema::default();
+    schema.fields.insert(field_path("k"), FieldType::Keyword);
+    schema.fields.insert(field_path("in.i"), FieldType::Integer);
+    let list = |len: u64| Value::Array((0..len).map(|n| if n % 3 == 2 { Value::Null } else { "x".into() }).collect());
+    let payload = |row: u64| {
+        let k = match row % 4 {
+            0 => list(row % 41),
+            1 => list(2),
+            2 => "x".into(),
+            _ => Value::Null,
+        };
+        let inner = |i: i64| Value::Object(Object::from([("i".to_owned(), i.into())]));
+        let parts = Value::Array((0..row as i64 % 3).map(|_| inner(7)).collect());
+        let mut payload = Object::from([("in".to_owned(), parts)]);
+        if !row.is_multiple_of(7) {
+            payload.insert("k".to_owned(), k);
+        }
+        payload
+    };
+    let rows = 3000;
+    let fixture = Fixture::new(schema, (0..rows).map(PointId::Num).collect(), (0..rows).map(payload).collect());
+    let index = fixture.open().expect("opens");
+    let counts = index.field(&field_path("k")).expect("declared").layout.counts.clone().expect("counted");
+    let stored = |bitmaps| counts.iter().any(|(_, rows)| matches!(rows, StoredRows::Bitmap { .. }) == bitmaps);
+    assert_eq!(counts.len(), 41);
+    assert!(stored(true) && stored(false), "one form of sets is not tested: {counts:?}");
+    let found = |path: &str, lower, upper| {
+        let test = Test::ValuesCount(Bounds { lower, upper });
+        let condition = Condition::Field { path: field_path(path), test };
+        let filter = Filter { must: vec![condition.clone()], ..Filter::default() };
+        let count = fixture.check(&index, &filter, path);
+        // After another condition it is tested row by row, if that is cheaper.
+        let ids = [0, 1, 2, 3, 4, 8, 2999].map(PointId::Num).to_vec();
+        let filter = Filter { must: vec![Condition::has_id(ids), condition], ..Filter::default() };
+        fixture.check(&index, &filter, path);
+        let estimate =
+            index.estimate(&Filter { must: vec![filter.must[1].clone()], ..Filter::default() }, &|_| Ok(None));
+        let exact = CountBounds { at_least: count, at_most: count };
+        assert_eq!(estimate.expect("intact"), exact, "{path} {lower:?} {upper:?}");
+        count
+    };
+    assert_eq!(found("k", Some((0, true)), None), 3000);
+    assert_eq!(found("k", None, Some((0, false))), 0);
+    assert_eq!(found("k", Some((41, true)), None), 0);
+    assert_eq!(found("k", Some((u64::MAX, false)), Some((0, true))), 0);
+    for n in 0..=41 {
+        let [less, same, more] = [
+            found("k", None, Some((n, false))),
+            found("k", Some((n, true)), Some((n, true))),
+            found("k", Some((n, false)), None),
+        ];
+        assert_eq!(less + same + more, 3000, "{n}");
+        assert_eq!(same > 0, n <= 40, "{n}");
+    }
+    assert_eq!([0, 1, 2, 3].map(|n| found("in.i", Some((n, true)), Some((n, true)))), [1000, 1000, 1000, 0]);
 }
 
 #[test]
@@ -245,15 +307,13 @@ fn a_file_of_other_rows_or_fields_or_of_another_time_is_refused() {
 fn an_undeclared_field_is_refused_by_name() {
     let fixture = Fixture::sample(&mut Sampler::new(1), 10, true);
     let index = fixture.open().expect("opens");
-    let condition = sagitta_model::Condition::Field { path: field_path("colour"), test: sagitta_model::Test::Exists };
+    let condition = Condition::Field { path: field_path("colour"), test: Test::Exists };
     let filter = Filter { must: vec![condition], ..Filter::default() };
     let error = index.matching(&filter, &|id| fixture.find(id)).expect_err("undeclared");
     assert!(matches!(&error, ShardError::Invalid(violation) if violation.reason.contains("colour")), "{error}");
 }
 
-/// The digest of a file of format 1. It never changes: a new format gets one of its own beside it.
-#[test]
-fn format_1_has_these_bytes() {
+fn golden_fixture() -> Fixture {
     let mut schema = Schema::default();
     for (name, field_type) in ["k", "i", "f", "b", "d"].into_iter().zip(FieldType::ALL) {
         schema.fields.insert(field_path(name), field_type);
@@ -269,8 +329,39 @@ fn format_1_has_these_bytes() {
         ];
         fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     };
-    let fixture = Fixture::new(schema, (0..100).map(PointId::Num).collect(), (0..100).map(payload).collect());
-    assert_eq!(fixture.digest, GOLDEN_DIGEST);
+    Fixture::new(schema, (0..100).map(PointId::Num).collect(), (0..100).map(payload).collect())
 }
 
-const GOLDEN_DIGEST: FileDigest = FileDigest { bytes: 8473, hash: 0x1fab4a84d1c99d9ee6b0f764f07d32fb };
+/// The digest of a file of format 2. It never changes: a new format gets one of its own beside it.
+#[test]
+fn format_2_has_these_bytes() {
+    assert_eq!(golden_fixture().digest, GOLDEN_DIGEST_2);
+}
+
+/// What the version that wrote format 1 made of the same rows.
+#[test]
+fn a_file_of_format_1_answers_all_but_counts_which_have_it_built_again() {
+    let mut fixture = golden_fixture();
+    fs::write(&fixture.path, include_bytes!("golden-1.bin")).expect("written");
+    fixture.digest = GOLDEN_DIGEST_1;
+    let index = fixture.open().expect("opens");
+    index.verify(&|| false).expect("intact");
+    let mut sampler = Sampler::new(1);
+    let (mut answered, mut refused) = (0, 0);
+    for _ in 0..300 {
+        let filter = sampler.filter(&fixture.schema, &fixture.ids, 1);
+        let counts = format!("{filter:?}").contains("ValuesCount");
+        if !counts {
+            fixture.check(&index, &filter, "format 1");
+            answered += 1;
+            continue;
+        }
+        let damage = index.matching(&filter, &|id| fixture.find(id)).expect_err("it has no counts");
+        assert!(matches!(&damage, ShardError::Damaged(damage) if damage.file == fixture.path), "{damage}");
+        refused += 1;
+    }
+    assert!(answered > 50 && refused > 50, "{answered} answered, {refused} refused");
+}
+
+const GOLDEN_DIGEST_1: FileDigest = FileDigest { bytes: 8473, hash: 0x1fab4a84d1c99d9ee6b0f764f07d32fb };
+const GOLDEN_DIGEST_2: FileDigest = FileDigest { bytes: 8575, hash: 0xfeeb71ce3d9d235cc6d37e2e248feb38 };

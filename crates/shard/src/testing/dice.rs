@@ -115,7 +115,7 @@ impl Dice {
     fn condition(&self, depth: u64) -> Condition {
         let field = |path: &str, test| Condition::Field { path: path.parse().expect("a path"), test };
         let string = || Scalar::String((*self.pick(&COLORS)).to_owned());
-        match self.below(11) {
+        match self.below(12) {
             0 => field("color", Test::Match(string())),
             1 => field("color", Test::Any(vec![string(), string()])),
             2 => field("year", Test::Match(Scalar::Int(2020 + self.below(6) as i64))),
@@ -128,12 +128,19 @@ impl Dice {
                 field(path, if self.one_in(2) { Test::Exists } else { Test::IsNull })
             }
             8 => field("color", Test::Prefix((*self.pick(&["", "r", "gre", "blue", "reds"])).to_owned())),
-            9 if depth > 0 => Condition::Filter(Box::new(self.filter_of_depth(depth - 1))),
+            9 => {
+                let path = *self.pick(&["color", "year", "sold", "made.by"]);
+                let bounds = self.bounds(|n| n);
+                // An interval without any bound would be refused.
+                let lower = bounds.lower.or(bounds.upper.is_none().then_some((1, true)));
+                field(path, Test::ValuesCount(Bounds { lower, ..bounds }))
+            }
+            10 if depth > 0 => Condition::Filter(Box::new(self.filter_of_depth(depth - 1))),
             _ => Condition::has_id(self.ids(30)),
         }
     }
 
-    fn bounds(&self, number: impl Fn(u64) -> Number) -> Bounds<Number> {
+    fn bounds<T>(&self, number: impl Fn(u64) -> T) -> Bounds<T> {
         let bound = || (!self.one_in(3)).then(|| (number(self.below(5)), self.one_in(2)));
         Bounds { lower: bound(), upper: bound() }
     }

@@ -86,6 +86,7 @@ fn test() -> impl Strategy<Value = Test> {
         bounds(number).prop_map(|bounds| Test::Range(Range::Number(bounds))),
         bounds(any::<i64>()).prop_map(|bounds| Test::Range(Range::Datetime(bounds))),
         any::<String>().prop_map(Test::Prefix),
+        bounds(any::<u64>()).prop_map(Test::ValuesCount),
         Just(Test::Exists),
         Just(Test::IsNull),
     ]

@@ -202,6 +202,13 @@ fn messages() -> Vec<(&'static str, String)> {
     let prefix = Condition::Field { path: path("source"), test: Test::Prefix("rust".to_owned()) };
     let prefix = Filter { must: vec![prefix], ..Filter::default() };
     let prefix_count = Count { filter: Some(Arc::new(prefix)), ..count.clone() };
+    let tag_counts = [
+        Bounds { lower: Some((300, true)), upper: Some((400, true)) },
+        Bounds { lower: Some((0, false)), upper: Some((u64::MAX, false)) },
+    ];
+    let counted = |bounds| Condition::Field { path: path("tags"), test: Test::ValuesCount(bounds) };
+    let counted = Filter { must: tag_counts.map(counted).to_vec(), ..Filter::default() };
+    let values_count = Count { filter: Some(Arc::new(counted)), ..count.clone() };
     let scroll =
         Scroll { collection: name(), filter: None, selection: selection(), consistency: Consistency::Eventual };
     let ack = |outcome| Some(Ack { sequence: 42, outcome });
@@ -231,6 +238,7 @@ fn messages() -> Vec<(&'static str, String)> {
         ("GetResponse", hex(&get_response(vec![record()]))),
         ("CountRequest", hex(&count.into_proto())),
         ("CountRequest.prefix", hex(&prefix_count.into_proto())),
+        ("CountRequest.values_count", hex(&values_count.into_proto())),
         ("CountResponse", hex(&v1::CountResponse { count: 300 })),
         ("ScrollRequest", hex(&scroll.into_proto(5, "token".to_owned()))),
         ("ScrollResponse", hex(&PointPage { points: vec![record()], next_page_token: page("next") }.into_proto())),

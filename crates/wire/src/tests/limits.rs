@@ -142,6 +142,12 @@ fn filters() {
     refused(&at(".prefix"), "4096", count(condition("a", Test::Prefix("x".repeat(4097)))));
     refused(&at(".field"), "missing", count(condition("", Test::Prefix("x".to_owned()))));
     assert!(count(condition("a", Test::Prefix("x".repeat(4096)))).is_ok());
+    let counted = |lower, upper| count(condition("a", Test::ValuesCount(v1::CountRange { lower, upper })));
+    let (lower, upper) = (v1::count_range::Lower::Gt(u64::MAX), v1::count_range::Upper::Lt(0));
+    refused(&at(".values_count"), "no bound: set at least one of `gt`", counted(None, None));
+    assert!(counted(Some(lower), None).is_ok() && counted(None, Some(upper)).is_ok());
+    let range = v1::CountRange { lower: Some(lower), upper: Some(upper) };
+    refused(&at(".field"), "missing", count(condition("", Test::ValuesCount(range))));
     let any = |values| Test::Any(v1::ScalarList { values });
     refused(&at(".any.values"), "0 to 10000", count(condition("a", any(vec![scalar("x"); MAX_FILTER_VALUES + 1]))));
     refused(&at(".any.values[1]"), "no value", count(condition("a", any(vec![scalar("x"), v1::Scalar::default()]))));
