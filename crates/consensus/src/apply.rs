@@ -249,6 +249,11 @@ impl Caller {
 }
 
 impl Ticket {
+    /// Whether nobody waits any more.
+    pub(crate) fn is_late(&self, now: Duration) -> bool {
+        self.caller.as_ref().is_none_or(|caller| caller.deadline <= now)
+    }
+
     pub(crate) fn answer(self, outcome: Outcome) {
         if let Some(caller) = self.caller {
             caller.answer(outcome);

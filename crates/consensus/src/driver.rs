@@ -2,6 +2,7 @@
 //!
 //! Time is an argument, so a seed decides a run. [`crate::Host`] puts threads around it; tests drive it by hand.
 
+pub(crate) mod change;
 mod open;
 mod ready;
 
@@ -19,15 +20,17 @@ use slog::Logger;
 use tokio::sync::oneshot;
 
 use self::ready::Held;
-use crate::apply::{Done, Job};
+use crate::apply::{Done, Job, Ticket};
 use crate::drain;
+use crate::driver::change::Peer;
 use crate::envelope::Envelope;
 use crate::error::{ConsensusError, LogError};
-use crate::group::{Closing, Condition, Group, GroupStatus, Incoming, Reader};
+use crate::group::{Closing, Condition, Group, GroupStatus, Handover, Incoming, Reader};
 use crate::host::Counters;
 use crate::ids::{GroupId, NodeId, Position};
 use crate::log::LogStore;
 use crate::machine::StateMachine;
+use crate::membership::Members;
 use crate::outcome::{Doubt, Outcome, ReadOutcome, Refusal};
 use crate::settings::{GroupSpec, HostSettings, KEEP_ENTRIES, POLL_TICKS, PURGE_TICKS, TRUNCATE_STEP};
 use crate::transport::Transport;
@@ -38,6 +41,9 @@ pub(crate) enum Input {
     Read { group: GroupId, reader: Reader },
     Messages(Vec<Bytes>),
     Unreachable(NodeId),
+    Change { group: GroupId, members: Members, ticket: Ticket },
+    HandOver { group: GroupId, handover: Handover },
+    Peers { group: GroupId, answer: oneshot::Sender<Vec<Peer>> },
     Open { spec: GroupSpec, machine: Box<dyn StateMachine>, answer: oneshot::Sender<OpenAnswer> },
     Close { group: GroupId, deadline: Duration, answer: oneshot::Sender<Result<(), String>> },
     Remove { group: GroupId, answer: oneshot::Sender<Result<(), ConsensusError>> },
@@ -108,6 +114,12 @@ impl Driver {
             Input::Read { group, reader } => self.read(group, reader),
             Input::Messages(messages) => messages.iter().for_each(|message| self.receive(message)),
             Input::Unreachable(node) => self.unreachable(node),
+            Input::Change { group, members, ticket } => self.change_members(group, members, ticket),
+            Input::HandOver { group, handover } => self.hand_leadership_over(group, handover),
+            Input::Peers { group, answer } => {
+                let peers = self.groups.get(&group).map(|group| group.peers(self.ticks)).unwrap_or_default();
+                let _ = answer.send(peers);
+            }
             Input::Open { spec, machine, answer } => {
                 let opened = self.open_group(&spec, machine);
                 // Whoever asked is gone: the group stays open.
@@ -132,10 +144,13 @@ impl Driver {
         let now = self.env.now();
         for group in self.groups.values_mut() {
             group.expire(now);
+            group.settle_handover(now);
             // Between a Ready and its end raft must not be touched.
             if self.held.is_none() && group.node.is_some() {
                 group.with_node(raft::RawNode::tick);
                 group.campaign_if_alone();
+                group.end_stuck_change();
+                group.leave_leadership(self.ticks);
                 self.woken.insert(group.id);
             }
         }
@@ -201,14 +216,10 @@ impl Driver {
         let Some(group) = self.groups.get_mut(&id) else {
             return refuse(incoming, self.absent());
         };
-        match &group.condition {
-            Condition::Stopped(why) => refuse(incoming, group.refusal(why)),
-            _ if group.closing.is_some() => refuse(incoming, Refusal::Closing),
-            Condition::Full(what) => refuse(incoming, Refusal::Full { what: what.clone() }),
-            Condition::Running if self.held.is_some() => {
-                refuse(incoming, Refusal::Full { what: "the log waits for room".to_owned() });
-            }
-            Condition::Running => {
+        match group.refuses() {
+            Some(why) => refuse(incoming, why),
+            None if self.held.is_some() => refuse(incoming, log_waits()),
+            None => {
                 group.incoming.push(incoming);
                 self.woken.insert(id);
             }
@@ -262,6 +273,10 @@ impl Driver {
         if let Err(error) = envelope.check(cluster, node, last) {
             tracing::warn!(group = %envelope.group, from = envelope.message.from, %error, "a message was refused");
             return;
+        }
+        let from = NodeId(envelope.message.from);
+        if group.membership.contains(from) {
+            group.heard.insert(from, self.ticks);
         }
         // Replies of members that left meanwhile are errors to raft, nothing to us.
         group.with_node(|node| node.step(envelope.message));
@@ -418,6 +433,10 @@ impl Group {
         self.reads.asked.insert(asked, readers);
         self.with_node(|node| node.read_index(asked.to_le_bytes().to_vec()));
     }
+}
+
+fn log_waits() -> Refusal {
+    Refusal::Full { what: "the log waits for room".to_owned() }
 }
 
 /// What a caller knows whose answer was dropped.

@@ -16,8 +16,8 @@ use crate::apply::{Caller, Ticket};
 use crate::error::LogError;
 use crate::ids::{GroupId, NodeId, Position};
 use crate::log::engine::panic_text;
-use crate::membership::Membership;
-use crate::outcome::{Doubt, Outcome, ReadOutcome, Refusal};
+use crate::membership::{Members, Membership};
+use crate::outcome::{Doubt, HandoverOutcome, Outcome, ReadOutcome, Refusal};
 use crate::settings::ELECTION_TICKS;
 use crate::storage::GroupStorage;
 
@@ -104,6 +104,15 @@ pub(crate) struct Group {
     pub(crate) applied: Position,
     pub(crate) durable: u64,
     pub(crate) membership: Membership,
+    /// A change of members that raft has not seen yet.
+    pub(crate) wanted: Option<(Members, Ticket)>,
+    /// Who asked for the joint change that is under way.
+    pub(crate) change: Option<Ticket>,
+    /// Ticks that a joint change has been under way for.
+    pub(crate) joint_ticks: u64,
+    pub(crate) handover: Option<Handover>,
+    /// Ticks of the host at which members were last heard of.
+    pub(crate) heard: BTreeMap<NodeId, u64>,
     pub(crate) condition: Condition,
     /// Whether it stopped because something is damaged: waiting does not help.
     pub(crate) damaged: bool,
@@ -120,6 +129,13 @@ pub(crate) struct Reads {
     pub(crate) asked: BTreeMap<u64, Vec<Reader>>,
     /// Granted; waiting for the state machine to get there.
     pub(crate) granted: VecDeque<(u64, Reader)>,
+}
+
+/// A leadership that is being handed over.
+pub(crate) struct Handover {
+    pub(crate) to: NodeId,
+    pub(crate) deadline: Duration,
+    pub(crate) answer: oneshot::Sender<HandoverOutcome>,
 }
 
 /// A group that is being closed.
@@ -159,6 +175,11 @@ impl Group {
             applied,
             durable,
             membership,
+            wanted: None,
+            change: None,
+            joint_ticks: 0,
+            handover: None,
+            heard: BTreeMap::new(),
             condition: Condition::Running,
             damaged: false,
             closing: None,
@@ -215,17 +236,34 @@ impl Group {
         self.condition = Condition::Stopped(why.to_owned());
         self.node = None;
         let doubt = || Doubt::Stopped { why: why.to_owned() };
-        for (_, (_, ticket)) in std::mem::take(&mut self.pending) {
+        let pending = std::mem::take(&mut self.pending).into_values().map(|(_, ticket)| ticket);
+        for ticket in pending.chain(self.change.take()) {
             ticket.answer(Outcome::Unknown(doubt()));
+        }
+        if let Some(handover) = self.handover.take() {
+            handover.answer(HandoverOutcome::Unknown(doubt()));
         }
         let refusal = self.refusal(why);
         for incoming in self.incoming.drain(..) {
             incoming.caller.answer(Outcome::Refused(refusal.clone()));
         }
+        if let Some((_, ticket)) = self.wanted.take() {
+            ticket.answer(Outcome::Refused(refusal));
+        }
         for reader in self.reads.take_all() {
             reader.answer(ReadOutcome::Unknown(doubt()));
         }
         self.publish();
+    }
+
+    /// Why the group takes nothing in, if it does not.
+    pub(crate) fn refuses(&self) -> Option<Refusal> {
+        match &self.condition {
+            Condition::Stopped(why) => Some(self.refusal(why)),
+            _ if self.closing.is_some() => Some(Refusal::Closing),
+            Condition::Full(what) => Some(Refusal::Full { what: what.clone() }),
+            Condition::Running => None,
+        }
     }
 
     pub(crate) fn is_leader(&self) -> bool {
@@ -235,6 +273,11 @@ impl Group {
     /// Whether this member needs nobody else for a decision.
     pub(crate) fn decides_alone(&self) -> bool {
         self.membership.decides_alone(self.me)
+    }
+
+    /// Whether a member was heard of within an election timeout.
+    pub(crate) fn hears(&self, node: NodeId, ticks: u64) -> bool {
+        node == self.me || self.heard.get(&node).is_some_and(|at| ticks - at <= ELECTION_TICKS as u64)
     }
 
     pub(crate) fn leader(&self) -> Option<NodeId> {
@@ -250,7 +293,8 @@ impl Group {
 
     /// Gives raft all that has been proposed since the last round, in one step.
     pub(crate) fn propose_incoming(&mut self, now: Duration) {
-        let hint = self.leader();
+        // While the leadership is handed over raft takes nothing: the next leader will.
+        let hint = self.handover.as_ref().map(|handover| handover.to).or_else(|| self.leader());
         let is_leader = self.is_leader();
         let mut entries = Vec::new();
         let mut tickets = Vec::new();
@@ -297,10 +341,13 @@ impl Group {
 
     /// Answers who has waited too long. The entries stay on their way.
     pub(crate) fn expire(&mut self, now: Duration) {
-        for (_, ticket) in self.pending.values_mut() {
+        for ticket in self.pending.values_mut().map(|(_, ticket)| ticket).chain(&mut self.change) {
             if let Some(late) = ticket.caller.take_if(|caller| caller.deadline <= now) {
                 late.answer(Outcome::Unknown(Doubt::Deadline));
             }
+        }
+        if let Some((_, late)) = self.wanted.take_if(|(_, ticket)| ticket.is_late(now)) {
+            late.answer(Outcome::Refused(Refusal::Expired));
         }
         for late in self.incoming.extract_if(.., |incoming| incoming.caller.deadline <= now) {
             late.caller.answer(Outcome::Refused(Refusal::Expired));
@@ -311,7 +358,7 @@ impl Group {
     /// Whether everything that was taken in has been applied.
     pub(crate) fn is_quiet(&self) -> bool {
         let settled = self.jobs == 0 && self.handed == self.committed;
-        settled && self.incoming.is_empty() && self.pending.is_empty() && self.reads.is_empty()
+        settled && self.incoming.is_empty() && self.wanted.is_none() && self.pending.is_empty() && self.reads.is_empty()
     }
 
     /// Shows the present state to those who watch.
@@ -429,6 +476,12 @@ impl Reads {
             .filter(|(_, readers)| !readers.is_empty())
             .collect();
         self.granted = granted.into_iter().filter_map(|(index, reader)| Some((index, late(reader)?))).collect();
+    }
+}
+
+impl Handover {
+    pub(crate) fn answer(self, outcome: HandoverOutcome) {
+        let _ = self.answer.send(outcome);
     }
 }
 

@@ -9,14 +9,16 @@ use crossbeam_channel::{Sender, TrySendError};
 use tokio::sync::{oneshot, watch};
 
 use crate::admission::Admission;
-use crate::apply::Caller;
+use crate::apply::{Caller, Ticket};
+use crate::driver::change::Peer;
 use crate::driver::{Input, gone};
 use crate::error::ConsensusError;
-use crate::group::{GroupStatus, Incoming, Reader};
+use crate::group::{GroupStatus, Handover, Incoming, Reader};
 use crate::host::{Counters, HostStats};
 use crate::ids::{GroupId, NodeId};
 use crate::machine::StateMachine;
-use crate::outcome::{Outcome, ReadOutcome, Refusal};
+use crate::membership::Members;
+use crate::outcome::{HandoverOutcome, Outcome, ReadOutcome, Refusal};
 use crate::settings::{GroupSpec, MAX_PROPOSAL_BYTES};
 
 /// A host, from any thread. Cheap to clone.
@@ -106,6 +108,38 @@ impl GroupHandle {
         }
     }
 
+    /// Makes these the members: learners at once, voters only out of learners that have caught up. Answers when the
+    /// change is whole; asking again for what is changes nothing. One change at a time.
+    pub fn change_members(&self, members: Members, deadline: Duration) -> impl Future<Output = Outcome> + Send + use<> {
+        let sent = self.send_change(members, deadline);
+        async move {
+            match sent {
+                Ok(answer) => answer.await.unwrap_or_else(|_| Outcome::Unknown(gone())),
+                Err(refusal) => Outcome::Refused(refusal),
+            }
+        }
+    }
+
+    /// Has another voter lead instead of this member. Proposals are turned away meanwhile, for about a round trip.
+    pub fn hand_over(&self, to: NodeId, deadline: Duration) -> impl Future<Output = HandoverOutcome> + Send + use<> {
+        let (answer, outcome) = oneshot::channel();
+        let input = Input::HandOver { group: self.group, handover: Handover { to, deadline, answer } };
+        let sent = self.host.inbox.try_send(input).map_err(|error| refusal(&error));
+        async move {
+            match sent {
+                Ok(()) => outcome.await.unwrap_or_else(|_| HandoverOutcome::Unknown(gone())),
+                Err(refusal) => HandoverOutcome::Refused(refusal),
+            }
+        }
+    }
+
+    /// How far the other members are, if this one leads; else nothing.
+    pub async fn peers(&self) -> Result<Vec<Peer>, ConsensusError> {
+        let (answer, peers) = oneshot::channel();
+        self.host.control(Input::Peers { group: self.group, answer })?;
+        peers.await.map_err(|_| ended())
+    }
+
     /// The group's present state, as of the last round.
     pub fn status(&self) -> GroupStatus {
         self.status.borrow().clone()
@@ -142,6 +176,15 @@ impl GroupHandle {
         let (answer, outcome) = oneshot::channel();
         let incoming = Incoming { data, caller: Caller { answer, deadline }, permit };
         self.host.inbox.try_send(Input::Propose { group: self.group, incoming }).map_err(|error| refusal(&error))?;
+        Ok(outcome)
+    }
+
+    fn send_change(&self, members: Members, deadline: Duration) -> Result<oneshot::Receiver<Outcome>, Refusal> {
+        let permit = self.host.admission.admit(0).ok_or(Refusal::Overloaded)?;
+        let (answer, outcome) = oneshot::channel();
+        let ticket = Ticket { caller: Some(Caller { answer, deadline }), _permit: permit };
+        let input = Input::Change { group: self.group, members, ticket };
+        self.host.inbox.try_send(input).map_err(|error| refusal(&error))?;
         Ok(outcome)
     }
 }

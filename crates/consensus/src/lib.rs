@@ -41,11 +41,12 @@ pub use log::engine::{RaftEngineLog, RaftEngineSettings};
 pub use log::memory::{Fault, MemoryLog};
 pub use log::{GroupMeta, GroupState, GroupWrite, LogBatch, LogStore};
 pub use machine::{ApplyError, Committed, StateMachine};
-pub use membership::Membership;
-pub use outcome::{Applied, Doubt, Outcome, ReadOutcome, Refusal};
+pub use membership::{Members, Membership};
+pub use outcome::{Applied, Doubt, HandoverOutcome, Outcome, ReadOutcome, Refusal};
 pub use settings::{GroupSpec, HostSettings};
 pub use transport::memory::{MemoryNetwork, MemoryTransport};
 pub use transport::{SilentTransport, Transport};
 
+pub use driver::change::Peer;
 pub use group::{Condition, GroupStatus, Role};
 pub use host::HostStats;

@@ -1,6 +1,6 @@
 //! Who belongs to a group.
 
-use raft::eraftpb::ConfState;
+use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState};
 
 use crate::codec::{Reader, put_u32, put_u64};
 use crate::ids::NodeId;
@@ -20,7 +20,32 @@ pub struct Membership {
     pub auto_leave: bool,
 }
 
+/// The members that a group should have, for [`crate::GroupHandle::change_members`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members {
+    /// Members that count towards a quorum.
+    pub voters: Vec<NodeId>,
+    /// Members that only receive: on their way to become voters, or copies that nobody waits for.
+    pub learners: Vec<NodeId>,
+}
+
 const FORMAT: u8 = 1;
+
+impl Members {
+    /// What is wrong with it by itself.
+    pub(crate) fn problem(&self) -> Option<String> {
+        if self.voters.is_empty() {
+            return Some("a group needs a voter".to_owned());
+        }
+        let mut all = [&self.voters[..], &self.learners[..]].concat();
+        all.sort_unstable();
+        if all.first() == Some(&NodeId(0)) {
+            return Some("nodes are numbered from 1".to_owned());
+        }
+        let twice = all.windows(2).find(|pair| pair[0] == pair[1])?;
+        Some(format!("{} is named twice", twice[0]))
+    }
+}
 
 impl Membership {
     /// A group of these voters.
@@ -36,6 +61,47 @@ impl Membership {
     /// Whether `node` is the only member.
     pub fn is_only(&self, node: NodeId) -> bool {
         self.decides_alone(node) && self.learners.is_empty()
+    }
+
+    /// Whether a change of several members is under way.
+    pub fn is_joint(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Whether `node` takes part in any way.
+    pub fn contains(&self, node: NodeId) -> bool {
+        [&self.voters, &self.learners, &self.outgoing, &self.next_learners].iter().any(|list| list.contains(&node))
+    }
+
+    /// The members without what is under way.
+    pub fn members(&self) -> Members {
+        Members { voters: self.voters.clone(), learners: self.learners.clone() }
+    }
+
+    /// The steps from here to there: none if that is where we are. More than one make a joint change, which raft ends
+    /// by itself.
+    pub(crate) fn steps_to(&self, target: &Members) -> ConfChangeV2 {
+        let mut steps = Vec::new();
+        let mut step = |kind, node: NodeId| {
+            let mut step = ConfChangeSingle::default();
+            step.set_change_type(kind);
+            step.node_id = node.0;
+            steps.push(step);
+        };
+        for &node in target.voters.iter().filter(|node| !self.voters.contains(node)) {
+            step(ConfChangeType::AddNode, node);
+        }
+        for &node in target.learners.iter().filter(|node| !self.learners.contains(node)) {
+            step(ConfChangeType::AddLearnerNode, node);
+        }
+        for &node in self.voters.iter().chain(&self.learners) {
+            if !target.voters.contains(&node) && !target.learners.contains(&node) {
+                step(ConfChangeType::RemoveNode, node);
+            }
+        }
+        let mut change = ConfChangeV2::default();
+        change.set_changes(steps.into());
+        change
     }
 
     /// Format byte, `auto_leave`, then the four lists: u32 count and u64 ids, little endian.
@@ -139,6 +205,34 @@ mod tests {
         }
         assert_eq!(Membership::decode(&[bytes, vec![0]].concat()), None);
         assert_eq!(Membership::decode(&[2; 18]), None);
+    }
+
+    #[test]
+    fn the_steps_to_other_members_are_those_that_are_needed() {
+        let now = Membership { learners: vec![NodeId(4), NodeId(5)], ..Membership::of_voters(&[1, 2, 3].map(NodeId)) };
+        let steps = |voters: &[u64], learners: &[u64]| {
+            let nodes = |ids: &[u64]| ids.iter().copied().map(NodeId).collect();
+            let change = now.steps_to(&Members { voters: nodes(voters), learners: nodes(learners) });
+            change.get_changes().iter().map(|step| (step.get_change_type(), step.node_id)).collect::<Vec<_>>()
+        };
+        use ConfChangeType::{AddLearnerNode, AddNode, RemoveNode};
+        assert_eq!(steps(&[3, 2, 1], &[5, 4]), []);
+        assert_eq!(steps(&[1, 2, 3, 4], &[5]), [(AddNode, 4)]);
+        assert_eq!(steps(&[1, 2], &[3, 4, 5, 6]), [(AddLearnerNode, 3), (AddLearnerNode, 6)]);
+        assert_eq!(steps(&[1, 2, 4], &[]), [(AddNode, 4), (RemoveNode, 3), (RemoveNode, 5)]);
+    }
+
+    #[test]
+    fn members_that_make_no_group_are_told_why() {
+        let problem = |voters: &[u64], learners: &[u64]| {
+            let nodes = |ids: &[u64]| ids.iter().copied().map(NodeId).collect();
+            Members { voters: nodes(voters), learners: nodes(learners) }.problem().unwrap_or_default()
+        };
+        assert_eq!(problem(&[1, 2], &[3]), "");
+        assert!(problem(&[], &[3]).contains("needs a voter"));
+        assert!(problem(&[1], &[0]).contains("from 1"));
+        assert!(problem(&[1, 2], &[2]).contains("node 2 is named twice"));
+        assert!(problem(&[1, 1], &[]).contains("node 1 is named twice"));
     }
 
     #[test]

@@ -50,6 +50,22 @@ pub enum ReadOutcome {
     Unknown(Doubt),
 }
 
+/// What became of handing the leadership over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HandoverOutcome {
+    /// The node leads.
+    Done,
+    /// This member does not lead, or somebody else does now. Try there.
+    NotLeader {
+        /// The leader as far as this member knows.
+        hint: Option<NodeId>,
+    },
+    /// This member leads as before.
+    Refused(Refusal),
+    /// No answer in time.
+    Unknown(Doubt),
+}
+
 /// Why nothing was proposed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -94,6 +110,44 @@ pub enum Refusal {
     /// The group is not open here.
     #[error("the group is not open here")]
     Absent,
+    /// These cannot be the members of a group.
+    #[error("these cannot be the members: {what}")]
+    BadMembers {
+        /// What is wrong.
+        what: String,
+    },
+    /// Another change of members, or a handover, has not ended yet.
+    #[error("{what} is under way: try again when it has ended")]
+    UnderWay {
+        /// Which.
+        what: String,
+    },
+    /// A voter must have what the others have, or the group could be unable to decide anything until it does.
+    #[error("{node} cannot vote yet: {what}")]
+    NotCaughtUp {
+        /// Who lags.
+        node: NodeId,
+        /// By how much, or what it is instead of a learner.
+        what: String,
+    },
+    /// Too few of the voters answer.
+    #[error("these voters have not been heard of lately: {}", join(nodes))]
+    Unreachable {
+        /// Who is silent.
+        nodes: Vec<NodeId>,
+    },
+    /// The leader would end its own membership.
+    #[error("{leader} leads and cannot leave: hand the leadership over first")]
+    LeaderLeaves {
+        /// The leader.
+        leader: NodeId,
+    },
+    /// The node did not take the leadership over in time.
+    #[error("{to} has not taken over: this member leads as before")]
+    NotTakenOver {
+        /// Who should have.
+        to: NodeId,
+    },
 }
 
 /// Why nobody knows.
@@ -115,10 +169,20 @@ impl Refusal {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Overloaded | Self::Full { .. } | Self::Expired => ErrorKind::Overloaded,
-            Self::TooLarge { .. } | Self::Empty => ErrorKind::Invalid,
-            Self::Closing | Self::Stopped { .. } => ErrorKind::Unavailable,
+            Self::TooLarge { .. } | Self::Empty | Self::BadMembers { .. } => ErrorKind::Invalid,
+            Self::Closing
+            | Self::Stopped { .. }
+            | Self::UnderWay { .. }
+            | Self::NotCaughtUp { .. }
+            | Self::Unreachable { .. }
+            | Self::NotTakenOver { .. } => ErrorKind::Unavailable,
+            Self::LeaderLeaves { .. } => ErrorKind::Conflict,
             Self::Damaged { .. } => ErrorKind::Corrupt,
             Self::Absent => ErrorKind::NotFound,
         }
     }
+}
+
+fn join(nodes: &[NodeId]) -> String {
+    nodes.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ")
 }

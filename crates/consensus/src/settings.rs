@@ -38,6 +38,12 @@ pub(crate) const ELECTION_TICKS: usize = 10;
 /// Ticks between heartbeats. A follower may miss four before it stands.
 pub(crate) const HEARTBEAT_TICKS: usize = 2;
 
+/// A learner may become a voter when it lacks no more than so many entries. What it lacks then it gets within a round
+/// trip or two; without a bound a group could have to wait for an empty copy to be filled before it decides anything.
+pub(crate) const PROMOTE_WITHIN: u64 = 256;
+/// Ticks after which a joint change that nobody ends is ended by the leader. Raft does that by itself as a rule.
+pub(crate) const STUCK_TICKS: u64 = 2 * ELECTION_TICKS as u64;
+
 /// Largest proposal: the largest request of the API, which is a message of 64 MiB, with what its encoding as a command adds.
 /// A shard's part of a write is applied whole or not at all, so it is one entry.
 pub(crate) const MAX_PROPOSAL_BYTES: usize = 80 << 20;

@@ -53,6 +53,7 @@ impl Driver {
                     let Some(group) = self.groups.get_mut(&id) else { continue };
                     group.advance_apply();
                     group.propose_incoming(now);
+                    group.begin_change(self.ticks);
                     group.ask_reads(&mut self.last_read);
                     let Some(Some(mut ready)) = group.with_node(|node| node.has_ready().then(|| node.ready())) else {
                         continue;
@@ -76,7 +77,7 @@ impl Driver {
             }
         };
         if held.readies.is_empty() && held.batch.is_empty() {
-            self.hand_over(&held.woken);
+            self.hand_over(&held.woken, now);
             return false;
         }
         outbox.send(self);
@@ -109,7 +110,7 @@ impl Driver {
             self.woken.insert(id);
         }
         outbox.send(self);
-        self.hand_over(&held.woken);
+        self.hand_over(&held.woken, now);
         true
     }
 
@@ -167,7 +168,7 @@ impl Driver {
     }
 
     /// Hands committed entries to the applier, as far as it has room for them.
-    fn hand_over(&mut self, woken: &BTreeSet<GroupId>) {
+    fn hand_over(&mut self, woken: &BTreeSet<GroupId>, now: Duration) {
         for id in woken {
             let Some(group) = self.groups.get_mut(id) else { continue };
             while group.jobs < MAX_APPLY_JOBS && group.handed < group.committed {
@@ -176,6 +177,7 @@ impl Driver {
                     None => break,
                 }
             }
+            group.settle_handover(now);
             group.publish();
         }
         self.finish_closing();
@@ -211,21 +213,23 @@ impl Group {
         for entry in entries {
             let hint = self.leader();
             self.handed = entry.index;
-            batch.tickets.push(match self.pending.remove(&entry.index) {
+            let ticket = match self.pending.remove(&entry.index) {
                 Some((term, ticket)) if term == entry.term => Some(ticket),
                 Some((_, overwritten)) => {
                     overwritten.answer(Outcome::NotLeader { hint });
                     None
                 }
                 None => None,
-            });
+            };
             let sealed = entry.get_entry_type() == EntryType::EntryNormal && !entry.data.is_empty();
             if sealed && entry.context != seal(&entry.data) {
                 self.damaged = true;
                 self.stop(&format!("the entry at index {} is damaged: its checksum does not fit", entry.index));
                 return None;
             }
-            batch.entries.push(self.committed_entry(entry)?);
+            let committed = self.committed_entry(entry)?;
+            batch.tickets.push(self.when_whole(&committed, ticket));
+            batch.entries.push(committed);
         }
         self.jobs += 1;
         Some(batch)

@@ -13,7 +13,9 @@ use crate::membership::Membership;
 use crate::outcome::Applied;
 use crate::testing::{Bench, CLUSTER, GROUP, LATER, ME, TICK, TestMachine, status};
 
+mod changes;
 mod crashes;
+mod crew;
 mod members;
 
 fn text(number: u64) -> Bytes {

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use super::*;
 use crate::handle::GroupHandle;
 use crate::log::memory::{Fault, MemoryLog};
-use crate::outcome::{Doubt, Outcome, ReadOutcome, Refusal};
+use crate::membership::Members;
+use crate::outcome::{Doubt, HandoverOutcome, Outcome, ReadOutcome, Refusal};
 use crate::testing::{CLUSTER, GROUP, ME, TestMachine};
 use crate::transport::memory::MemoryNetwork;
 use crate::{GroupId, GroupSpec, NodeId, RaftEngineLog, RaftEngineSettings, Role, SilentTransport};
@@ -287,4 +288,62 @@ async fn a_volume_that_fills_up_is_refused_writes_and_goes_on_when_there_is_room
     group.read_index(env.now() + LONG).await;
     assert_eq!(again.commands(), wanted);
     host.shutdown(env.now() + LONG).await.unwrap();
+}
+
+/// Carries messages straight into the inboxes of the other hosts.
+#[derive(Clone, Default)]
+struct Direct(Arc<Mutex<std::collections::BTreeMap<NodeId, HostHandle>>>);
+
+impl Transport for Direct {
+    fn send(&self, to: NodeId, messages: Vec<Bytes>) {
+        if let Some(host) = self.0.lock().unwrap().get(&to) {
+            host.receive(messages);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_group_grows_hands_over_and_sheds_who_led_it() {
+    let (env, direct) = (Env::real(), Direct::default());
+    let (a, b) = (NodeId(1), NodeId(2));
+    let mut hosts = Vec::new();
+    for node in [a, b] {
+        let settings = HostSettings { tick: Duration::from_millis(5), ..HostSettings::new(CLUSTER, node) };
+        let host = Host::start(&env, settings, Arc::new(MemoryLog::new()), Arc::new(direct.clone())).unwrap();
+        direct.0.lock().unwrap().insert(node, host.handle());
+        let machine = TestMachine::default();
+        hosts.push((open(&host, GROUP, &machine).await, machine, host));
+    }
+    let [(first, _, _), (second, copy, _)] = &hosts[..] else { panic!("two hosts") };
+    // A refusal for now is tried again, as an operator's loop does; anything else ends the test.
+    let change = async |group: &GroupHandle, voters: &[NodeId], learners: &[NodeId]| {
+        let members = Members { voters: voters.to_vec(), learners: learners.to_vec() };
+        loop {
+            match group.change_members(members.clone(), env.now() + LONG).await {
+                Outcome::Refused(Refusal::NotCaughtUp { .. } | Refusal::Unreachable { .. }) => {
+                    tokio::task::yield_now().await;
+                }
+                outcome => return assert!(matches!(outcome, Outcome::Applied(_)), "{outcome:?}"),
+            }
+        }
+    };
+    for number in 0..300 {
+        assert!(matches!(first.propose(text(number), env.now() + LONG).await, Outcome::Applied(_)));
+    }
+    change(first, &[a], &[b]).await;
+    change(first, &[a, b], &[]).await;
+    let peers = first.peers().await.unwrap();
+    assert!(matches!(peers[..], [crate::Peer { node, heard: true, .. }] if node == b), "{peers:?}");
+    assert_eq!(first.hand_over(b, env.now() + LONG).await, HandoverOutcome::Done);
+    assert_eq!(first.peers().await.unwrap(), []);
+    let mut watch = second.clone();
+    while second.status().role != Role::Leader {
+        watch.changed().await.unwrap();
+    }
+    change(second, &[b], &[]).await;
+    assert!(matches!(second.propose(text(300), env.now() + LONG).await, Outcome::Applied(_)));
+    assert_eq!(copy.commands(), (0..=300).map(text).collect::<Vec<_>>());
+    for (_, _, host) in hosts {
+        host.shutdown(env.now() + LONG).await.unwrap();
+    }
 }

@@ -1,0 +1,243 @@
+//! Changes of who belongs to a group and who leads it: what is let in, and how each ends.
+//!
+//! The rules beyond raft's: a member begins as a learner and votes once it has caught up, so that a new voter never holds
+//! up a decision; a change is refused that would leave a majority of voters nobody hears of; a leader hands over before it
+//! leaves, since the library's does not step down; one change at a time.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use raft::RawNode;
+use raft::eraftpb::ConfChangeV2;
+
+use super::{Driver, log_waits};
+use crate::apply::Ticket;
+use crate::group::{Group, Handover};
+use crate::ids::{GroupId, NodeId};
+use crate::machine::Committed;
+use crate::membership::Members;
+use crate::outcome::{Applied, Doubt, HandoverOutcome, Outcome, Refusal};
+use crate::settings::{PROMOTE_WITHIN, STUCK_TICKS};
+use crate::storage::GroupStorage;
+
+/// Another member, as the leader sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Which.
+    pub node: NodeId,
+    /// Up to where its log is known to be the leader's.
+    pub matched: u64,
+    /// Whether it was heard of within an election timeout.
+    pub heard: bool,
+}
+
+impl Driver {
+    pub(super) fn change_members(&mut self, id: GroupId, members: Members, ticket: Ticket) {
+        let Some(group) = self.groups.get_mut(&id) else {
+            return ticket.answer(Outcome::Refused(self.absent()));
+        };
+        let refused = group.refuses().or_else(|| self.held.is_some().then(log_waits));
+        if let Some(why) = refused {
+            return ticket.answer(Outcome::Refused(why));
+        }
+        if group.wanted.is_some() {
+            return ticket.answer(Outcome::Refused(change_under_way()));
+        }
+        group.wanted = Some((members, ticket));
+        self.woken.insert(id);
+    }
+
+    pub(super) fn hand_leadership_over(&mut self, id: GroupId, handover: Handover) {
+        let Some(group) = self.groups.get_mut(&id) else {
+            return handover.answer(HandoverOutcome::Refused(self.absent()));
+        };
+        let to = handover.to;
+        let under_way = |other: &Handover| Refusal::UnderWay { what: format!("a handover to {}", other.to) };
+        let refused = group
+            .refuses()
+            .or_else(|| self.held.is_some().then(log_waits))
+            .or_else(|| group.handover.as_ref().map(under_way));
+        if let Some(why) = refused {
+            return handover.answer(HandoverOutcome::Refused(why));
+        }
+        if group.leader() == Some(to) {
+            return handover.answer(HandoverOutcome::Done);
+        }
+        if !group.is_leader() {
+            return handover.answer(HandoverOutcome::NotLeader { hint: group.leader() });
+        }
+        if !group.membership.voters.contains(&to) {
+            let what = format!("{to} is no voter and cannot lead");
+            return handover.answer(HandoverOutcome::Refused(Refusal::BadMembers { what }));
+        }
+        if !group.hears(to, self.ticks) {
+            return handover.answer(HandoverOutcome::Refused(Refusal::Unreachable { nodes: vec![to] }));
+        }
+        group.handover = Some(handover);
+        group.with_node(|node| node.transfer_leader(to.0));
+        self.woken.insert(id);
+    }
+}
+
+fn change_under_way() -> Refusal {
+    Refusal::UnderWay { what: "a change of members".to_owned() }
+}
+
+impl Group {
+    /// Takes up the change that is wanted, if there is one.
+    pub(super) fn begin_change(&mut self, ticks: u64) {
+        // Whoever asked for the change before may have been answered a moment before raft learns that it was applied.
+        if self.is_leader() && self.change_is_being_applied() {
+            return;
+        }
+        let Some((members, ticket)) = self.wanted.take() else { return };
+        if !self.is_leader() {
+            return ticket.answer(Outcome::NotLeader { hint: self.leader() });
+        }
+        if let Some(why) = self.objection(&members, ticks) {
+            return ticket.answer(Outcome::Refused(why));
+        }
+        let steps = self.membership.steps_to(&members);
+        if steps.get_changes().is_empty() {
+            let (index, term) = (self.applied.index, self.applied.term);
+            return ticket.answer(Outcome::Applied(Applied { index, term, response: Bytes::new() }));
+        }
+        self.propose_change(steps, ticket);
+    }
+
+    fn change_is_being_applied(&self) -> bool {
+        let pending =
+            |node: &RawNode<GroupStorage>| node.raft.has_pending_conf() && node.raft.pending_conf_index <= self.handed;
+        !self.membership.is_joint() && self.node.as_ref().is_some_and(pending)
+    }
+
+    /// Why these cannot become the members now.
+    fn objection(&self, target: &Members, ticks: u64) -> Option<Refusal> {
+        if let Some(what) = target.problem() {
+            return Some(Refusal::BadMembers { what });
+        }
+        if self.membership.is_joint() || self.node.as_ref().is_some_and(|node| node.raft.has_pending_conf()) {
+            return Some(change_under_way());
+        }
+        if let Some(handover) = &self.handover {
+            return Some(Refusal::UnderWay { what: format!("a handover to {}", handover.to) });
+        }
+        if !target.voters.contains(&self.me) {
+            return Some(Refusal::LeaderLeaves { leader: self.me });
+        }
+        let news = target.voters.iter().filter(|node| !self.membership.voters.contains(node));
+        if let Some(refusal) = news.into_iter().find_map(|node| self.lag(*node)) {
+            return Some(refusal);
+        }
+        let silent: Vec<_> = target.voters.iter().copied().filter(|node| !self.hears(*node, ticks)).collect();
+        (2 * silent.len() >= target.voters.len()).then_some(Refusal::Unreachable { nodes: silent })
+    }
+
+    /// Why a node must not vote yet.
+    fn lag(&self, node: NodeId) -> Option<Refusal> {
+        if !self.membership.learners.contains(&node) {
+            let what = "add it as a learner first".to_owned();
+            return Some(Refusal::NotCaughtUp { node, what });
+        }
+        let raft = &self.node.as_ref()?.raft;
+        let matched = raft.prs().get(node.0).map_or(0, |progress| progress.matched);
+        let behind = raft.raft_log.committed.saturating_sub(matched);
+        let what = format!("it lacks {behind} entries, at most {PROMOTE_WITHIN} are allowed");
+        (behind > PROMOTE_WITHIN).then_some(Refusal::NotCaughtUp { node, what })
+    }
+
+    fn propose_change(&mut self, steps: ConfChangeV2, ticket: Ticket) {
+        let proposed = self.with_node(|node| {
+            let (index, term) = (node.raft.raft_log.last_index() + 1, node.raft.term);
+            node.propose_conf_change(Vec::new(), steps).map(|()| (index, term, node.raft.pending_conf_index))
+        });
+        let hint = self.leader();
+        match proposed {
+            Some(Ok((index, term, pending))) if pending == index => {
+                if let Some((_, lost)) = self.pending.insert(index, (term, ticket)) {
+                    lost.answer(Outcome::NotLeader { hint });
+                }
+            }
+            // Raft has put an empty entry in the place of a change that it does not want, without a word.
+            Some(Ok(_)) => ticket.answer(Outcome::Refused(change_under_way())),
+            Some(Err(_)) => ticket.answer(Outcome::NotLeader { hint }),
+            None => ticket.answer(Outcome::Unknown(Doubt::Stopped { why: self.condition.to_string() })),
+        }
+    }
+
+    /// Keeps who asked for a change back until it is whole: from the entry that begins a joint change to the one that ends it.
+    pub(super) fn when_whole(&mut self, committed: &Committed, ticket: Option<Ticket>) -> Option<Ticket> {
+        if committed.membership.is_none() {
+            return ticket;
+        }
+        self.joint_ticks = 0;
+        self.heard.retain(|node, _| self.membership.contains(*node));
+        if !self.membership.is_joint() {
+            return ticket.or_else(|| self.change.take());
+        }
+        self.change = ticket;
+        None
+    }
+
+    /// Ends a joint change that nobody ends: the library's leader may step down at a moment when no other takes that up.
+    pub(super) fn end_stuck_change(&mut self) {
+        let pending = self.node.as_ref().is_some_and(|node| node.raft.has_pending_conf());
+        if !self.membership.is_joint() || !self.is_leader() || pending {
+            self.joint_ticks = 0;
+            return;
+        }
+        self.joint_ticks += 1;
+        if self.joint_ticks >= STUCK_TICKS {
+            self.joint_ticks = 0;
+            tracing::warn!(group = %self.id, "a change of members was not ended: ending it");
+            // Refused, it is tried again later.
+            self.with_node(|node| node.propose_conf_change(Vec::new(), ConfChangeV2::default()));
+        }
+    }
+
+    /// Has another lead if this member leads a group that it does not vote in any more, as one can that was elected while a
+    /// change took it out. The library's would go on for ever, and take no proposals.
+    pub(super) fn leave_leadership(&mut self, ticks: u64) {
+        if !self.is_leader() || self.membership.is_joint() || self.membership.voters.contains(&self.me) {
+            return;
+        }
+        let peers = self.peers(ticks);
+        let able = peers.iter().filter(|peer| peer.heard && self.membership.voters.contains(&peer.node));
+        if let Some(Peer { node: to, .. }) = able.max_by_key(|peer| peer.matched) {
+            let to = to.0;
+            self.with_node(|node| node.transfer_leader(to));
+        }
+    }
+
+    /// Answers who waits for a handover, once it is clear how it ended.
+    pub(super) fn settle_handover(&mut self, now: Duration) {
+        let Some(handover) = &self.handover else { return };
+        let (to, leader) = (handover.to, self.leader());
+        let given_up = || self.node.as_ref().is_some_and(|node| node.raft.lead_transferee != Some(to.0));
+        let outcome = match leader {
+            Some(leader) if leader == to => HandoverOutcome::Done,
+            Some(leader) if leader != self.me => HandoverOutcome::NotLeader { hint: Some(leader) },
+            Some(_) if given_up() => HandoverOutcome::Refused(Refusal::NotTakenOver { to }),
+            _ if handover.deadline <= now => HandoverOutcome::Unknown(Doubt::Deadline),
+            _ => return,
+        };
+        if let Some(handover) = self.handover.take() {
+            handover.answer(outcome);
+        }
+    }
+
+    pub(super) fn peers(&self, ticks: u64) -> Vec<Peer> {
+        let Some(node) = self.node.as_ref().filter(|_| self.is_leader()) else {
+            return Vec::new();
+        };
+        let others = node.raft.prs().iter().filter(|(id, _)| **id != self.me.0);
+        let mut peers: Vec<_> = others
+            .map(|(id, progress)| {
+                let node = NodeId(*id);
+                Peer { node, matched: progress.matched, heard: self.hears(node, ticks) }
+            })
+            .collect();
+        peers.sort_unstable_by_key(|peer| peer.node);
+        peers
+    }
+}

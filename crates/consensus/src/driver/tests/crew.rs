@@ -1,0 +1,175 @@
+//! Several nodes in one process, driven by hand: messages travel when told to, nodes lose power and come back.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use sagitta_env::ManualClock;
+use tokio::sync::watch;
+
+use super::*;
+use crate::transport::memory::MemoryNetwork;
+
+pub(super) struct Crew {
+    pub(super) network: MemoryNetwork,
+    env: Env,
+    clock: ManualClock,
+    founders: Vec<NodeId>,
+    members: Vec<Member>,
+    trace: DefaultHasher,
+}
+
+struct Member {
+    log: MemoryLog,
+    machine: TestMachine,
+    /// `None` while it is down.
+    life: Option<(Bench, watch::Receiver<GroupStatus>)>,
+}
+
+/// The name of the node at a place, counted from 0.
+pub(super) fn node_id(node: usize) -> NodeId {
+    NodeId(node as u64 + 1)
+}
+
+pub(super) fn ids(nodes: &[usize]) -> Vec<NodeId> {
+    nodes.iter().copied().map(node_id).collect()
+}
+
+impl Crew {
+    /// A group founded by so many nodes.
+    pub(super) fn new(seed: u64, founders: usize) -> Self {
+        let (env, clock) = Env::seeded(seed);
+        let mut crew = Self {
+            network: MemoryNetwork::default(),
+            env,
+            clock,
+            founders: (0..founders).map(node_id).collect(),
+            members: Vec::new(),
+            trace: DefaultHasher::new(),
+        };
+        for _ in 0..founders {
+            crew.join();
+        }
+        crew
+    }
+
+    /// One more node, which nobody knows of yet. Returns its place.
+    pub(super) fn join(&mut self) -> usize {
+        let node = self.members.len();
+        self.members.push(Member { log: MemoryLog::new(), machine: TestMachine::default(), life: None });
+        self.start(node);
+        node
+    }
+
+    fn start(&mut self, node: usize) {
+        let (id, env, clock) = (node_id(node), self.env.clone(), self.clock.clone());
+        let member = &mut self.members[node];
+        let transport = Arc::new(self.network.of(id));
+        let mut bench = Bench::with(env, clock, id, Arc::new(member.log.clone()), transport);
+        let status = bench.open_among(GROUP, &self.founders, &member.machine).expect("opens");
+        member.life = Some((bench, status));
+    }
+
+    /// The power fails: what was not synced is gone, and so is what was on its way to the node.
+    pub(super) fn crash(&mut self, node: usize) {
+        let member = &mut self.members[node];
+        member.life = None;
+        member.log = member.log.after_power_loss(0);
+        member.machine = member.machine.after_power_loss();
+        self.network.fetch(node_id(node));
+    }
+
+    pub(super) fn restart(&mut self, node: usize) {
+        self.network.fetch(node_id(node));
+        self.start(node);
+    }
+
+    pub(super) fn is_up(&self, node: usize) -> bool {
+        self.members[node].life.is_some()
+    }
+
+    /// A number below this, by the seed.
+    pub(super) fn draw(&self, below: usize) -> usize {
+        self.env.random_below(below as u64) as usize
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.env.now()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    pub(super) fn bench(&mut self, node: usize) -> &mut Bench {
+        &mut self.members[node].life.as_mut().expect("it is up").0
+    }
+
+    pub(super) fn status(&self, node: usize) -> GroupStatus {
+        status(&self.members[node].life.as_ref().expect("it is up").1)
+    }
+
+    pub(super) fn machine(&self, node: usize) -> &TestMachine {
+        &self.members[node].machine
+    }
+
+    pub(super) fn commands(&self, node: usize) -> Vec<Bytes> {
+        self.machine(node).commands()
+    }
+
+    pub(super) fn propose(&mut self, node: usize, number: u64) -> oneshot::Receiver<Outcome> {
+        self.bench(node).propose(GROUP, text(number))
+    }
+
+    pub(super) fn read(&mut self, node: usize) -> oneshot::Receiver<ReadOutcome> {
+        self.bench(node).read(GROUP)
+    }
+
+    /// Delivers until nothing is under way.
+    pub(super) fn settle(&mut self) {
+        loop {
+            let mut quiet = true;
+            self.members.iter_mut().filter_map(|member| member.life.as_mut()).for_each(|(bench, _)| bench.run());
+            for node in 0..self.members.len() {
+                let mail = self.network.fetch(node_id(node));
+                mail.hash(&mut self.trace);
+                if let Some((bench, _)) = self.members[node].life.as_mut().filter(|_| !mail.is_empty()) {
+                    bench.driver.handle(Input::Messages(mail));
+                    quiet = false;
+                }
+            }
+            if quiet {
+                break;
+            }
+        }
+    }
+
+    pub(super) fn ticks(&mut self, count: usize) {
+        for _ in 0..count {
+            self.clock.advance(TICK);
+            for (bench, _) in self.members.iter_mut().filter_map(|member| member.life.as_mut()) {
+                bench.driver.tick();
+            }
+            self.settle();
+        }
+    }
+
+    /// Waits until exactly these nodes agree on a leader among them.
+    pub(super) fn leader_among(&mut self, among: &[usize]) -> usize {
+        for _ in 0..200 {
+            let leads = |node: &usize| self.status(*node).role == Role::Leader;
+            let leaders: Vec<_> = among.iter().copied().filter(leads).collect();
+            let agreed = |leader| among.iter().all(|node| self.status(*node).leader == Some(node_id(leader)));
+            if let [leader] = leaders[..]
+                && agreed(leader)
+            {
+                return leader;
+            }
+            self.ticks(1);
+        }
+        panic!("no leader after 200 ticks");
+    }
+
+    /// What all messages so far come to.
+    pub(super) fn trace(&self) -> u64 {
+        self.trace.finish()
+    }
+}
