@@ -278,8 +278,7 @@ impl Driver {
         if group.membership.contains(from) {
             group.heard.insert(from, self.ticks);
         }
-        // Replies of members that left meanwhile are errors to raft, nothing to us.
-        group.with_node(|node| node.step(envelope.message));
+        group.step(envelope.message, self.ticks);
         self.woken.insert(envelope.group);
     }
 

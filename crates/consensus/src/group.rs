@@ -104,6 +104,8 @@ pub(crate) struct Group {
     pub(crate) applied: Position,
     pub(crate) durable: u64,
     pub(crate) membership: Membership,
+    /// Where in the log it was changed last.
+    pub(crate) changed_at: u64,
     /// A change of members that raft has not seen yet.
     pub(crate) wanted: Option<(Members, Ticket)>,
     /// Who asked for the joint change that is under way.
@@ -111,6 +113,8 @@ pub(crate) struct Group {
     /// Ticks that a joint change has been under way for.
     pub(crate) joint_ticks: u64,
     pub(crate) handover: Option<Handover>,
+    /// A leader's message that this member is to take over, and the tick at which it came.
+    pub(crate) bidding: Option<(u64, Message)>,
     /// Ticks of the host at which members were last heard of.
     pub(crate) heard: BTreeMap<NodeId, u64>,
     pub(crate) condition: Condition,
@@ -134,6 +138,8 @@ pub(crate) struct Reads {
 /// A leadership that is being handed over.
 pub(crate) struct Handover {
     pub(crate) to: NodeId,
+    /// Whether raft has been told.
+    pub(crate) begun: bool,
     pub(crate) deadline: Duration,
     pub(crate) answer: oneshot::Sender<HandoverOutcome>,
 }
@@ -175,10 +181,12 @@ impl Group {
             applied,
             durable,
             membership,
+            changed_at: 0,
             wanted: None,
             change: None,
             joint_ticks: 0,
             handover: None,
+            bidding: None,
             heard: BTreeMap::new(),
             condition: Condition::Running,
             damaged: false,
@@ -294,7 +302,12 @@ impl Group {
     /// Gives raft all that has been proposed since the last round, in one step.
     pub(crate) fn propose_incoming(&mut self, now: Duration) {
         // While the leadership is handed over raft takes nothing: the next leader will.
-        let hint = self.handover.as_ref().map(|handover| handover.to).or_else(|| self.leader());
+        let hint = self
+            .handover
+            .as_ref()
+            .filter(|handover| handover.begun)
+            .map(|handover| handover.to)
+            .or_else(|| self.leader());
         let is_leader = self.is_leader();
         let mut entries = Vec::new();
         let mut tickets = Vec::new();

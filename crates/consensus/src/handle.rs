@@ -123,7 +123,7 @@ impl GroupHandle {
     /// Has another voter lead instead of this member. Proposals are turned away meanwhile, for about a round trip.
     pub fn hand_over(&self, to: NodeId, deadline: Duration) -> impl Future<Output = HandoverOutcome> + Send + use<> {
         let (answer, outcome) = oneshot::channel();
-        let input = Input::HandOver { group: self.group, handover: Handover { to, deadline, answer } };
+        let input = Input::HandOver { group: self.group, handover: Handover { to, begun: false, deadline, answer } };
         let sent = self.host.inbox.try_send(input).map_err(|error| refusal(&error));
         async move {
             match sent {

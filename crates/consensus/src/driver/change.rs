@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft::RawNode;
-use raft::eraftpb::ConfChangeV2;
+use raft::eraftpb::{ConfChangeV2, Message, MessageType};
 
 use super::{Driver, log_waits};
 use crate::apply::Ticket;
@@ -17,7 +17,7 @@ use crate::ids::{GroupId, NodeId};
 use crate::machine::Committed;
 use crate::membership::Members;
 use crate::outcome::{Applied, Doubt, HandoverOutcome, Outcome, Refusal};
-use crate::settings::{PROMOTE_WITHIN, STUCK_TICKS};
+use crate::settings::{ELECTION_TICKS, PROMOTE_WITHIN, STUCK_TICKS};
 use crate::storage::GroupStorage;
 
 /// Another member, as the leader sees it.
@@ -74,7 +74,7 @@ impl Driver {
             return handover.answer(HandoverOutcome::Refused(Refusal::Unreachable { nodes: vec![to] }));
         }
         group.handover = Some(handover);
-        group.with_node(|node| node.transfer_leader(to.0));
+        group.begin_handover();
         self.woken.insert(id);
     }
 }
@@ -171,6 +171,7 @@ impl Group {
             return ticket;
         }
         self.joint_ticks = 0;
+        self.changed_at = committed.index;
         self.heard.retain(|node, _| self.membership.contains(*node));
         if !self.membership.is_joint() {
             return ticket.or_else(|| self.change.take());
@@ -195,6 +196,44 @@ impl Group {
         }
     }
 
+    /// Tells the next leader once it knows that it may lead: to one that has yet to hear that it votes now it would mean
+    /// nothing, and this member would wait for an election timeout.
+    pub(super) fn begin_handover(&mut self) {
+        let Some(Handover { to, begun: false, .. }) = self.handover else { return };
+        let knows = self.node.as_ref().and_then(|node| node.raft.prs().get(to.0)).map(|there| there.committed_index);
+        if knows.is_none_or(|index| index < self.changed_at) {
+            return;
+        }
+        self.with_node(|node| node.transfer_leader(to.0));
+        if let Some(handover) = &mut self.handover {
+            handover.begun = true;
+        }
+    }
+
+    /// Lets raft see a message, one that bids this member take over only once it has applied what it knows to be committed:
+    /// raft passes over such a bidding, without a word, while a change of members is among that.
+    pub(super) fn step(&mut self, message: Message, ticks: u64) {
+        let bidden = message.get_msg_type() == MessageType::MsgTimeoutNow;
+        let lags = |node: &RawNode<GroupStorage>| node.raft.raft_log.applied < node.raft.raft_log.committed;
+        if bidden && self.node.as_ref().is_some_and(lags) {
+            self.bidding = Some((ticks, message));
+            return;
+        }
+        // Replies of members that left meanwhile are errors to raft, nothing to us.
+        self.with_node(|node| node.step(message));
+    }
+
+    /// Takes over, if that was put off and is still wanted: the leader gives up after an election timeout.
+    pub(super) fn follow_bidding(&mut self, ticks: u64) {
+        if let Some((at, message)) = self.bidding.take()
+            && ticks - at < ELECTION_TICKS as u64
+        {
+            self.step(message, ticks);
+            // Put off again, it does not get older.
+            self.bidding = self.bidding.take().map(|(_, message)| (at, message));
+        }
+    }
+
     /// Has another lead if this member leads a group that it does not vote in any more, as one can that was elected while a
     /// change took it out. The library's would go on for ever, and take no proposals.
     pub(super) fn leave_leadership(&mut self, ticks: u64) {
@@ -213,11 +252,13 @@ impl Group {
     pub(super) fn settle_handover(&mut self, now: Duration) {
         let Some(handover) = &self.handover else { return };
         let (to, leader) = (handover.to, self.leader());
-        let given_up = || self.node.as_ref().is_some_and(|node| node.raft.lead_transferee != Some(to.0));
+        let begun = handover.begun;
+        let given_up = || begun && self.node.as_ref().is_some_and(|node| node.raft.lead_transferee != Some(to.0));
         let outcome = match leader {
             Some(leader) if leader == to => HandoverOutcome::Done,
             Some(leader) if leader != self.me => HandoverOutcome::NotLeader { hint: Some(leader) },
             Some(_) if given_up() => HandoverOutcome::Refused(Refusal::NotTakenOver { to }),
+            Some(_) if !begun && handover.deadline <= now => HandoverOutcome::Refused(Refusal::NotTakenOver { to }),
             _ if handover.deadline <= now => HandoverOutcome::Unknown(Doubt::Deadline),
             _ => return,
         };

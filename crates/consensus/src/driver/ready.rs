@@ -52,8 +52,10 @@ impl Driver {
                 for &id in &woken {
                     let Some(group) = self.groups.get_mut(&id) else { continue };
                     group.advance_apply();
+                    group.follow_bidding(self.ticks);
                     group.propose_incoming(now);
                     group.begin_change(self.ticks);
+                    group.begin_handover();
                     group.ask_reads(&mut self.last_read);
                     let Some(Some(mut ready)) = group.with_node(|node| node.has_ready().then(|| node.ready())) else {
                         continue;

@@ -128,7 +128,7 @@ async fn three_hosts_with_threads_elect_a_leader_and_replicate() {
     let stop = Arc::new(Mutex::new(false));
     let mut members = Vec::new();
     for node in nodes {
-        let settings = HostSettings { tick: Duration::from_millis(5), ..HostSettings::new(CLUSTER, node) };
+        let settings = HostSettings { tick: Duration::from_millis(20), ..HostSettings::new(CLUSTER, node) };
         let host = Host::start(&env, settings, Arc::new(MemoryLog::new()), Arc::new(network.of(node))).unwrap();
         let machine = TestMachine::default();
         let spec = GroupSpec { group: GROUP, found_with: Some(nodes.to_vec()) };
@@ -308,7 +308,7 @@ async fn a_group_grows_hands_over_and_sheds_who_led_it() {
     let (a, b) = (NodeId(1), NodeId(2));
     let mut hosts = Vec::new();
     for node in [a, b] {
-        let settings = HostSettings { tick: Duration::from_millis(5), ..HostSettings::new(CLUSTER, node) };
+        let settings = HostSettings { tick: Duration::from_millis(20), ..HostSettings::new(CLUSTER, node) };
         let host = Host::start(&env, settings, Arc::new(MemoryLog::new()), Arc::new(direct.clone())).unwrap();
         direct.0.lock().unwrap().insert(node, host.handle());
         let machine = TestMachine::default();

@@ -28,7 +28,7 @@ fn change(crew: &mut Crew, leader: usize, wanted: &Members) -> oneshot::Receiver
 
 fn hand_over(crew: &mut Crew, leader: usize, to: usize) -> oneshot::Receiver<HandoverOutcome> {
     let (answer, outcome) = oneshot::channel();
-    let handover = Handover { to: node_id(to), deadline: crew.now() + TICK * 100, answer };
+    let handover = Handover { to: node_id(to), begun: false, deadline: crew.now() + TICK * 100, answer };
     crew.bench(leader).driver.handle(Input::HandOver { group: GROUP, handover });
     outcome
 }
@@ -191,6 +191,44 @@ fn a_leader_hands_over_to_whom_it_is_told_and_the_new_one_can_send_it_away() {
         crew.settle();
         index_of(&mut alone);
     }
+}
+
+#[test]
+fn a_voter_that_has_yet_to_hear_that_it_is_one_is_handed_over_to_when_it_has() {
+    let mut crew = Crew::new(5, 1);
+    let old = crew.leader_among(&[0]);
+    let new = crew.join();
+    changed(&mut crew, old, &[old], &[new]);
+    crew.network.cut(node_id(old), node_id(new));
+    let mut promoted = change(&mut crew, old, &members(&[old, new], &[]));
+    crew.settle();
+    index_of(&mut promoted);
+    assert_eq!(crew.status(new).membership.voters, ids(&[old]));
+    let mut outcome = hand_over(&mut crew, old, new);
+    let mut meanwhile = crew.propose(old, 1);
+    crew.settle();
+    crew.network.heal();
+    crew.ticks(8);
+    index_of(&mut meanwhile);
+    assert_eq!(outcome.try_recv(), Ok(HandoverOutcome::Done));
+}
+
+#[test]
+fn a_voter_that_has_yet_to_apply_that_it_is_one_takes_over_when_it_has() {
+    let mut crew = Crew::new(5, 1);
+    let old = crew.leader_among(&[0]);
+    let new = crew.join();
+    changed(&mut crew, old, &[old], &[new]);
+    // There is no room to apply the promotion at first.
+    crew.machine(new).lock().full = 1;
+    let mut promoted = change(&mut crew, old, &members(&[old, new], &[]));
+    crew.settle();
+    index_of(&mut promoted);
+    let mut outcome = hand_over(&mut crew, old, new);
+    crew.settle();
+    assert!(outcome.is_empty(), "it has been told, and has yet to apply what it knows");
+    crew.ticks(2);
+    assert_eq!(outcome.try_recv(), Ok(HandoverOutcome::Done));
 }
 
 #[test]
