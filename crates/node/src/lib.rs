@@ -9,6 +9,8 @@ mod machine;
 mod pool;
 mod replica;
 mod resources;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fs;

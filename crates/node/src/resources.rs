@@ -21,6 +21,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use sagitta_engine::kv::KvEngine;
 use sagitta_env::Env;
 use sagitta_model::limits;
+use sagitta_shard::ReadView;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::builder::Bell;
@@ -221,7 +222,7 @@ impl Watcher {
             (Some(_), None) => tracing::info!("taking writes that add data again"),
         }
         if self.gates.should_seal(self.budget, &seen) {
-            self.seal_early();
+            seal_early(&self.replicas, &self.builder);
         }
         self.builder.set_disk_short(self.gates.is_disk_short());
         if self.gates.is_disk_short() && self.env.now() >= self.next_flush {
@@ -256,25 +257,28 @@ impl Watcher {
         self.next_release = self.env.now() + if worthwhile { RELEASE_INTERVAL } else { IDLE_RELEASE_INTERVAL };
         after
     }
+}
 
-    /// Lets the largest generation be sealed before it is full, unless the builder has one to seal already: many small
-    /// segments would cost more than they free.
-    fn seal_early(&self) {
-        let replicas = self.replicas.all();
-        let views = replicas.iter().map(|(shard, replica)| (shard, replica, replica.shard().view()));
-        let views: Vec<_> = views.collect();
-        if views.iter().any(|(_, _, view)| view.frozen().next().is_some()) {
-            return;
-        }
-        // None is frozen: what there is, grows.
-        let bytes = |view: &sagitta_shard::ReadView| view.generations().iter().map(|rows| rows.vector_bytes()).sum();
-        let largest = views.iter().max_by_key(|(_, _, view)| -> usize { bytes(view) });
-        let Some((shard, replica, view)) = largest.filter(|(_, _, view)| bytes(view) > 0) else { return };
-        tracing::debug!(shard, points = view.points(), "sealing early, to free memory");
-        match replica.shard().freeze() {
-            Ok(()) => self.builder.ring(),
-            Err(error) => tracing::warn!(shard, %error, "not sealed early"),
-        }
+/// Lets the largest generation be sealed before it is full, unless there is one to seal already: many small segments
+/// would cost more than they free.
+///
+/// A shard whose seal failed is left alone until its turn comes again, and holds up no other: one that cannot be sealed at
+/// all would otherwise keep the node short of memory for ever.
+pub(crate) fn seal_early(replicas: &Replicas, builder: &Bell) {
+    let replicas = replicas.all();
+    if replicas.iter().any(|(_, replica)| replica.shard().is_sealing()) {
+        return;
+    }
+    let views = replicas.iter().map(|(shard, replica)| (shard, replica, replica.shard().view()));
+    // What is frozen now has failed. Where nothing is frozen, what there is grows.
+    let growing = views.filter(|(_, _, view)| view.frozen().next().is_none());
+    let bytes = |view: &ReadView| -> usize { view.generations().iter().map(|rows| rows.vector_bytes()).sum() };
+    let largest = growing.max_by_key(|(_, _, view)| bytes(view));
+    let Some((shard, replica, view)) = largest.filter(|(_, _, view)| bytes(view) > 0) else { return };
+    tracing::debug!(shard, points = view.points(), "sealing early, to free memory");
+    match replica.shard().freeze() {
+        Ok(()) => builder.ring(),
+        Err(error) => tracing::warn!(shard, %error, "not sealed early"),
     }
 }
 

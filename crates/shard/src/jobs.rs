@@ -91,6 +91,15 @@ impl Shard {
         Some(Job { shard: Arc::clone(self), kind })
     }
 
+    /// Whether a frozen generation is being sealed or will be as soon as a build thread is free. Those whose seal failed and
+    /// that wait for another try do not count: they may wait for long, and nobody should wait for them.
+    pub fn is_sealing(&self) -> bool {
+        let view = self.view();
+        let now = self.env().now();
+        let board = self.jobs.lock();
+        view.frozen().any(|generation| !board.is_set_back(&JobKind::Seal { generation }, now))
+    }
+
     /// All that there is to do, most urgent first, whether or not it is being done.
     pub(crate) fn wanted_jobs(&self) -> Vec<JobKind> {
         let view = self.view();
@@ -229,8 +238,12 @@ impl Board {
             kind.generation().is_some() && kind.generation() == other.generation()
                 || kind.segments().iter().any(|id| other.segments().contains(id))
         };
-        let waits = |failure: &JobFailure| failure.job.fails_like(kind) && now < failure.next_try;
-        !self.running.iter().any(overlaps) && !self.failed.iter().any(waits)
+        !self.running.iter().any(overlaps) && !self.is_set_back(kind, now)
+    }
+
+    /// Whether a job failed a moment ago.
+    fn is_set_back(&self, kind: &JobKind, now: Duration) -> bool {
+        self.failed.iter().any(|failure| failure.job.fails_like(kind) && now < failure.next_try)
     }
 
     fn busy_segments(&self) -> Vec<SegmentId> {

@@ -126,6 +126,7 @@ fn a_failed_job_leaves_everything_and_is_offered_again_later() {
         let fixture = Fixture::new(dir);
         let shard = fixture.open(small_options());
         apply(&shard, 1, None, Change::Upsert(fixture.points(0..30))).expect("applied");
+        assert!(shard.is_sealing(), "a generation is full");
         fixture.kv.inject(&database_dir(dir), Fault::DiskFull, 0);
         shard.next_job().expect("a generation is full").run(&unhurried()).expect_err("the disk is full");
         let stats = shard.stats();
@@ -133,11 +134,14 @@ fn a_failed_job_leaves_everything_and_is_offered_again_later() {
         assert!(stats.failed_jobs[0].reason.contains("full"), "{stats:?}");
         assert_eq!(std::fs::read_dir(dir.join("segments")).expect("the folder is read").count(), 0);
         assert!(shard.next_job().is_none(), "the job is offered at once");
+        assert!(!shard.is_sealing(), "nobody should wait for it");
         fixture.kv.heal(&database_dir(dir));
         fixture.clock.advance(Duration::from_secs(2));
+        assert!(shard.is_sealing(), "it is time for another try");
         run_jobs(&shard).expect("jobs end well");
         let stats = shard.stats();
         assert_eq!((stats.segments.len(), stats.failed_jobs.len(), stats.indexed_index), (1, 0, 1));
+        assert!(!shard.is_sealing(), "all is sealed");
     });
 }
 

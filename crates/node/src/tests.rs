@@ -1,0 +1,126 @@
+//! A node over the twins in memory, with builds that fail where they are told to.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sagitta_consensus::{ClusterId, Host, HostSettings, MemoryLog, NodeId, SilentTransport};
+use sagitta_engine::index::exact::ExactEngine;
+use sagitta_engine::index::{BuildControl, Built, IndexEngine, IndexError, IndexFile, IndexSpec, Rows};
+use sagitta_engine::index::{Similarities, VectorIndex};
+use sagitta_engine::kv::MemoryEngine;
+use sagitta_env::{Deadline, Env};
+use sagitta_model::{Change, IndexPolicy, Metric, Object, Point, PointId, Schema, VectorSpec, Wait};
+use sagitta_shard::{Engines, ShardOptions, ShardSpec};
+
+use crate::resources::seal_early;
+use crate::{MemoryBudget, Node, NodeOptions, Replica};
+
+/// Dimension of vectors that are indexed as usual ...
+const USUAL: usize = 2;
+/// ... and of those whose every build fails.
+const BROKEN: usize = 3;
+
+/// The twin, but for some dimensions.
+struct Moody;
+
+impl IndexEngine for Moody {
+    fn build(
+        &self,
+        spec: &IndexSpec,
+        rows: Rows<'_>,
+        dir: &Path,
+        control: &BuildControl<'_>,
+    ) -> Result<Built, IndexError> {
+        match spec.dim {
+            BROKEN => Err(IndexError::Spec { reason: "planted".to_owned() }),
+            _ => ExactEngine.build(spec, rows, dir, control),
+        }
+    }
+
+    fn open(&self, dir: &Path, files: &[IndexFile]) -> Result<Arc<dyn VectorIndex>, IndexError> {
+        ExactEngine.open(dir, files)
+    }
+
+    fn similarities(&self) -> &dyn Similarities {
+        IndexEngine::similarities(&ExactEngine)
+    }
+}
+
+struct Fixture {
+    node: Node,
+    _host: Host,
+    _dir: tempfile::TempDir,
+}
+
+impl Fixture {
+    /// A node that is short of nothing, so that it does by itself only what it is asked for.
+    fn start() -> Self {
+        let (env, dir) = (Env::real(), tempfile::tempdir().expect("a temporary folder"));
+        let (node, log) = (NodeId(1), Arc::new(MemoryLog::new()));
+        let host = Host::start(&env, HostSettings::new(ClusterId(1), node), log, Arc::new(SilentTransport));
+        let host = host.expect("a host");
+        let options = NodeOptions {
+            dir: dir.path().to_owned(),
+            node,
+            search_threads: 1,
+            build_threads: 1,
+            memory: MemoryBudget::new(1 << 40).expect("a budget"),
+            release_memory: || (),
+            // What failed is not tried again while a test runs.
+            shard: ShardOptions { retry_after: Duration::from_secs(300), ..ShardOptions::default() },
+        };
+        let engines = Engines { kv: Arc::new(MemoryEngine::new()), index: Arc::new(Moody) };
+        let node = Node::start(env, options, engines, host.handle()).expect("a node");
+        Self { node, _host: host, _dir: dir }
+    }
+
+    /// Hosts a shard with so many points, all of them growing.
+    async fn host(&self, shard: u64, dim: usize, points: u64) -> Arc<Replica> {
+        let mut schema = Schema::default();
+        schema.vectors.insert("v".to_owned(), VectorSpec { dim, metric: Metric::L2, index: IndexPolicy::Flat });
+        self.node.ensure(ShardSpec { collection: 1, shard, schema }).await.expect("hosted");
+        let replica = self.node.replica(shard).expect("hosted");
+        write(&replica, 1, dim, 0..points).await;
+        replica
+    }
+
+    fn seal_early(&self) {
+        seal_early(&self.node.replicas, &self.node.builder.bell());
+    }
+}
+
+async fn write(replica: &Replica, request_id: u128, dim: usize, ids: std::ops::Range<u64>) {
+    let point = |id| {
+        let vectors = [("v".to_owned(), vec![id as f32; dim])].into();
+        Point { id: PointId::Num(id), vectors, payload: Object::new() }
+    };
+    let change = Change::Upsert(ids.map(point).collect());
+    replica.write(request_id, change, Wait::Committed, Deadline::NEVER).await.expect("written");
+}
+
+/// Waits for what another thread brings about.
+fn wait_until(condition: impl Fn() -> bool) {
+    while !condition() {
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
+fn is_indexed(replica: &Replica) -> bool {
+    replica.shard().indexed_index() == replica.shard().applied_index()
+}
+
+#[tokio::test]
+async fn a_shard_that_cannot_be_sealed_holds_up_the_early_sealing_of_no_other() {
+    let fixture = Fixture::start();
+    let broken = fixture.host(1, BROKEN, 9).await;
+    let whole = fixture.host(2, USUAL, 1).await;
+    fixture.seal_early();
+    wait_until(|| !broken.shard().stats().failed_jobs.is_empty());
+    assert!(!is_indexed(&whole), "the largest is the first");
+    write(&broken, 2, BROKEN, 9..12).await;
+    fixture.seal_early();
+    assert_eq!(broken.shard().view().frozen().count(), 1, "more of it would fail as well");
+    wait_until(|| is_indexed(&whole));
+    fixture.node.close().await;
+}
