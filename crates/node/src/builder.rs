@@ -1,4 +1,5 @@
-//! The thread that seals, merges, rebuilds and checks, and flushes shards so that their logs can be cut.
+//! The threads that work on shards in the background: one seals, merges, rebuilds and checks; one flushes, so that logs can
+//! be cut. A flush is short, and a merge may take an hour.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,18 +17,18 @@ use crate::Replicas;
 /// Without a ring, how often shards are asked for work: idle merges and retries become due without a write.
 const ROUND: Duration = Duration::from_millis(500);
 
-/// The build thread. Index builds use several threads each, so one build at a time fills the machine.
+/// The threads. Index builds use several each, so one build at a time fills the machine.
 pub(crate) struct Builder {
     bell: Bell,
     stop: Arc<AtomicBool>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// Tells the builder that there may be work. Cheap, never blocks.
 #[derive(Clone)]
 pub(crate) struct Bell {
-    rings: Sender<()>,
-    flush: Arc<AtomicBool>,
+    builds: Sender<()>,
+    flushes: Sender<()>,
     disk_short: Arc<AtomicBool>,
 }
 
@@ -35,13 +36,12 @@ impl Bell {
     /// There may be something to seal or merge.
     pub(crate) fn ring(&self) {
         // A full channel means that the builder has not yet looked since the last ring.
-        let _ = self.rings.try_send(());
+        let _ = self.builds.try_send(());
     }
 
     /// A log has grown long: flush, so that it can be cut.
     pub(crate) fn ring_for_flush(&self) {
-        self.flush.store(true, Ordering::Release);
-        self.ring();
+        let _ = self.flushes.try_send(());
     }
 
     /// Whether the disk is short: a merge writes a segment before it removes those it replaces, so none is begun then.
@@ -52,36 +52,50 @@ impl Bell {
 
 impl Builder {
     pub(crate) fn start(env: &Env, threads: usize, replicas: Arc<Replicas>) -> io::Result<Self> {
-        let (rings, bell) = crossbeam_channel::bounded(1);
-        let [flush, disk_short, stop] = std::array::from_fn(|_| Arc::new(AtomicBool::new(false)));
-        let worker = Worker {
-            bell,
-            flush: flush.clone(),
-            disk_short: disk_short.clone(),
-            stop: stop.clone(),
-            replicas,
-            threads,
-        };
-        let thread = Mutex::new(Some(env.thread("build", move || worker.run())?));
-        Ok(Self { bell: Bell { rings, flush, disk_short }, stop, thread })
+        let (builds, build_bell) = crossbeam_channel::bounded(1);
+        let (flushes, flush_bell) = crossbeam_channel::bounded(1);
+        let [disk_short, stop] = std::array::from_fn(|_| Arc::new(AtomicBool::new(false)));
+        let flusher = Flusher { bell: flush_bell, stop: stop.clone(), replicas: replicas.clone() };
+        let worker = Worker { bell: build_bell, disk_short: disk_short.clone(), stop: stop.clone(), replicas, threads };
+        // If the second cannot be started, the first ends with its bell.
+        let threads = vec![env.thread("flush", move || flusher.run())?, env.thread("build", move || worker.run())?];
+        Ok(Self { bell: Bell { builds, flushes, disk_short }, stop, threads: Mutex::new(threads) })
     }
 
     pub(crate) fn bell(&self) -> Bell {
         self.bell.clone()
     }
 
-    /// Interrupts what is being built and ends the thread; the thread to wait for, the first time. Nothing is lost: a build that is cut
-    /// short leaves no trace.
-    pub(crate) fn stop(&self) -> Option<JoinHandle<()>> {
+    /// Interrupts what is being built and ends the threads; those to wait for, the first time. Nothing is lost: a build that
+    /// is cut short leaves no trace.
+    pub(crate) fn stop(&self) -> Vec<JoinHandle<()>> {
         self.stop.store(true, Ordering::Release);
         self.bell.ring();
-        self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.bell.ring_for_flush();
+        std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+struct Flusher {
+    bell: Receiver<()>,
+    stop: Arc<AtomicBool>,
+    replicas: Arc<Replicas>,
+}
+
+impl Flusher {
+    fn run(self) {
+        while self.bell.recv().is_ok() && !self.stop.load(Ordering::Acquire) {
+            for (shard, replica) in self.replicas.all() {
+                if let Err(error) = replica.shard().flush() {
+                    tracing::warn!(shard, %error, "flushing failed; the log is kept");
+                }
+            }
+        }
     }
 }
 
 struct Worker {
     bell: Receiver<()>,
-    flush: Arc<AtomicBool>,
     disk_short: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     replicas: Arc<Replicas>,
@@ -104,11 +118,7 @@ impl Worker {
     /// Offers each shard a turn; says whether any had work.
     fn round(&self) -> bool {
         let mut busy = false;
-        let flush = self.flush.swap(false, Ordering::AcqRel);
         for (shard, replica) in self.replicas.all() {
-            if flush && let Err(error) = replica.shard().flush() {
-                tracing::warn!(shard, %error, "flushing failed; the log is kept");
-            }
             let has_room =
                 |kind: &JobKind| !matches!(kind, JobKind::Merge { .. }) || !self.disk_short.load(Ordering::Acquire);
             let Some(job) = replica.shard().next_job_of(has_room) else { continue };

@@ -1,4 +1,4 @@
-//! A node over the twins in memory, with builds that fail where they are told to.
+//! A node over the twins in memory, with builds that fail or do not end where they are told to.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,8 +18,10 @@ use crate::{MemoryBudget, Node, NodeOptions, Replica};
 
 /// Dimension of vectors that are indexed as usual ...
 const USUAL: usize = 2;
-/// ... and of those whose every build fails.
+/// ... of those whose every build fails ...
 const BROKEN: usize = 3;
+/// ... and of those whose builds go on until they are stopped.
+const ENDLESS: usize = 5;
 
 /// The twin, but for some dimensions.
 struct Moody;
@@ -34,6 +36,10 @@ impl IndexEngine for Moody {
     ) -> Result<Built, IndexError> {
         match spec.dim {
             BROKEN => Err(IndexError::Spec { reason: "planted".to_owned() }),
+            ENDLESS => {
+                wait_until(|| control.stop.should_stop());
+                Err(IndexError::Stopped)
+            }
             _ => ExactEngine.build(spec, rows, dir, control),
         }
     }
@@ -122,5 +128,21 @@ async fn a_shard_that_cannot_be_sealed_holds_up_the_early_sealing_of_no_other() 
     fixture.seal_early();
     assert_eq!(broken.shard().view().frozen().count(), 1, "more of it would fail as well");
     wait_until(|| is_indexed(&whole));
+    fixture.node.close().await;
+}
+
+#[tokio::test]
+async fn a_flush_waits_for_no_build() {
+    let fixture = Fixture::start();
+    let building = fixture.host(1, ENDLESS, 1).await;
+    let other = fixture.host(2, USUAL, 1).await;
+    building.shard().freeze().expect("frozen");
+    fixture.node.builder.bell().ring();
+    wait_until(|| !building.shard().stats().running_jobs.is_empty());
+    fixture.node.builder.bell().ring_for_flush();
+    for replica in [&building, &other] {
+        wait_until(|| replica.shard().durable_index() == replica.shard().applied_index());
+    }
+    assert_eq!(building.shard().stats().running_jobs.len(), 1, "it was built all the while");
     fixture.node.close().await;
 }
