@@ -41,16 +41,36 @@ fn kib_of(name: &str, text: &str) -> Option<u64> {
     Some(kib << 10)
 }
 
-/// The smallest `memory.max` of a process's group and of the groups around it (version 2 of control groups). `groups` is
-/// the content of `/proc/self/cgroup`, `root` where the hierarchy is mounted.
+/// The smallest limit of a process's control group and of the groups around it. `groups` is the content of
+/// `/proc/self/cgroup`, `root` where the hierarchies are mounted.
+///
+/// Both versions of control groups may be there at once; the controller of memory is in one of them, and the other has no
+/// limit to offer.
 fn control_group_limit(groups: &str, root: &Path) -> Option<u64> {
-    let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    // A line is `hierarchy:controllers:path`; version 2 has one hierarchy, of all controllers, whose list is empty.
+    let limit = |line: &str| {
+        let (_, line) = line.split_once(':')?;
+        match line.split_once(':')? {
+            ("", group) => tightest_limit(root, group, "memory.max"),
+            (controllers, group) if controllers.split(',').any(|name| name == "memory") => {
+                tightest_limit(&root.join("memory"), group, "memory.limit_in_bytes")
+            }
+            _ => None,
+        }
+    };
+    groups.lines().filter_map(limit).min()
+}
+
+/// The smallest number in files of this name, from a group's folder up to the root of its hierarchy.
+fn tightest_limit(root: &Path, group: &str, file: &str) -> Option<u64> {
+    let group = Path::new(group.strip_prefix('/')?);
     // A process that was moved out of its container's view has a path that leads upwards.
-    let inner = Path::new(group).components().all(|part| matches!(part, Component::Normal(_)));
+    let inner = group.components().all(|part| matches!(part, Component::Normal(_)));
     let group = if inner { root.join(group) } else { root.to_owned() };
+    // A container may see its own group as the root, and know it by a path that exists only outside: then the root counts.
     let around = group.ancestors().take_while(|group| group.starts_with(root));
-    let limit = |group: &Path| fs::read_to_string(group.join("memory.max")).ok()?.trim().parse().ok();
-    // "max" is no number and no limit.
+    let limit = |group: &Path| fs::read_to_string(group.join(file)).ok()?.trim().parse().ok();
+    // No limit is "max", which is no number, in version 2, and in version 1 a number above what any machine has.
     around.filter_map(limit).min()
 }
 
@@ -83,6 +103,36 @@ mod tests {
             (limit("0::/outer\n"), limit("0::/\n"), limit("0::/../x\n"), limit("")),
             (Some(4_096), None, None, None)
         );
+    }
+
+    #[test]
+    fn the_first_version_of_control_groups_limits_as_well() {
+        const DOCKER: &str =
+            "12:cpu,cpuacct:/docker/5a61\n4:hugetlb,memory:/docker/5a61\n1:name=systemd:/docker/5a61\n";
+        let temp = tempfile::tempdir().unwrap();
+        let limit = |groups| control_group_limit(groups, temp.path());
+        let write = |group: &str, file: &str, text: &str| {
+            let group = temp.path().join(group);
+            fs::create_dir_all(&group).unwrap();
+            fs::write(group.join(file), text).unwrap();
+        };
+        assert_eq!(limit(DOCKER), None);
+        // Inside a container: its group is the root of what it sees.
+        write("memory", "memory.limit_in_bytes", "8192\n");
+        assert_eq!(limit(DOCKER), Some(8_192));
+        // Outside: without a limit of the whole, which is written as the largest number of whole pages.
+        write("memory", "memory.limit_in_bytes", "9223372036854771712\n");
+        write("memory/docker", "memory.limit_in_bytes", "4096\n");
+        write("memory/docker/5a61", "memory.limit_in_bytes", "1024\n");
+        assert_eq!(limit(DOCKER), Some(1_024));
+        assert_eq!(limit("4:memory:/docker\n"), Some(4_096));
+        assert_eq!(limit("4:memory:/\n"), Some(9_223_372_036_854_771_712));
+        // Both versions side by side: memory belongs to the first, or to the second.
+        assert_eq!(limit("4:memory:/docker/5a61\n0::/docker/5a61\n"), Some(1_024));
+        write("docker/5a61", "memory.max", "512\n");
+        assert_eq!(limit("4:memory:/docker\n0::/docker/5a61\n"), Some(512));
+        // Other controllers, and files of the other version, say nothing.
+        assert_eq!((limit("3:cpu:/docker/5a61\n"), limit("3:memory_x:/docker/5a61\n")), (None, None));
     }
 
     #[test]
