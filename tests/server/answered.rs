@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use sagitta_client::{Client, ClientError, Count, ScoredPoint, Scroll};
+use sagitta_client::{Client, ClientError, Count, ScoredPoint};
 use sagitta_model::{Condition, Consistency, Effort, ErrorKind, Filter, Record, Scalar, SearchQuery, Test};
 
-use crate::harness::{Rng, everything, name, query, searches};
+use crate::harness::{Rng, all_points, name, query, scroll, searches};
 
 /// Queries of each collection, each asked in all ways.
 const QUERIES: usize = 4;
@@ -31,7 +31,7 @@ impl Answers {
         let mut answers = Vec::new();
         for &(name, dim) in collections {
             let mut rng = Rng::new(dim as u64);
-            let records = scroll(client, name).await.expect("points are listed");
+            let records = all_points(client, name, None).await;
             let count = count(client, name).await.expect("points are counted");
             let mut queries = Vec::new();
             for _ in 0..QUERIES {
@@ -64,7 +64,7 @@ impl Answers {
 impl Collection {
     async fn check_records(&self, client: &Client, at: &str) -> Result<(), ClientError> {
         let counted = count(client, self.name).await.map(|count| assert_eq!(count, self.count, "{at}: a count"));
-        let records = scroll(client, self.name).await?;
+        let records = scroll(client, self.name, None).await?;
         assert_eq!(records.len(), self.records.len(), "{at}: {} points", self.name);
         for (found, expected) in records.iter().zip(&self.records) {
             assert_eq!(found, expected, "{at}: a point of {}", self.name);
@@ -96,21 +96,6 @@ impl Collection {
         assert!(refused.is_some() || recall >= LEAST_RECALL, "{at}: the recall in {} is {recall}", self.name);
         refused.map_or(Ok(()), Err)
     }
-}
-
-async fn scroll(client: &Client, collection: &str) -> Result<Vec<Record>, ClientError> {
-    let scroll = Scroll {
-        collection: name(collection),
-        filter: None,
-        selection: everything(),
-        consistency: Consistency::Strong,
-    };
-    let mut scroller = client.scroll(scroll, 1_000);
-    let mut records = Vec::new();
-    while let Some(record) = scroller.next().await {
-        records.push(record?);
-    }
-    Ok(records)
 }
 
 /// Of those in one group, by their payload.

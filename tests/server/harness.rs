@@ -3,11 +3,11 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sagitta_client::{Client, ClientConfig, Get, Scroll, Search, Searches};
+use sagitta_client::{Client, ClientConfig, ClientError, Get, Scroll, Search, Searches};
 use sagitta_env::Env;
 use sagitta_model::{
     CollectionName, Consistency, Effort, FieldType, Filter, IndexPolicy, Metric, Object, PayloadSelection, Point,
@@ -22,68 +22,52 @@ pub(crate) struct Server {
     _stdout: BufReader<ChildStdout>,
 }
 
-fn command(data: &Path, listen: &str) -> Command {
-    logging_command(data, listen, "error")
-}
-
-fn logging_command(data: &Path, listen: &str, filter: &str) -> Command {
+fn command(data: &Path, listen: &str, filter: &str) -> Command {
     // Another build of it, if one is named.
     let program = std::env::var_os("SAGITTA_SERVER").unwrap_or_else(|| env!("CARGO_BIN_EXE_sagittad").into());
     let mut command = Command::new(program);
     command.arg("dev").arg("--data").arg(data).args(["--listen", listen, "--log", filter]);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
 impl Server {
     /// Starts a server over a folder and waits until it says that it is ready.
     pub(crate) fn start(data: &Path) -> Self {
-        Self::try_start(data, "127.0.0.1:0").unwrap_or_else(|error| panic!("the server did not start: {error}"))
+        Self::start_with(data, &[])
     }
 
     /// Starts a server with further arguments.
     pub(crate) fn start_with(data: &Path, arguments: &[&str]) -> Self {
-        let mut command = command(data, "127.0.0.1:0");
-        command.args(arguments);
-        Self::spawn(command).unwrap_or_else(|error| panic!("the server did not start: {error}"))
-    }
-
-    /// Starts a server, or returns what it said before it gave up.
-    pub(crate) fn try_start(data: &Path, listen: &str) -> Result<Self, String> {
-        Self::spawn(command(data, listen))
-    }
-
-    fn spawn(mut command: Command) -> Result<Self, String> {
-        let mut child = command.stderr(Stdio::inherit()).spawn().expect("the binary is there");
-        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
-        let mut line = String::new();
-        stdout.read_line(&mut line).expect("readable");
-        match line.split_whitespace().find(|word| word.starts_with("http://")) {
-            Some(endpoint) => Ok(Self { endpoint: endpoint.to_owned(), child, _stdout: stdout }),
-            None => Err(format!("exit {:?}, said {line:?}", child.wait())),
-        }
+        let mut command = command(data, "127.0.0.1:0", "error");
+        let started = Self::spawn(command.args(arguments).stderr(Stdio::inherit()));
+        started.map(|(server, _)| server).unwrap_or_else(|said| panic!("the server did not start: {said}"))
     }
 
     /// Starts a server that logs what `filter` says, and collects its lines. An error is what it said before it gave up.
     pub(crate) fn try_start_logging(data: &Path, filter: &str) -> Result<(Self, Log), String> {
-        let mut child = logging_command(data, "127.0.0.1:0", filter).spawn().expect("the binary is there");
-        let log = Log::follow(child.stderr.take().expect("piped"));
+        Self::spawn(command(data, "127.0.0.1:0", filter).stderr(Stdio::piped()))
+    }
+
+    /// Starts it and waits until it says that it is ready. The log is empty where standard error is not piped.
+    fn spawn(command: &mut Command) -> Result<(Self, Log), String> {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the binary is there");
+        let log = Log::follow(child.stderr.take());
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
         let mut line = String::new();
         stdout.read_line(&mut line).expect("readable");
         match line.split_whitespace().find(|word| word.starts_with("http://")) {
             Some(endpoint) => Ok((Self { endpoint: endpoint.to_owned(), child, _stdout: stdout }, log)),
             None => {
-                child.wait().expect("waited");
+                let status = child.wait().expect("waited");
                 log.wait_for_end();
-                Err(log.lines().join("\n"))
+                Err(format!("{status}: {line}{}", log.lines().join("\n")))
             }
         }
     }
 
     /// What a server that must not start says on standard error.
     pub(crate) fn refusal(data: &Path, listen: &str) -> String {
-        Self::refusal_of(command(data, listen))
+        Self::refusal_of(command(data, listen, "error"))
     }
 
     /// The same for a server that is started in another way.
@@ -132,8 +116,12 @@ struct Lines {
 }
 
 impl Log {
-    fn follow(stderr: std::process::ChildStderr) -> Self {
+    fn follow(stderr: Option<ChildStderr>) -> Self {
         let log = Self::default();
+        let Some(stderr) = stderr else {
+            log.lock().ended = true;
+            return log;
+        };
         let to = log.clone();
         let follow = move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
@@ -239,8 +227,17 @@ pub(crate) fn get(collection: &str, ids: Vec<PointId>) -> Get {
     Get { collection: name(collection), ids, selection: everything(), consistency: Consistency::Strong }
 }
 
-/// All points of a collection, by scrolling.
+/// All points of a collection, or those that pass a filter.
 pub(crate) async fn all_points(client: &Client, collection: &str, filter: Option<Filter>) -> Vec<Record> {
+    scroll(client, collection, filter).await.expect("points are listed")
+}
+
+/// The same where no answer may be the answer.
+pub(crate) async fn scroll(
+    client: &Client,
+    collection: &str,
+    filter: Option<Filter>,
+) -> Result<Vec<Record>, ClientError> {
     let scroll = Scroll {
         collection: name(collection),
         filter: filter.map(Arc::new),
@@ -250,9 +247,9 @@ pub(crate) async fn all_points(client: &Client, collection: &str, filter: Option
     let mut scroller = client.scroll(scroll, 1_000);
     let mut records = Vec::new();
     while let Some(record) = scroller.next().await {
-        records.push(record.expect("a page"));
+        records.push(record?);
     }
-    records
+    Ok(records)
 }
 
 /// A fresh folder that does not exist yet, within a temporary one.
