@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use sagitta_client::{Count, Scroll};
+use sagitta_client::{ClientError, Count, Scroll};
 use sagitta_model::{Condition, Consistency, ErrorKind, Filter, Metric, Point, PointId, Test, Value, limits};
 
 use crate::harness::{Rng, Server, all_points, data, everything, get, name, point, query, schema, searches};
@@ -99,18 +99,28 @@ async fn an_answer_that_does_not_fit_into_a_message_is_refused_and_the_server_st
     let server = Server::start(&data(&temp));
     load_heavy(&server).await;
     let client = server.client();
-    // One point asked for ten thousand times would be seven gigabytes.
-    let error = client.get(get("heavy", vec![PointId::Num(3); limits::MAX_BATCH_POINTS])).await.expect_err("too much");
-    assert_eq!(error.kind, ErrorKind::Invalid, "{error}");
-    assert!(error.message.contains("64 MiB") && error.message.contains("ask for fewer"), "{error}");
-    let all = (0..HEAVY_POINTS).map(PointId::Num).collect();
-    let error = client.get(get("heavy", all)).await.expect_err("too much");
-    assert_eq!(error.kind, ErrorKind::Invalid, "{error}");
-    assert!(error.message.contains("64 MiB") || error.message.contains("67108864"), "names the limit: {error}");
+    let check = |error: ClientError| {
+        assert_eq!((error.kind, &*error.reason), (ErrorKind::Invalid, "INVALID"), "{error:?}");
+        assert!(error.message.contains("64 MiB") && error.message.contains("ask for fewer"), "{error}");
+        assert_eq!(error.violations.len(), 1, "{error:?}");
+    };
+    // One point asked for ten thousand times would be seven gigabytes; all of them are little more than a message.
+    let ids = vec![PointId::Num(3); limits::MAX_BATCH_POINTS];
+    check(client.get(get("heavy", ids)).await.expect_err("far too much"));
+    let ids = (0..HEAVY_POINTS).map(PointId::Num).collect();
+    check(client.get(get("heavy", ids)).await.expect_err("too much"));
     let mut hits = searches("heavy", query(vec![1.0, 1.0], HEAVY_POINTS as usize));
     hits.searches[0].selection = everything();
-    let error = client.search(hits.clone()).await.expect_err("too much");
-    assert_eq!(error.kind, ErrorKind::Invalid, "{error}");
+    check(client.search(hits.clone()).await.expect_err("too much"));
     hits.searches[0].query.k = 5;
-    assert_eq!(client.search(hits).await.expect("answered").results[0].hits.len(), 5);
+    assert_eq!(client.search(hits.clone()).await.expect("answered").results[0].hits.len(), 5);
+    // A search that has its place alone is too much with others: here by a little, and by three gigabytes.
+    hits.batch = true;
+    for (count, fits) in [(2, true), (30, false), (limits::MAX_BATCH_SEARCHES, false)] {
+        hits.searches = vec![hits.searches[0].clone(); count];
+        match client.search(hits.clone()).await {
+            Ok(answer) => assert!(fits && answer.results.len() == count, "{count}"),
+            Err(error) => check(error),
+        }
+    }
 }

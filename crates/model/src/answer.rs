@@ -43,6 +43,15 @@ impl Record {
         records.truncate(filled.map_or(records.len(), |last| last + 1));
         filled.is_some()
     }
+
+    /// Why an answer is refused that would be larger than a message.
+    pub fn too_heavy() -> Violation {
+        let most = limits::MAX_MESSAGE_BYTES >> 20;
+        let reason = format!(
+            "the points asked for do not fit into an answer of {most} MiB: ask for fewer, or for less of their payloads and vectors, or split the batch"
+        );
+        Violation::new("", reason)
+    }
 }
 
 fn object_weight(object: &Object) -> usize {

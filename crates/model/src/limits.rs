@@ -22,8 +22,8 @@ pub const MAX_BATCH_POINTS: usize = 10_000;
 pub const MAX_PAGE: usize = 10_000;
 /// Weight of the points on one page of a scroll: the page ends with the point that reaches it, well below a message.
 pub const MAX_PAGE_WEIGHT: usize = 16 << 20;
-/// Weight of the points that one get or one search may return: more would not fit into a message, and gathering it would
-/// take the memory of others.
+/// Weight of the points that one get or one batch of searches may return: more would not fit into a message, and
+/// gathering it would take the memory of others.
 pub const MAX_ANSWER_WEIGHT: usize = 4 * MAX_MESSAGE_BYTES;
 /// Levels of conditions within conditions.
 pub const MAX_FILTER_DEPTH: usize = 8;

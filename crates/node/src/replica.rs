@@ -12,7 +12,7 @@ use sagitta_model::{
     WriteResult,
 };
 use sagitta_shard::codec::Record as _;
-use sagitta_shard::{Command, ReadView, SearchContext, Shard, ShardError, WriteOutcome};
+use sagitta_shard::{AnswerRoom, Command, ReadView, SearchContext, Shard, ShardError, WriteOutcome};
 use tokio::sync::watch;
 
 use crate::NodeError;
@@ -174,7 +174,7 @@ impl Replica {
         waited.map_err(|_| NodeError::DeadlinePassed)?.map(drop).map_err(|_| NodeError::NotHosted { shard: self.id })
     }
 
-    /// Runs each query: one result for each, all as of one moment.
+    /// Runs each query: one result for each, all as of one moment, and together no heavier than one answer may be.
     pub async fn search(
         &self,
         queries: Arc<[(SearchQuery, Selection)]>,
@@ -186,13 +186,14 @@ impl Replica {
         let (shard, id) = (self.shard.clone(), self.id);
         // Taken by the thread that begins: all searches see the same moment, and it is not the moment of queueing.
         let view = OnceLock::new();
+        let room = AnswerRoom::default();
         let count = queries.len();
         self.read(freshness, deadline, |pool, stop| {
             pool.run_each(count, move |at| {
                 let view: &Arc<ReadView> = view.get_or_init(|| shard.view());
                 let (query, selection) = &queries[at];
                 let waited = explain.then(|| view.env().now() - queued);
-                let mut result = answer(view, query, selection, &SearchContext { explain, stop: &stop })?;
+                let mut result = answer(view, query, selection, &SearchContext { explain, stop: &stop }, &room)?;
                 if let (Some(explanation), Some(waited)) = (&mut result.explanation, waited) {
                     explanation.queue_us = waited.as_micros() as u64;
                     explanation.segments.iter_mut().for_each(|segment| segment.shard = id);

@@ -1,20 +1,26 @@
 //! A node over the twins in memory, with builds that fail or do not end where they are told to.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sagitta_consensus::{ClusterId, Host, HostSettings, MemoryLog, NodeId, SilentTransport};
 use sagitta_engine::index::exact::ExactEngine;
-use sagitta_engine::index::{BuildControl, Built, IndexEngine, IndexError, IndexFile, IndexSpec, Rows};
-use sagitta_engine::index::{Similarities, VectorIndex};
+use sagitta_engine::index::{
+    BuildControl, Built, IndexEngine, IndexError, IndexFile, IndexSpec, Never, Rows, Similarities, VectorIndex,
+};
 use sagitta_engine::kv::MemoryEngine;
 use sagitta_env::{Deadline, Env};
-use sagitta_model::{Change, IndexPolicy, Metric, Object, Point, PointId, Schema, VectorSpec, Wait};
-use sagitta_shard::{Engines, ShardOptions, ShardSpec};
+use sagitta_model::{
+    Change, Effort, ErrorKind, FieldType, GroupBy, IndexPolicy, Metric, Object, PayloadSelection, Point, PointId,
+    Schema, SearchQuery, Selection, VectorSpec, Wait, limits,
+};
+use sagitta_shard::{AnswerRoom, Engines, SearchContext, ShardOptions, ShardSpec};
 
+use crate::answer::answer;
 use crate::resources::seal_early;
-use crate::{MemoryBudget, Node, NodeOptions, Replica};
+use crate::{Freshness, MemoryBudget, Node, NodeOptions, Replica};
 
 /// Dimension of vectors that are indexed as usual ...
 const USUAL: usize = 2;
@@ -85,9 +91,12 @@ impl Fixture {
     async fn host(&self, shard: u64, dim: usize, points: u64) -> Arc<Replica> {
         let mut schema = Schema::default();
         schema.vectors.insert("v".to_owned(), VectorSpec { dim, metric: Metric::L2, index: IndexPolicy::Flat });
+        schema.fields.insert("group".parse().expect("a path"), FieldType::Keyword);
         self.node.ensure(ShardSpec { collection: 1, shard, schema }).await.expect("hosted");
         let replica = self.node.replica(shard).expect("hosted");
-        write(&replica, 1, dim, 0..points).await;
+        if points > 0 {
+            write(&replica, 1, dim, 0..points).await;
+        }
         replica
     }
 
@@ -96,13 +105,30 @@ impl Fixture {
     }
 }
 
-async fn write(replica: &Replica, request_id: u128, dim: usize, ids: std::ops::Range<u64>) {
-    let point = |id| {
-        let vectors = [("v".to_owned(), vec![id as f32; dim])].into();
-        Point { id: PointId::Num(id), vectors, payload: Object::new() }
-    };
-    let change = Change::Upsert(ids.map(point).collect());
+fn point(id: u64, dim: usize, text: &str) -> Point {
+    let group = ("group".to_owned(), format!("g{}", id % 2).as_str().into());
+    let payload = Object::from([group, ("text".to_owned(), text.into())]);
+    Point { id: PointId::Num(id), vectors: [("v".to_owned(), vec![id as f32; dim])].into(), payload }
+}
+
+async fn write(replica: &Replica, request_id: u128, dim: usize, ids: Range<u64>) {
+    let change = Change::Upsert(ids.map(|id| point(id, dim, "")).collect());
     replica.write(request_id, change, Wait::Committed, Deadline::NEVER).await.expect("written");
+}
+
+/// A search that returns payloads, of so many points or groups of two.
+fn search(k: usize, grouped: bool) -> (SearchQuery, Selection) {
+    let group_by = grouped.then(|| GroupBy { field: "group".parse().expect("a path"), size: 2 });
+    let query = SearchQuery {
+        vector_name: "v".to_owned(),
+        vector: vec![0.0; USUAL],
+        k,
+        min_similarity: None,
+        filter: None,
+        effort: Effort::Exact,
+        group_by,
+    };
+    (query, Selection { payload: PayloadSelection::All, ..Selection::default() })
 }
 
 /// Waits for what another thread brings about.
@@ -144,5 +170,39 @@ async fn a_flush_waits_for_no_build() {
         wait_until(|| replica.shard().durable_index() == replica.shard().applied_index());
     }
     assert_eq!(building.shard().stats().running_jobs.len(), 1, "it was built all the while");
+    fixture.node.close().await;
+}
+
+#[tokio::test]
+async fn all_groups_of_an_answer_share_its_room() {
+    let fixture = Fixture::start();
+    let replica = fixture.host(1, USUAL, 4).await;
+    let view = replica.shard().view();
+    let context = SearchContext { stop: &Never, explain: false };
+    let (query, selection) = search(2, true);
+    let answer = |room: usize| answer(&view, &query, &selection, &context, &AnswerRoom::new(room));
+    let groups = answer(usize::MAX).expect("there is room").groups;
+    let hits = groups.iter().flat_map(|group| &group.hits);
+    let weights: Vec<_> = hits.map(|hit| hit.record.as_ref().expect("payloads were selected").weight()).collect();
+    assert_eq!((groups.len(), weights.len()), (2, 4));
+    let weight = weights.iter().sum();
+    assert!(answer(weight).is_ok());
+    assert_eq!(answer(weight - 1).expect_err("there is no room for the last").kind(), ErrorKind::Invalid);
+    fixture.node.close().await;
+}
+
+#[tokio::test]
+async fn all_searches_of_a_batch_share_the_room_of_one_answer() {
+    const TEXT_BYTES: usize = 1_000_000;
+    let fixture = Fixture::start();
+    let replica = fixture.host(1, USUAL, 0).await;
+    let heavy = Change::Upsert(vec![point(1, USUAL, &"x".repeat(TEXT_BYTES))]);
+    replica.write(1, heavy, Wait::Committed, Deadline::NEVER).await.expect("written");
+    let batch =
+        |count: usize| replica.search(vec![search(1, false); count].into(), false, Freshness::Latest, Deadline::NEVER);
+    assert_eq!(batch(8).await.expect("there is room").len(), 8);
+    let error = batch(limits::MAX_ANSWER_WEIGHT / TEXT_BYTES + 1).await.expect_err("each has room only if alone");
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    assert!(error.to_string().contains("split the batch"), "{error}");
     fixture.node.close().await;
 }

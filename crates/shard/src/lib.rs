@@ -46,4 +46,4 @@ pub use segment::{Part, Segment, SegmentId, SegmentVector};
 pub use shard::{Shard, WritePressure};
 pub use stats::{GenerationStats, SegmentStats, ShardStats, VectorStats};
 pub use steps::{Step, StepHook};
-pub use view::{ReadView, SegmentView};
+pub use view::{AnswerRoom, ReadView, SegmentView};

@@ -12,6 +12,8 @@ use sagitta_engine::mapped::Damaged;
 use sagitta_env::Env;
 use sagitta_model::{Filter, Hit, PointId, Schema};
 
+pub use self::read::AnswerRoom;
+
 pub(crate) use self::database::{BLOCK_ROWS, bad_row, missing_row, read_points, read_vectors};
 use crate::records::Head;
 use crate::{Generation, Part, Segment, ShardError};

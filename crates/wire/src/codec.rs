@@ -3,9 +3,9 @@
 use std::marker::PhantomData;
 
 use prost::Message;
-use sagitta_model::ErrorKind;
-use tonic::Status;
+use sagitta_model::{ErrorKind, Record, limits};
 use tonic::codec::DecodeBuf;
+use tonic::{Response, Status};
 use tonic_prost::ProstEncoder;
 
 use crate::failure::{Failure, reason};
@@ -20,6 +20,17 @@ pub struct Codec<T, U>(PhantomData<(T, U)>);
 /// The decoding half of [`Codec`].
 #[derive(Debug)]
 pub struct Decoder<U>(PhantomData<U>);
+
+/// An answer with points, unless it is larger than a message may be: the transport would refuse it without saying what to do.
+///
+/// # Errors
+/// A request that asked for too much.
+pub fn answer<M: Message>(message: M) -> Result<Response<M>, Failure> {
+    if message.encoded_len() > limits::MAX_MESSAGE_BYTES {
+        return Err(Failure::invalid(Record::too_heavy()));
+    }
+    Ok(Response::new(message))
+}
 
 impl<T, U> Default for Codec<T, U> {
     fn default() -> Self {

@@ -26,7 +26,7 @@ mod value;
 mod vector;
 mod version;
 
-pub use codec::{Codec, Decoder};
+pub use codec::{Codec, Decoder, answer};
 pub use common::{Convert, RequestId};
 pub use error::{TokenFault, WireError};
 pub use failure::{DEFAULT_RETRY_AFTER, Failure, Resource, reason};

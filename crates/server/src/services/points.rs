@@ -52,7 +52,8 @@ impl<C: ShardClient> PointService for Services<C> {
         let collection = self.find(&get.collection)?;
         get.resolve(&collection.schema).map_err(Failure::from)?;
         let found = self.coordinator.get(&collection, get.ids, get.selection, &get.consistency, deadline).await;
-        Ok(Response::new(get_response(found.map_err(|error| failure(error, Some(&collection.name)))?)))
+        let records = found.map_err(|error| failure(error, Some(&collection.name)))?;
+        Ok(sagitta_wire::answer(get_response(records))?)
     }
 
     async fn count(&self, request: Request<v1::CountRequest>) -> Result<Response<v1::CountResponse>, Status> {
@@ -77,7 +78,7 @@ impl<C: ShardClient> PointService for Services<C> {
         let may_go_on = points.len() == asked.size || Record::fill_a_page(&points);
         let last = points.last().filter(|_| may_go_on);
         let next_page_token = last.map(|last| asked.next_token(&last.id)).unwrap_or_default();
-        Ok(Response::new(PointPage { points, next_page_token }.into_proto()))
+        Ok(sagitta_wire::answer(PointPage { points, next_page_token }.into_proto())?)
     }
 
     async fn upsert_stream(

@@ -16,7 +16,7 @@ impl<C: ShardClient> SearchService for Services<C> {
     async fn search(&self, request: Request<v1::SearchRequest>) -> Result<Response<v1::SearchResponse>, Status> {
         let deadline = deadline(request.metadata(), &self.env);
         let answer = self.answer(Searches::from_single(request.into_inner())?, deadline).await?;
-        Ok(Response::new(answer.into_single()))
+        Ok(sagitta_wire::answer(answer.into_single())?)
     }
 
     async fn search_batch(
@@ -25,7 +25,7 @@ impl<C: ShardClient> SearchService for Services<C> {
     ) -> Result<Response<v1::SearchBatchResponse>, Status> {
         let deadline = deadline(request.metadata(), &self.env);
         let answer = self.answer(Searches::from_batch(request.into_inner())?, deadline).await?;
-        Ok(Response::new(answer.into_batch()))
+        Ok(sagitta_wire::answer(answer.into_batch())?)
     }
 }
 

@@ -12,7 +12,7 @@ use sagitta_model::{Change, Effort, NamedVectors, PayloadSelection, Point, Point
 use super::dice::Dice;
 use super::{Rig, open, schema, small_options, unhurried};
 use crate::codec::Record as _;
-use crate::{Command, Entry, ReadView, SearchContext, Shard};
+use crate::{AnswerRoom, Command, Entry, ReadView, SearchContext, Shard};
 
 /// Points, all of which every entry writes anew.
 const POINTS: u64 = 60;
@@ -122,7 +122,7 @@ fn check_view(view: &ReadView, dice: &Dice) {
     assert_eq!(found.len() as u64, POINTS, "round {round}: a point was found twice");
     // The scores are those of this round's vectors.
     let selection = Selection { vectors: sagitta_model::VectorSelection::All, ..Selection::default() };
-    let records = view.hydrate(&hits, &selection).expect("points are read");
+    let records = view.hydrate(&hits, &selection, &AnswerRoom::default()).expect("points are read");
     let (name, spec) = view.schema().vector(&query.vector_name).expect("a vector of the schema");
     let prepared = sagitta_engine::index::PreparedQuery::new(spec.metric, &query.vector).expect("a valid query");
     for (hit, record) in hits.iter().zip(records) {

@@ -7,7 +7,8 @@ use sagitta_engine::index::exact::ExactEngine;
 use sagitta_engine::kv::{Fault, KvEngine, MemoryEngine};
 use sagitta_env::{Env, ManualClock};
 use sagitta_model::{
-    Change, Condition, ErrorKind, Filter, IndexPolicy, PayloadChange, Point, PointId, Schema, Target, Value,
+    Change, Condition, ErrorKind, Filter, Hit, IndexPolicy, PayloadChange, PayloadSelection, Point, PointId, Record,
+    Schema, Selection, Target, Value,
 };
 
 use super::in_folder;
@@ -15,7 +16,7 @@ use crate::codec::Record as _;
 use crate::layout::{FAMILIES, IDENTITY_KEY, META};
 use crate::testing::dice::Dice;
 use crate::testing::{database_dir, run_jobs, schema, small_options, spec, unhurried};
-use crate::{Command, Engines, Entry, Shard, ShardError, ShardOptions, ShardSpec, WriteOutcome};
+use crate::{AnswerRoom, Command, Engines, Entry, Shard, ShardError, ShardOptions, ShardSpec, WriteOutcome};
 
 /// A shard with the twins, whose faults and clock are at hand.
 struct Fixture<'a> {
@@ -194,6 +195,24 @@ fn a_change_by_a_filter_stops_at_its_bound_and_goes_on_from_there() {
         let test = sagitta_model::Test::Match(sagitta_model::Scalar::Int(1999));
         let filter = Filter { must: vec![Condition::Field { path, test }], ..Filter::default() };
         assert_eq!(shard.view().count(Some(&filter), &Never).expect("counted"), 10_050);
+    });
+}
+
+#[test]
+fn what_is_gathered_for_one_answer_shares_its_room() {
+    in_folder(|dir| {
+        let fixture = Fixture::new(dir);
+        let shard = fixture.open(small_options());
+        apply(&shard, 1, None, Change::Upsert(fixture.points(0..2))).expect("applied");
+        let (view, selection) = (shard.view(), Selection { payload: PayloadSelection::All, ..Selection::default() });
+        let ids = [PointId::Num(0), PointId::Num(1)];
+        let weight: usize = view.get(&ids, &selection).expect("points are read").iter().map(Record::weight).sum();
+        let room = AnswerRoom::new(2 * weight - 1);
+        let hits = ids.map(|id| Hit { id, similarity: 0.0 });
+        assert_eq!(view.hydrate(&hits, &selection, &room).expect("there is room").len(), 2);
+        let error = view.hydrate(&hits, &selection, &room).expect_err("there is room for one of them at most");
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        assert!(error.to_string().contains("split the batch"), "{error}");
     });
 }
 

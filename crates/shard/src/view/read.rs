@@ -1,16 +1,42 @@
 //! Get, count and scroll.
 
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sagitta_engine::index::Stop;
-use sagitta_model::{
-    Filter, Hit, NamedVectors, PayloadSelection, PointId, Record, Selection, VectorSelection, Violation, limits,
-};
+use sagitta_model::{Filter, Hit, NamedVectors, PayloadSelection, PointId, Record, Selection, VectorSelection, limits};
 
 use super::database::{BLOCK_ROWS, bad_row, read_points, read_vectors, scan_points};
 use super::{ROWS_PER_CHECK, ReadView};
 use crate::codec::{PointRecord, Projection};
 use crate::{Generation, ShardError};
+
+/// How much what one answer holds may still weigh; shared by all that is gathered for it, on whichever threads.
+#[derive(Debug)]
+pub struct AnswerRoom(AtomicUsize);
+
+impl Default for AnswerRoom {
+    fn default() -> Self {
+        Self::new(limits::MAX_ANSWER_WEIGHT)
+    }
+}
+
+impl AnswerRoom {
+    /// Room for so much.
+    pub fn new(weight: usize) -> Self {
+        Self(AtomicUsize::new(weight))
+    }
+
+    /// Takes of the room.
+    ///
+    /// # Errors
+    /// [`ShardError::Invalid`] when there is not as much left.
+    pub fn take(&self, weight: usize) -> Result<(), ShardError> {
+        let left = |room: usize| room.checked_sub(weight);
+        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
+        taken.map(drop).map_err(|_| Record::too_heavy().into())
+    }
+}
 
 impl ReadView {
     /// The selected parts of those of the points that exist, in the order asked for.
@@ -18,26 +44,26 @@ impl ReadView {
     /// # Errors
     /// [`ShardError::Invalid`] when they would weigh more than an answer may, or what the database reports.
     pub fn get(&self, ids: &[PointId], selection: &Selection) -> Result<Vec<Record>, ShardError> {
-        let reader = RecordReader::new(self, selection);
-        let mut records = Vec::with_capacity(ids.len());
-        let mut weight = 0;
-        for block in ids.chunks(BLOCK_ROWS) {
-            let found = reader.append(block, &mut records)?;
-            weight += weight_of_last(&records, found);
-            if weight > limits::MAX_ANSWER_WEIGHT {
-                return Err(too_heavy().into());
-            }
-        }
-        Ok(records)
+        self.gather(ids, selection, &AnswerRoom::default())
     }
 
     /// The selected parts of the points that were hit.
     ///
     /// # Errors
-    /// What the database reports.
-    pub fn hydrate(&self, hits: &[Hit], selection: &Selection) -> Result<Vec<Record>, ShardError> {
+    /// [`ShardError::Invalid`] when the answer has no room left for them, or what the database reports.
+    pub fn hydrate(&self, hits: &[Hit], selection: &Selection, room: &AnswerRoom) -> Result<Vec<Record>, ShardError> {
         let ids: Vec<_> = hits.iter().map(|hit| hit.id).collect();
-        self.get(&ids, selection)
+        self.gather(&ids, selection, room)
+    }
+
+    fn gather(&self, ids: &[PointId], selection: &Selection, room: &AnswerRoom) -> Result<Vec<Record>, ShardError> {
+        let reader = RecordReader::new(self, selection);
+        let mut records = Vec::with_capacity(ids.len());
+        for block in ids.chunks(BLOCK_ROWS) {
+            let found = reader.append(block, &mut records)?;
+            room.take(weight_of_last(&records, found))?;
+        }
+        Ok(records)
     }
 
     /// How many points there are, or pass a filter.
@@ -164,14 +190,6 @@ fn weight_of_last(records: &[Record], count: usize) -> usize {
 fn page_is_full(records: &mut Vec<Record>, count: usize, weight: &mut usize) -> bool {
     *weight += weight_of_last(records, count);
     *weight >= limits::MAX_PAGE_WEIGHT && Record::cut_to_a_page(records)
-}
-
-fn too_heavy() -> Violation {
-    let most = limits::MAX_MESSAGE_BYTES >> 20;
-    let reason = format!(
-        "the points asked for do not fit into an answer of {most} MiB: ask for fewer, or for less of their payloads and vectors"
-    );
-    Violation::new("", reason)
 }
 
 /// Makes records of what is stored.
