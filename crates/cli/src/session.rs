@@ -27,10 +27,10 @@ impl Session {
     /// Prepares a connection to the endpoint.
     pub fn new(global: &Global) -> Result<Self, Failure> {
         let env = Env::real();
-        let config = ClientConfig { deadline: global.timeout, ..ClientConfig::new(global.endpoint.clone()) };
+        let config = ClientConfig { deadline: global.timeout, ..ClientConfig::new(global.endpoint.trim()) };
         let client = Client::connect_in(env.clone(), config.clone());
         let client = client.map_err(|error| {
-            let hint = "give host:port or http://host:port with --endpoint or SAGITTA_ENDPOINT";
+            let hint = "such as 10.0.0.7, db.example.org:6380 or http://[::1]:6380, by --endpoint or SAGITTA_ENDPOINT";
             Failure::usage(format!("--endpoint: {}", reason(&error))).hint(hint)
         })?;
         Ok(Self { client, env, output: Output::detect(global.output), config })
@@ -41,9 +41,9 @@ impl Session {
         Client::connect_in(self.env.clone(), self.config.clone()).map_err(|error| self.failed(error))
     }
 
-    /// The address of the cluster.
+    /// The address of the cluster, as a URL with its port.
     pub fn endpoint(&self) -> &str {
-        &self.config.endpoint
+        self.client.endpoint()
     }
 
     /// How long a call may take.

@@ -92,6 +92,24 @@ fn help_and_version_go_to_standard_output_and_usage_errors_to_standard_error() {
 }
 
 #[test]
+fn an_address_without_a_port_is_that_of_a_server_with_its_default_port() {
+    // Addresses that are kept for documentation: nobody answers there.
+    for (given, means) in [
+        ("192.0.2.1", "http://192.0.2.1:6380"),
+        ("http://192.0.2.1", "http://192.0.2.1:6380"),
+        ("192.0.2.1:80", "http://192.0.2.1:80"),
+        ("[2001:db8::1]", "http://[2001:db8::1]:6380"),
+        ("host.invalid", "http://host.invalid:6380"),
+    ] {
+        run(&["count", "docs", "--timeout", "10ms", "--endpoint", given]).ends_with(UNAVAILABLE).says(means);
+    }
+    for (bad, says) in [("127.0.0.1:99999", "1 to 65535"), ("::1", "http://[::1]"), ("", "host:port")] {
+        run(&["count", "docs", "--endpoint", bad]).ends_with(USAGE).says("--endpoint: ").says(says);
+    }
+    run(&["--help"]).ends_with(DONE).shows("Without a port it is 6380");
+}
+
+#[test]
 fn wrong_arguments_are_one_json_document_where_json_was_asked_for() {
     let cases: [(&[&str], &str, &str); 6] = [
         (&["count", "--output", "json"], "required arguments were not provided: <COLLECTION>", "--help"),

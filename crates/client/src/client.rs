@@ -20,10 +20,11 @@ use sagitta_wire::v1::point_service_client::PointServiceClient;
 use sagitta_wire::v1::search_service_client::SearchServiceClient;
 use sagitta_wire::{Convert as _, Failure, RequestId};
 use tokio_stream::Stream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use crate::config::ClientConfig;
+use crate::endpoint::Address;
 use crate::error::ClientError;
 use crate::retry::RetryBudget;
 use crate::scroll::Scroller;
@@ -43,10 +44,6 @@ pub struct Client {
     searches: SearchServiceClient<Channel>,
 }
 
-/// Bytes that the server may send ahead on a stream and on the connection: a page of points without a pause.
-const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
-
 impl Client {
     /// A client of the cluster at the configured endpoint. Connects when it is first used; fails only when the endpoint
     /// cannot be one. To be called within a tokio runtime.
@@ -55,8 +52,10 @@ impl Client {
     }
 
     /// Like [`Client::connect`], with time and chance of an environment.
-    pub fn connect_in(env: Env, config: ClientConfig) -> Result<Self, ClientError> {
-        let channel = endpoint(&config)?.connect_lazy();
+    pub fn connect_in(env: Env, mut config: ClientConfig) -> Result<Self, ClientError> {
+        let address: Address = config.endpoint.parse().map_err(ClientError::unsent)?;
+        config.endpoint = address.to_string();
+        let channel = address.channel(&config)?;
         let bytes = config.max_message_bytes;
         Ok(Self {
             collections: CollectionServiceClient::new(channel.clone()).max_decoding_message_size(bytes),
@@ -70,6 +69,11 @@ impl Client {
             config: Arc::new(config),
             env,
         })
+    }
+
+    /// The address that calls go to, as a URL with its port.
+    pub fn endpoint(&self) -> &str {
+        &self.config.endpoint
     }
 
     /// The same client and connection with another deadline for each call.
@@ -326,30 +330,4 @@ impl Client {
             format!("the request has {bytes} bytes when encoded, at most {most} are allowed; send less at once");
         Err(ClientError::unsent(Violation::new("", reason)))
     }
-}
-
-fn endpoint(config: &ClientConfig) -> Result<Endpoint, ClientError> {
-    let refused = |reason: String| ClientError::unsent(Violation::new("endpoint", reason));
-    let text = &config.endpoint;
-    let url = match text.split_once("://") {
-        None => format!("http://{text}"),
-        Some(("http", _)) => text.clone(),
-        Some((scheme, _)) => return Err(refused(format!("`{text}` uses `{scheme}`; only `http` is supported"))),
-    };
-    if tokio::runtime::Handle::try_current().is_err() {
-        return Err(refused("a client must be made within a tokio runtime".to_owned()));
-    }
-    let endpoint = Endpoint::from_shared(url).ok().filter(|endpoint| endpoint.uri().host().is_some());
-    let endpoint = endpoint
-        .ok_or_else(|| refused(format!("`{text}` is not an endpoint: expected host:port or http://host:port")))?;
-    Ok(endpoint
-        .connect_timeout(config.connect_timeout)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(config.keepalive)
-        .keep_alive_timeout(config.keepalive)
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .user_agent(concat!("sagitta-client/", env!("CARGO_PKG_VERSION")))
-        .expect("invariant: a package version is a valid header value"))
 }

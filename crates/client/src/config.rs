@@ -7,7 +7,7 @@ use sagitta_model::limits;
 /// Where the cluster is and how patient to be with it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClientConfig {
-    /// `host:port`, or a URL such as `http://127.0.0.1:6380`.
+    /// `host`, `host:port`, or a URL such as `http://127.0.0.1:6380`; without a port it is [`sagitta_wire::DEFAULT_PORT`].
     pub endpoint: String,
     /// How long one attempt to connect may take.
     pub connect_timeout: Duration,

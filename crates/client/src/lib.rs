@@ -9,6 +9,7 @@
 
 mod client;
 mod config;
+mod endpoint;
 mod error;
 mod retry;
 mod scroll;
@@ -20,10 +21,10 @@ pub use error::ClientError;
 pub use scroll::Scroller;
 pub use upload::{Upload, UploadAck, UploadOptions, UploadRun};
 
-pub use sagitta_wire::RequestId;
 pub use sagitta_wire::collections::{CollectionPage, CreateCollection, DeleteCollection, View};
 pub use sagitta_wire::points::{Count, Get, PointPage, Scroll, Write};
 pub use sagitta_wire::search::{ScoredGroup, ScoredPoint, ScoredResult, Search, SearchAnswer, Searches};
+pub use sagitta_wire::{DEFAULT_PORT, RequestId};
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use sagitta_node::MemoryBudget;
 
-/// Where the API listens unless told otherwise.
+/// Where the API listens unless told otherwise, with [`sagitta_wire::DEFAULT_PORT`].
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:6380";
 
 /// Settings of a server process. Everything not here has one value that suits.
@@ -33,5 +33,16 @@ impl Config {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let memory = MemoryBudget::of_machine();
         Self { data, listen, search_threads: cores, build_threads: cores, memory, release_memory: || {} }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_listens_where_clients_look_for_it() {
+        let listen: SocketAddr = DEFAULT_LISTEN.parse().expect("an address");
+        assert_eq!(listen.port(), sagitta_wire::DEFAULT_PORT);
     }
 }

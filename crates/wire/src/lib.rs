@@ -32,5 +32,8 @@ pub use error::{TokenFault, WireError};
 pub use failure::{DEFAULT_RETRY_AFTER, Failure, Resource, reason};
 pub use page::{DEFAULT_PAGE, Page};
 
+/// The port that the API is served on, and expected on, unless told otherwise.
+pub const DEFAULT_PORT: u16 = 6380;
+
 #[cfg(test)]
 mod tests;
