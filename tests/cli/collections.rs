@@ -67,10 +67,23 @@ fn a_collection_is_deleted_only_when_that_is_confirmed() {
     world.run(["collection", "create", "docs", "--dim", "3"]).ends_with(DONE);
     world.run(["collection", "delete", "docs"]).ends_with(USAGE).says("`docs` with 0 points").says("--yes");
     assert_eq!(world.count("docs"), 0, "it is still there");
-    assert_eq!(world.json(["collection", "delete", "docs", "--yes"]), json!({ "deleted": "docs" }));
+    let deleted = json!({ "collection": "docs", "deleted": true });
+    assert_eq!(world.json(["collection", "delete", "docs", "--yes"]), deleted);
     world.run(["collection", "describe", "docs"]).ends_with(NOT_FOUND).says("no collection `docs`");
     world.run(["collection", "delete", "docs", "--yes"]).ends_with(NOT_FOUND);
-    world.run(["collection", "delete", "docs", "--yes", "--if-exists"]).ends_with(DONE);
+}
+
+#[test]
+fn deleting_a_collection_if_it_exists_says_whether_it_did() {
+    let world = World::new();
+    world.run(["collection", "create", "docs", "--dim", "3"]).ends_with(DONE);
+    let delete = ["collection", "delete", "docs", "--if-exists"];
+    let yes = || delete.into_iter().chain(["--yes"]);
+    world.run(yes()).ends_with(DONE).shows("deleted docs");
+    world.run(yes()).ends_with(DONE).shows("there was no collection docs: nothing was deleted");
+    assert_eq!(world.json(yes()), json!({ "collection": "docs", "deleted": false }));
+    // There is nothing to confirm.
+    world.run(delete).ends_with(DONE).shows("there was no collection docs");
 }
 
 #[test]

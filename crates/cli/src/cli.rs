@@ -15,7 +15,7 @@ pub const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:6380";
 
 /// Load, search and manage the collections of a Sagitta cluster
 #[derive(Debug, Parser)]
-#[command(name = "sagitta", version, max_term_width = 110, disable_help_subcommand = true, after_help = after_help())]
+#[command(name = "sagitta", version, max_term_width = 110, after_help = after_help())]
 pub struct Cli {
     /// What every command takes.
     #[command(flatten)]

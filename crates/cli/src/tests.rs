@@ -79,7 +79,7 @@ fn arguments_that_make_no_sense_are_refused_with_what_would() {
         (&[], "Usage:"),
         (&["serach"], "search"),
         (&["collection", "create", "Docs", "--dim", "3"], "a-z"),
-        (&["collection", "create", "docs"], "--dim"),
+        (&["collection", "create", "docs"], "--dim <N>|--vector <NAME=DIM"),
         (&["collection", "create", "docs", "--dim", "0"], "at least 1"),
         (&["collection", "create", "docs", "--dim", "3", "--metric", "manhattan"], "cosine"),
         (&["collection", "create", "docs", "--dim", "3", "--field", "a=int"], "integer"),
@@ -88,7 +88,7 @@ fn arguments_that_make_no_sense_are_refused_with_what_would() {
         (&["search", "docs", "--like", "x"], "UUID"),
         (&["search", "docs", "--like", "3", "--exact", "--recall", "0.9"], "cannot be used with"),
         (&["search", "docs", "--like", "3", "--recall", "2"], "at most 1"),
-        (&["delete", "docs"], "<ID>"),
+        (&["delete", "docs"], "<ID|--filter <FILTER>>"),
         (&["count", "docs", "--timeout", "soon"], "500ms"),
     ];
     for (args, expected) in cases {

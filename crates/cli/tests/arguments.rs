@@ -132,6 +132,47 @@ fn wrong_arguments_are_one_json_document_where_json_was_asked_for() {
 }
 
 #[test]
+fn usage_errors_name_every_way_to_say_what_is_missing() {
+    let cases: [(&[&str], &[&str]); 3] = [
+        (&["delete", "docs"], &["ID", "--filter <FILTER>"]),
+        (&["collection", "create", "docs"], &["--dim <N>", "--vector <NAME=DIM[:METRIC[:INDEX]]>"]),
+        (&["search", "docs"], &["--vector <JSON>", "--query <FILE>", "--like <ID>"]),
+    ];
+    for (args, ways) in cases {
+        for text in [run(args).ends_with(USAGE).err, run(&[args, &["--help"]].concat()).ends_with(DONE).out] {
+            let usage = text.split_once("Usage: ").expect("a usage").1.split("\n\n").next().expect("a paragraph");
+            assert!(ways.iter().all(|way| usage.contains(way)), "{usage}");
+        }
+        let ran = run(&[args, &["-o", "json"]].concat()).ends_with(USAGE);
+        assert!(ways.iter().all(|way| ran.err.contains(way)), "{}", ran.err);
+    }
+    run(&["delete", "docs", "7", "--filter", "a = 1"]).ends_with(USAGE).says("cannot be used with");
+    run(&["collection", "create", "docs", "--dim", "3", "--vector", "a=3"])
+        .ends_with(USAGE)
+        .says("cannot be used with");
+}
+
+#[test]
+fn help_is_a_command_too_and_shows_what_the_flag_does() {
+    for path in [
+        &[][..],
+        &["import"],
+        &["search"],
+        &["recall"],
+        &["completion"],
+        &["collection"],
+        &["collection", "create"],
+        &["collection", "delete"],
+    ] {
+        let flag = run(&[path, &["--help"]].concat()).ends_with(DONE).out;
+        assert_eq!(run(&[&["help"], path].concat()).ends_with(DONE).out, flag, "{path:?}");
+    }
+    let flag = run(&["collection", "list", "--help"]).out;
+    assert_eq!(run(&["collection", "help", "list"]).ends_with(DONE).out, flag);
+    run(&["help", "serach"]).ends_with(USAGE).says("serach");
+}
+
+#[test]
 fn numbers_that_do_not_fit_are_told_with_what_is_expected() {
     let cases: [(&[&str], &str); 6] = [
         (&["search", "docs", "--like", "-1"], "an unsigned 64-bit number or a UUID"),

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use sagitta_client::View;
 use sagitta_model::{
-    CollectionInfo, CollectionName, FieldPath, FieldType, IndexPolicy, Metric, Schema, VectorSpec, datetime,
+    CollectionInfo, CollectionName, ErrorKind, FieldPath, FieldType, IndexPolicy, Metric, Schema, VectorSpec, datetime,
 };
 use serde_json::{Value as JsonValue, json};
 
@@ -57,22 +57,27 @@ Examples:
 Only declared fields can be filtered and grouped by; all others are stored and returned.
 `sagitta import NAME FILE --create` reads the dimension and the fields from a file.";
 
+const CREATE_USAGE: &str = "\
+sagitta collection create [OPTIONS] <NAME> --dim <N>
+       sagitta collection create [OPTIONS] <NAME> --vector <NAME=DIM[:METRIC[:INDEX]]>...";
+
 /// Create a collection. Its vectors and declared fields cannot be changed later.
 #[derive(Args, Debug)]
-#[command(after_help = CREATE_EXAMPLES)]
+#[command(after_help = CREATE_EXAMPLES, override_usage = CREATE_USAGE)]
+#[command(group = ArgGroup::new("vectors").args(["dim", "vector"]).required(true))]
 pub struct Create {
     /// Its name: a-z, 0-9, - and _
     name: CollectionName,
 
     /// Number of dimensions of its only vector
-    #[arg(long, value_name = "N", value_parser = args::positive, required_unless_present = "vector")]
+    #[arg(long, value_name = "N", value_parser = args::positive)]
     dim: Option<usize>,
 
     #[command(flatten)]
     shape: ShapeArgs,
 
     /// A named vector, instead of --dim; repeat it for several
-    #[arg(long, value_name = "NAME=DIM[:METRIC[:INDEX]]", value_parser = vector, conflicts_with = "dim")]
+    #[arg(long, value_name = "NAME=DIM[:METRIC[:INDEX]]", value_parser = vector)]
     vector: Vec<(String, PartialSpec)>,
 
     /// Succeed if the collection exists already and is of the same shape
@@ -401,10 +406,16 @@ impl DeleteCollection {
                 }
             }
         }
-        let answer = session.client.delete_collection(self.name.clone(), self.if_exists).await;
-        session.told(&self.name, answer).await?;
-        let document = json!({ "deleted": self.name.to_string() });
-        session.output.write(&document, |out, _| writeln!(out, "deleted {}", self.name))
+        // Its absence is asked for as an error, which alone tells whether there was something to delete.
+        let deleted = match session.client.delete_collection(self.name.clone(), false).await {
+            Err(error) if error.kind == ErrorKind::NotFound && self.if_exists => false,
+            answer => session.told(&self.name, answer).await.map(|()| true)?,
+        };
+        let document = json!({ "collection": self.name.to_string(), "deleted": deleted });
+        session.output.write(&document, |out, _| match deleted {
+            true => writeln!(out, "deleted {}", self.name),
+            false => writeln!(out, "there was no collection {}: nothing was deleted", self.name),
+        })
     }
 }
 

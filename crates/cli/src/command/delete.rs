@@ -1,6 +1,6 @@
 //! `sagitta delete`.
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use sagitta_client::Count;
 use sagitta_model::{CollectionName, Consistency, PointId, limits};
 use serde_json::json;
@@ -12,15 +12,21 @@ use crate::filter::{SYNTAX, print};
 use crate::humane;
 use crate::session::Session;
 
+/// The order that is made up otherwise has ids before the collection.
+const USAGE: &str = "\
+sagitta delete [OPTIONS] <COLLECTION> <ID>...
+       sagitta delete [OPTIONS] <COLLECTION> --filter <FILTER>";
+
 /// Delete points by id or by filter. Asks before it does, unless --yes is given.
 #[derive(Args, Debug)]
-#[command(after_help = after_help())]
+#[command(after_help = after_help(), override_usage = USAGE)]
+#[command(group = ArgGroup::new("points").args(["ids", "filter"]).required(true))]
 pub struct Delete {
     /// The collection
     collection: CollectionName,
 
     /// Ids: numbers or UUIDs
-    #[arg(value_name = "ID", required_unless_present = "filter", conflicts_with = "filter")]
+    #[arg(value_name = "ID")]
     ids: Vec<PointId>,
 
     #[command(flatten)]
