@@ -152,6 +152,43 @@ fn a_bad_line_is_refused_with_its_row_and_key_and_what_came_before_is_told() {
 }
 
 #[test]
+fn a_file_that_is_refused_from_the_beginning_leaves_no_collection_behind() {
+    let world = World::new();
+    let zero = world.write("zero.npy", npy(&[vec![0.0; 4], vec![1.0; 4]]));
+    let good = world.write("good.npy", npy(&floats(&matrix(3, 4))));
+    let ids = world.write("ids.txt", "1\n2\n2\n");
+    let line = |id: usize, n: &str| format!("{{\"id\": {id}, \"vector\": [1, 2], \"n\": {n}}}\n");
+    let typed = world.write("typed.jsonl", line(1, "1") + &line(2, "\"x\""));
+    let deep = world.write("deep.jsonl", line(1, &format!("{}1{}", "[".repeat(40), "]".repeat(40))));
+    let broken = world.write("broken.jsonl", line(1, "1") + "{\"id\": 2, \"vector\"\n");
+    let cases: [(&[&str], &str); 6] = [
+        (&[&zero], "zero.npy, row 0, vectors"),
+        (&[&good, "--ids", &ids], "row 2, id: expected each id once"),
+        (&[&typed, "--field", "n=integer"], "typed.jsonl, row 1, payload.n"),
+        (&[&deep], "deep.jsonl, row 0, payload.n: nests deeper"),
+        (&[&broken], "broken.jsonl, row 1, vector: expected whole JSON"),
+        (&[&good, "--field", "a=integer", "--field", "a=float"], "--field: `a`"),
+    ];
+    for (args, says) in cases {
+        for infer in [&[][..], &["--no-infer"]] {
+            let import = [&["import", "fresh"], args, &["--create"], infer].concat();
+            let ran = world.run(import.iter().copied()).says(says).says("(`fresh` was not created)");
+            assert!([DATA, USAGE].contains(&ran.code), "{ran:#?}");
+            assert_eq!(
+                world.json(["collection", "list"])["collections"].as_array().map(Vec::len),
+                Some(0),
+                "{import:?}"
+            );
+        }
+    }
+    // What is beyond the rows to import does not matter, and a collection that was there before stays.
+    world.run(["import", "fresh", &broken, "--create", "--limit", "1"]).ends_with(DONE).shows("1 row into fresh");
+    world.run(["collection", "create", "before", "--dim", "4"]).ends_with(DONE);
+    world.run(["import", "before", &zero, "--create"]).ends_with(DATA).says("(nothing was imported)");
+    assert_eq!(world.count("before"), 0);
+}
+
+#[test]
 fn files_that_do_not_belong_together_are_refused_before_anything_is_sent() {
     let world = world();
     let vectors = world.write("a.npy", npy(&floats(&matrix(3, 4))));

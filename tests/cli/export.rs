@@ -112,10 +112,40 @@ fn an_export_replaces_nothing_unless_told_and_leaves_nothing_half_done() {
 }
 
 #[test]
-fn an_empty_collection_is_exported_as_an_empty_file() {
+fn an_export_of_no_points_is_imported_as_no_rows() {
     let world = World::new();
-    world.run(["collection", "create", "docs", "--dim", "3"]).ends_with(DONE);
-    let file = world.path("empty.jsonl");
-    world.run(["export", "docs", &file]).ends_with(DONE).shows("0 rows");
-    assert_eq!(std::fs::read(file).expect("readable"), b"");
+    world.run(["collection", "create", "docs", "--dim", "3", "--metric", "l2"]).ends_with(DONE);
+    for name in ["a.jsonl", "a.jsonl.gz", "a.parquet", "a.npy"] {
+        let file = world.path(name);
+        world.run(["export", "docs", &file]).ends_with(DONE).shows("0 rows to ");
+        world
+            .run(["import", "docs", &file])
+            .ends_with(DONE)
+            .shows(&format!("0 rows into docs: there are none in {file}"));
+        assert_eq!(world.json(["import", "docs", &file])["rows"], 0, "{name}");
+        world.run(["import", "docs", &file, "--dry-run"]).ends_with(DONE).shows("0 rows are sound");
+        let copy = name.replace('.', "-");
+        let created = world.run(["import", &copy, &file, "--create", "--metric", "l2"]);
+        if name.contains("jsonl") {
+            // Lines that are not there cannot show the dimensions of vectors.
+            created
+                .ends_with(DATA)
+                .says(&format!("{file}: there are no rows to show how many dimensions"))
+                .says("--dim N");
+            world.run(["count", &copy]).ends_with(NOT_FOUND);
+        } else {
+            created.ends_with(DONE).says(&format!("created {copy}: 3 l2"));
+            assert_eq!(world.count(&copy), 0);
+        }
+    }
+    let (file, ids, payload) = (world.path("b.npy"), world.path("ids.npy"), world.path("payload.jsonl.gz"));
+    let beside = ["--ids", &ids, "--payload", &payload];
+    world.run(["export", "docs", &file].into_iter().chain(beside)).ends_with(DONE);
+    world.run(["import", "docs", &file].into_iter().chain(beside)).ends_with(DONE).shows("0 rows into docs");
+    let file = world.path("a.fvecs");
+    world.run(["export", "docs", &file]).ends_with(DATA).says("a.fvecs: rows: expected at least one").says(".npy");
+    assert!(!std::path::Path::new(&file).exists(), "nothing is left");
+    // Dimensions are compared even where there are no rows to have them.
+    world.run(["collection", "create", "four", "--dim", "4"]).ends_with(DONE);
+    world.run(["import", "four", &world.path("a.npy")]).ends_with(DATA).says("3 dimensions");
 }

@@ -78,7 +78,7 @@ impl Export {
         let filter = self.filter.parse()?;
         let info = session.collection(&self.collection, View::Full).await?;
         let vectors = self.vectors(&info)?;
-        let mut writers = self.writers()?;
+        let mut writers = self.writers(&info)?;
         let total = match &filter {
             None => info.statistics.map_or(0, |figures| figures.points),
             Some(filter) => {
@@ -144,14 +144,17 @@ impl Export {
         Ok(VectorSelection::Names(vec![name.to_owned()]))
     }
 
-    fn writers(&self) -> Result<Vec<Box<dyn RowWriter>>, Failure> {
+    fn writers(&self, info: &CollectionInfo) -> Result<Vec<Box<dyn RowWriter>>, Failure> {
         let existing = if self.force { Existing::Replace } else { Existing::Keep };
         self.distinct_files()?;
         if !is_matrix(&self.file) && (self.ids.is_some() || self.payload.is_some()) {
             let failure = Failure::usage(format!("{} holds ids and payload itself", self.file.display()));
             return Err(failure.hint("--ids and --payload go with .npy and .fvecs"));
         }
-        let mut writers = vec![write::create(&self.file, existing)?];
+        let chosen = |name: &&String| self.vector_name.as_ref().is_none_or(|chosen| chosen == *name);
+        let vectors = info.schema.vectors.iter().filter(|(name, _)| chosen(name));
+        let dimensions = vectors.map(|(name, spec)| (name.clone(), spec.dim)).collect();
+        let mut writers = vec![write::create(&self.file, existing, &dimensions)?];
         if let Some(path) = &self.ids {
             writers.push(Box::new(IdWriter::create(path, existing)?));
         }

@@ -140,7 +140,7 @@ impl Import {
         if self.dry_run {
             return self.check(session, rows).await;
         }
-        let creation = Creation { shape: &self.shape, infer: !self.no_infer };
+        let creation = self.creation(rows.as_ref());
         let creation = self.create.then_some(&creation);
         let info = target::find_or_create(session, &self.collection, rows.as_mut(), creation).await?;
         target::as_asked(&info, &self.shape)?;
@@ -154,13 +154,23 @@ impl Import {
         }
         rows.seek(first)?;
         let run = memory.as_ref().map_or_else(|| session.env.uuid(), Memory::run);
-        let begun = Begun { first, run, fraction: rows.fraction(), rows: self.reading.end(rows.as_ref()) };
+        let begun = self.begun(first, run, rows.as_ref());
         let shape = self.shape_for(&info, begun.rows);
         let sent = self.send(session, PointReader::new(rows, shape), &begun, memory.as_mut()).await?;
         if let Some(memory) = memory {
             forget(&memory);
         }
         self.report(session, &begun, &sent)
+    }
+
+    fn begun(&self, first: u64, run: u128, rows: &dyn RowReader) -> Begun {
+        let empty = rows.summary().rows == Some(0);
+        Begun { first, run, fraction: rows.fraction(), rows: self.reading.end(rows), empty }
+    }
+
+    fn creation(&self, rows: &dyn RowReader) -> Creation<'_> {
+        let end = self.reading.end(rows).unwrap_or(u64::MAX);
+        Creation { shape: &self.shape, infer: !self.no_infer, id_offset: self.reading.id_offset, end }
     }
 
     fn shape_for(&self, info: &CollectionInfo, end: Option<u64>) -> Shape {
@@ -235,6 +245,9 @@ impl Import {
         });
         session.output.write(&document, |out, _| {
             let rows = humane::count(sent.rows, "row");
+            if begun.empty {
+                return writeln!(out, "{rows} into {}: there are none in {}", self.collection, self.file.display());
+            }
             let (took, rate) = (humane::duration(sent.took), humane::number(rate));
             writeln!(out, "{rows} into {} in {took} ({rate} rows/s)", self.collection)
         })
@@ -242,13 +255,13 @@ impl Import {
 
     /// Reads everything and sends nothing.
     async fn check(&self, session: &Session, mut rows: Box<dyn RowReader>) -> Result<(), Failure> {
-        let creation = Creation { shape: &self.shape, infer: !self.no_infer };
+        let creation = self.creation(rows.as_ref());
         let schema = if self.create {
             target::design(rows.as_mut(), &creation)?.0
         } else {
             target::find_or_create(session, &self.collection, rows.as_mut(), None).await?.schema
         };
-        let begun = Begun { first: 0, run: 0, fraction: 0.0, rows: self.reading.end(rows.as_ref()) };
+        let begun = self.begun(0, 0, rows.as_ref());
         let end = begun.rows.unwrap_or(u64::MAX);
         let mut points = PointReader::new(rows, Shape { schema, id_offset: self.reading.id_offset, end });
         let mut progress = Progress::begin(&session.env, 0, 0.0);
@@ -276,6 +289,8 @@ struct Begun {
     fraction: f64,
     /// The row after the last, if it is known.
     rows: Option<u64>,
+    /// Whether the file has no rows at all.
+    empty: bool,
 }
 
 impl Begun {

@@ -75,13 +75,14 @@ impl Format {
         if let Some(format) = by_mark(&head) {
             return Ok(format);
         }
-        if head.is_empty() {
-            let fix = "the file is empty: copy, download or write it again";
-            return Err(DataError::file(path, "size", "at least one row", "0 bytes", fix));
-        }
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
         let ending = name.strip_suffix(".gz").unwrap_or(&name).rsplit_once('.').map_or("", |(_, ending)| ending);
         match Self::by_ending(ending) {
+            // Of no rows there are no lines; every other format has a header, or cannot say that there are none.
+            format if head.is_empty() && format != Some(Self::Jsonl) => {
+                let fix = "the file is empty: copy, download or write it again";
+                Err(DataError::file(path, "size", "at least one row", "0 bytes", fix))
+            }
             // Their mark is missing although their name claims them.
             Some(format @ (Self::Npy | Self::Hdf5 | Self::Parquet)) => Err(DataError::file(
                 path,
@@ -175,7 +176,10 @@ mod tests {
         assert!(html.contains("`<!DOCTYP`"), "{html}");
         let unknown = detect("i.csv", b"1,2,3").expect_err("unknown");
         assert!(unknown.contains("npy, fvecs") && unknown.contains("i.csv"), "{unknown}");
-        assert!(detect("j.npy", b"").expect_err("empty").contains("0 bytes"));
+        for name in ["j.npy", "j.fvecs", "j.parquet", "j"] {
+            assert!(detect(name, b"").expect_err("empty").contains("0 bytes"), "{name}");
+        }
+        assert_eq!(detect("j.jsonl", b""), Ok(Format::Jsonl));
         assert!(Format::detect(Path::new("/does/not/exist")).is_err());
     }
 }

@@ -35,8 +35,7 @@ impl JsonlReader {
     pub(crate) fn open(path: &Path, options: &ReadOptions) -> Result<Self, DataError> {
         let mut lines = Lines::open(path)?;
         if !lines.next(0)? {
-            let fix = "the file is empty: copy, download or write it again";
-            return Err(DataError::file(path, "size", "at least one row", "none", fix));
+            return Self::empty(path, options, lines);
         }
         let first = parse_row(&lines.line, options).map_err(|bad| bad.at(path, 0))?;
         if first.vectors.is_empty() && options.content == Content::Points {
@@ -57,6 +56,17 @@ impl JsonlReader {
         let vectors = first.vectors.iter().map(|(name, vector)| (name.clone(), column(vector))).collect();
         let summary = Summary { format: Format::Jsonl, rows: None, vectors, has_ids: first.id.is_some(), metric: None };
         let lines = Lines::open(path)?;
+        Ok(Self { path: path.to_owned(), options: options.clone(), lines, summary, next: 0 })
+    }
+
+    /// A file without lines, which is all that an export of no points writes.
+    fn empty(path: &Path, options: &ReadOptions, lines: Lines) -> Result<Self, DataError> {
+        if lines.bytes_total == 0 && path.extension().is_some_and(|ending| ending == "gz") {
+            // Even of nothing gzip makes some bytes.
+            return Err(DataError::size(path, "a gzip stream".to_owned(), "0 bytes".to_owned()));
+        }
+        let summary =
+            Summary { format: Format::Jsonl, rows: Some(0), vectors: Default::default(), has_ids: false, metric: None };
         Ok(Self { path: path.to_owned(), options: options.clone(), lines, summary, next: 0 })
     }
 

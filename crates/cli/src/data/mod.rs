@@ -46,6 +46,9 @@ pub use matrix::Matrix;
 /// Key of a Parquet file's own metadata under which an export notes its vectors' names and columns, as a JSON object.
 pub(crate) const VECTOR_COLUMNS_KEY: &str = "sagitta.vector_columns";
 
+/// Like [`VECTOR_COLUMNS_KEY`], for the vectors' dimensions in a file without rows, which would show them.
+pub(crate) const VECTOR_DIMENSIONS_KEY: &str = "sagitta.vector_dimensions";
+
 /// One row of a data file, on its way to become a point.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Row {
@@ -64,7 +67,7 @@ pub struct Summary {
     pub format: Format,
     /// Number of rows, where the file says so without being read through.
     pub rows: Option<u64>,
-    /// The vectors that each row has, by name.
+    /// The vectors that each row has, by name. None if the file has no rows and does not say.
     pub vectors: BTreeMap<String, VectorColumn>,
     /// Whether rows carry ids.
     pub has_ids: bool,

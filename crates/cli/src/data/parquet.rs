@@ -21,7 +21,7 @@ use super::element::{check_finite, widen_half};
 use super::error::{BadValue, DataError};
 use super::guard::guarded;
 use super::matrix::check_dimension;
-use super::{Format, ReadOptions, Row, RowReader, Summary, VECTOR_COLUMNS_KEY, VectorColumn};
+use super::{Format, ReadOptions, Row, RowReader, Summary, VECTOR_COLUMNS_KEY, VECTOR_DIMENSIONS_KEY, VectorColumn};
 
 /// Reads a Parquet file.
 pub(crate) struct ParquetReader {
@@ -60,14 +60,18 @@ impl ParquetReader {
 
     /// Parquet does not say how long lists are: the first row does, and the others must agree.
     fn find_dimensions(&mut self) -> Result<(), DataError> {
-        if self.summary.rows == Some(0) {
-            let fix = "the file is empty: write it again";
-            return Err(DataError::file(&self.path, "size", "at least one row", "none", fix));
-        }
-        let first = self.read(1)?;
-        for (name, vector) in first.iter().flat_map(|row| &row.vectors) {
-            let dimension = check_dimension(&self.path, vector.len() as i64, "check the vector column")?;
-            self.summary.vectors.insert(name.clone(), VectorColumn { dimension, element: None });
+        let dimensions = if self.summary.rows == Some(0) {
+            let noted =
+                noted::<usize>(self.file.metadata().file_metadata().key_value_metadata(), VECTOR_DIMENSIONS_KEY);
+            let leaves = self.columns.vectors.iter().map(|leaf| &leaf.name);
+            leaves.filter_map(|name| Some((name.clone(), *noted.as_ref()?.get(name)?))).collect::<Vec<_>>()
+        } else {
+            let first = self.read(1)?;
+            first.iter().flat_map(|row| &row.vectors).map(|(name, vector)| (name.clone(), vector.len())).collect()
+        };
+        for (name, dimension) in dimensions {
+            let dimension = check_dimension(&self.path, dimension as i64, "check the vector column")?;
+            self.summary.vectors.insert(name, VectorColumn { dimension, element: None });
         }
         self.seek(0)
     }
@@ -199,13 +203,16 @@ impl RowReader for ParquetReader {
 /// Takes the vectors' columns from the file's own notes, as an export writes them, unless the user names columns.
 fn with_noted_columns(options: &ReadOptions, notes: Option<&Vec<KeyValue>>) -> ReadOptions {
     let mut options = options.clone();
-    let note = notes.into_iter().flatten().find(|note| note.key == VECTOR_COLUMNS_KEY);
-    if let (Some(columns), true) = (note.and_then(|note| note.value.as_ref()), options.vector_columns.is_empty())
-        && let Ok(columns) = serde_json::from_str::<BTreeMap<String, String>>(columns)
-    {
+    if let (Some(columns), true) = (noted(notes, VECTOR_COLUMNS_KEY), options.vector_columns.is_empty()) {
         options.vector_columns = columns.into_iter().collect();
     }
     options
+}
+
+/// What the file's own notes say of each vector under a key.
+fn noted<T: serde::de::DeserializeOwned>(notes: Option<&Vec<KeyValue>>, key: &str) -> Option<BTreeMap<String, T>> {
+    let note = notes.into_iter().flatten().find(|note| note.key == key)?;
+    serde_json::from_str(note.value.as_ref()?).ok()
 }
 
 fn damaged(path: &Path, error: &str) -> DataError {

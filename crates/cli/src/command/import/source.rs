@@ -1,5 +1,6 @@
 //! Rows of files on their way to become points.
 
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,49 +32,33 @@ pub(super) struct Shape {
     pub(super) end: u64,
 }
 
-/// Turns a reader's rows into checked points.
-pub(super) struct PointReader {
-    rows: Box<dyn RowReader>,
+/// Turns rows into points, each checked as its collection would.
+pub(super) struct Checker {
     shape: Shape,
     distinct: DistinctIds,
 }
 
+/// Turns a reader's rows into checked points.
+pub(super) struct PointReader {
+    rows: Box<dyn RowReader>,
+    checker: Checker,
+}
+
 impl PointReader {
     pub(super) fn new(rows: Box<dyn RowReader>, shape: Shape) -> Self {
-        Self { rows, shape, distinct: DistinctIds::default() }
+        Self { rows, checker: Checker::new(shape) }
     }
 
     /// The next points; none at the end. Refuses a row that the collection would not take, and an id that occurs twice.
     pub(super) fn read(&mut self) -> Result<Vec<Point>, Failure> {
         let first = self.rows.position();
-        let count = self.shape.end.saturating_sub(first).min(BATCH_ROWS as u64) as usize;
+        let count = self.checker.shape.end.saturating_sub(first).min(BATCH_ROWS as u64) as usize;
         if count == 0 {
             return Ok(Vec::new());
         }
         let rows = self.rows.read(count)?;
-        let points = rows.into_iter().zip(first..).map(|(row, at)| self.point(row, at));
+        let points = rows.into_iter().zip(first..).map(|(row, at)| self.checker.point(row, at, self.rows.path()));
         points.collect()
-    }
-
-    fn point(&mut self, row: Row, at: u64) -> Result<Point, Failure> {
-        let explicit = row.id.is_some();
-        let id = row.id.or_else(|| at.checked_add(self.shape.id_offset).map(PointId::Num));
-        let id = id.ok_or_else(|| Failure::usage("--id-offset: ids of the last rows would pass 64 bits"))?;
-        let mut point = Point { id, vectors: row.vectors, payload: row.payload };
-        let checked = point.name_vector(&self.shape.schema).and_then(|()| point.validate(&self.shape.schema));
-        let checked = checked.and_then(|()| not_too_deep(&point.payload));
-        checked.map_err(|violation| {
-            let message = format!("{}, row {at}, {violation}", self.rows.path().display());
-            Failure::new(Exit::Data, message)
-                .hint("mend the row or leave it out; fields are declared by --field when a collection is created")
-        })?;
-        if explicit && !self.distinct.insert(id) {
-            let message =
-                format!("{}, row {at}, id: expected each id once, found {id} again", self.rows.path().display());
-            let hint = "remove one of the rows, or number the rows instead with --row-ids";
-            return Err(Failure::new(Exit::Data, message).hint(hint));
-        }
-        Ok(point)
     }
 
     /// How much of the file has been read, from 0 to 1.
@@ -88,7 +73,34 @@ impl PointReader {
 
     /// Whether every id was compared with every other.
     pub(super) fn all_compared(&self) -> bool {
-        self.distinct.complete()
+        self.checker.distinct.complete()
+    }
+}
+
+impl Checker {
+    pub(super) fn new(shape: Shape) -> Self {
+        Self { shape, distinct: DistinctIds::default() }
+    }
+
+    /// The point of the row `at` of a file.
+    pub(super) fn point(&mut self, row: Row, at: u64, path: &Path) -> Result<Point, Failure> {
+        let explicit = row.id.is_some();
+        let id = row.id.or_else(|| at.checked_add(self.shape.id_offset).map(PointId::Num));
+        let id = id.ok_or_else(|| Failure::usage("--id-offset: ids of the last rows would pass 64 bits"))?;
+        let mut point = Point { id, vectors: row.vectors, payload: row.payload };
+        let checked = point.name_vector(&self.shape.schema).and_then(|()| point.validate(&self.shape.schema));
+        let checked = checked.and_then(|()| not_too_deep(&point.payload));
+        checked.map_err(|violation| {
+            let message = format!("{}, row {at}, {violation}", path.display());
+            Failure::new(Exit::Data, message)
+                .hint("mend the row or leave it out; fields are declared by --field when a collection is created")
+        })?;
+        if explicit && !self.distinct.insert(id) {
+            let message = format!("{}, row {at}, id: expected each id once, found {id} again", path.display());
+            let hint = "remove one of the rows, or number the rows instead with --row-ids";
+            return Err(Failure::new(Exit::Data, message).hint(hint));
+        }
+        Ok(point)
     }
 }
 

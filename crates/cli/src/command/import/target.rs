@@ -7,12 +7,13 @@ use sagitta_client::View;
 use sagitta_model::{CollectionInfo, CollectionName, Schema};
 
 use super::infer::{Inferred, infer};
+use super::source::{Checker, Shape};
 use crate::command::collection::{DEFAULT_VECTOR, ShapeArgs, one_line};
 use crate::data::{Row, RowReader, Summary};
 use crate::failure::{Exit, Failure};
 use crate::session::Session;
 
-/// Rows that are looked at for the types of fields.
+/// Rows that are looked at before a collection is created: for the types of fields, and whether it would take them.
 pub(super) const SAMPLE_ROWS: usize = 1_000;
 
 /// How a collection is created if there is none.
@@ -20,6 +21,9 @@ pub(super) struct Creation<'a> {
     pub(super) shape: &'a ShapeArgs,
     /// Whether fields that are not declared by hand are declared by what the first rows hold.
     pub(super) infer: bool,
+    /// As of the import: [`Shape::id_offset`] and [`Shape::end`].
+    pub(super) id_offset: u64,
+    pub(super) end: u64,
 }
 
 /// The existing collection, or a new one that suits the file.
@@ -50,7 +54,8 @@ async fn create(
     rows: &mut dyn RowReader,
     creation: &Creation<'_>,
 ) -> Result<CollectionInfo, Failure> {
-    let (schema, inferred) = design(rows, creation)?;
+    let (schema, inferred) = design(rows, creation)
+        .map_err(|failure| Failure { message: format!("{} (`{name}` was not created)", failure.message), ..failure })?;
     let info = session.client.create_collection(name.clone(), schema).await;
     let info = info.map_err(|error| session.failed(error))?;
     eprintln!("created {}", one_line(&info));
@@ -65,13 +70,20 @@ async fn create(
     Ok(info)
 }
 
-/// The schema that suits a file: its vectors, and fields by hand or by its first rows.
+/// The schema that suits a file: its vectors, and fields by hand or by its first rows. Refuses a file of whose first rows
+/// a collection of that schema would not take one, lest nothing be left of an import but an empty collection.
 pub(super) fn design(rows: &mut dyn RowReader, creation: &Creation<'_>) -> Result<(Schema, Inferred), Failure> {
     let summary = rows.summary().clone();
     let shape = ShapeArgs { metric: creation.shape.metric.or(summary.metric), ..creation.shape.clone() };
+    if summary.vectors.is_empty() {
+        let message = format!("{}: there are no rows to show how many dimensions vectors have", rows.path().display());
+        let hint = "create the collection with sagitta collection create NAME --dim N";
+        return Err(Failure::new(Exit::Data, message).hint(hint));
+    }
+    let first = rows.position();
+    let sample = sample(rows, creation.end)?;
     let mut inferred = Inferred::default();
     if creation.infer {
-        let sample = sample(rows)?;
         inferred = infer(sample.iter().map(|row| &row.payload));
     }
     let mut fields = std::mem::take(&mut inferred.fields);
@@ -89,18 +101,27 @@ pub(super) fn design(rows: &mut dyn RowReader, creation: &Creation<'_>) -> Resul
         .collect();
     let schema = Schema { vectors, fields };
     schema.validate().map_err(|violation| Failure::usage(violation.to_string()))?;
-    Ok((schema, inferred))
+    let shape = Shape { schema, id_offset: creation.id_offset, end: creation.end };
+    let mut checker = Checker::new(shape.clone());
+    for (row, at) in sample.into_iter().zip(first..) {
+        checker.point(row, at, rows.path())?;
+    }
+    Ok((shape.schema, inferred))
 }
 
-fn sample(rows: &mut dyn RowReader) -> Result<Vec<Row>, Failure> {
+fn sample(rows: &mut dyn RowReader, end: u64) -> Result<Vec<Row>, Failure> {
     let back = rows.position();
-    let sample = rows.read(SAMPLE_ROWS)?;
+    let sample = rows.read(end.saturating_sub(back).min(SAMPLE_ROWS as u64) as usize)?;
     rows.seek(back)?;
     Ok(sample)
 }
 
 /// Checks that the file's vectors are those of the collection.
 fn check(path: &Path, summary: &Summary, info: &CollectionInfo) -> Result<(), Failure> {
+    if summary.vectors.is_empty() {
+        // There are no rows, and what they would have been is not known.
+        return Ok(());
+    }
     let refuse = |message: String, hint: String| {
         Err(Failure::new(Exit::Data, format!("{}: {message}", path.display())).hint(hint))
     };

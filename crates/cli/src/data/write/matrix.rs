@@ -1,5 +1,6 @@
 //! Writing vectors, and ids, as plain matrices.
 
+use std::collections::BTreeMap;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
@@ -34,10 +35,10 @@ pub struct IdWriter {
 
 impl NpyWriter {
     /// Begins a file; its header is completed when the number of rows is known.
-    pub fn create(path: &Path, existing: Existing) -> Result<Self, DataError> {
+    pub fn create(path: &Path, existing: Existing, dimensions: &BTreeMap<String, usize>) -> Result<Self, DataError> {
         let mut file = FreshFile::create(path, existing)?;
         file.write_all(&[0; npy::WRITTEN_HEADER_BYTES]).map_err(|error| file.failed()(error))?;
-        Ok(Self { file, rows: 0, dimension: 0 })
+        Ok(Self { file, rows: 0, dimension: dimensions.values().next().copied().unwrap_or(0) })
     }
 }
 
@@ -76,6 +77,10 @@ impl RowWriter for FvecsWriter {
     }
 
     fn finish(self: Box<Self>) -> Result<(), DataError> {
+        if self.rows == 0 {
+            let fix = "an fvecs file has no header to say that it has no rows: export to .npy, .parquet or .jsonl";
+            return Err(DataError::file(self.file.path(), "rows", "at least one point", "none", fix));
+        }
         self.file.keep()
     }
 }

@@ -1,5 +1,6 @@
 //! Writing Parquet.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use sagitta_model::PointId;
 
 use super::super::error::BadValue;
 use super::super::json::JsonObject;
-use super::super::{DataError, Row, VECTOR_COLUMNS_KEY};
+use super::super::{DataError, Row, VECTOR_COLUMNS_KEY, VECTOR_DIMENSIONS_KEY};
 use super::fresh::FreshFile;
 use super::{Existing, RowWriter, UNNAMED};
 
@@ -28,6 +29,7 @@ pub struct ParquetWriter {
     path: std::path::PathBuf,
     writer: Option<SerializedFileWriter<FreshFile>>,
     columns: Columns,
+    dimensions: BTreeMap<String, usize>,
     pending: Vec<Row>,
     rows: u64,
 }
@@ -37,14 +39,16 @@ struct Columns {
     numeric_ids: bool,
     /// Vectors in the order of their columns: name and column.
     vectors: Vec<(String, String)>,
+    /// Dimensions of the vectors if there are no rows to show them.
+    dimensions: Option<BTreeMap<String, usize>>,
 }
 
 impl ParquetWriter {
     /// Begins a file.
-    pub fn create(path: &Path, existing: Existing) -> Result<Self, DataError> {
+    pub fn create(path: &Path, existing: Existing, dimensions: &BTreeMap<String, usize>) -> Result<Self, DataError> {
         let file = Some(FreshFile::create(path, existing)?);
-        let columns = Columns::default();
-        Ok(Self { file, path: path.to_owned(), writer: None, columns, pending: Vec::new(), rows: 0 })
+        let (columns, dimensions) = (Columns::default(), dimensions.clone());
+        Ok(Self { file, path: path.to_owned(), writer: None, columns, dimensions, pending: Vec::new(), rows: 0 })
     }
 
     fn failed(&self, error: ParquetError) -> DataError {
@@ -57,7 +61,7 @@ impl ParquetWriter {
 
     fn flush(&mut self) -> Result<(), DataError> {
         if let Some(file) = self.file.take() {
-            self.columns = Columns::of(self.pending.first());
+            self.columns = Columns::of(self.pending.first(), &self.dimensions);
             let writer = self.columns.schema().and_then(|schema| {
                 let properties = self.columns.properties()?;
                 SerializedFileWriter::new(file, schema, Arc::new(properties))
@@ -96,15 +100,24 @@ impl RowWriter for ParquetWriter {
 }
 
 impl Columns {
-    fn of(first: Option<&Row>) -> Self {
-        let Some(first) = first else { return Self { numeric_ids: true, vectors: Vec::new() } };
+    /// The columns that the first row asks for, or the vectors that rows would have had.
+    fn of(first: Option<&Row>, dimensions: &BTreeMap<String, usize>) -> Self {
         let column = |name: &String| match name.as_str() {
             name if UNNAMED.contains(&name) => "vector".to_owned(),
             "id" | "payload" | "vector" => format!("vector_{name}"),
             name => name.to_owned(),
         };
-        let vectors = first.vectors.keys().map(|name| (name.clone(), column(name))).collect();
-        Self { numeric_ids: matches!(first.id, Some(PointId::Num(_))), vectors }
+        let pair = |name: &String| (name.clone(), column(name));
+        match first {
+            Some(first) => {
+                let numeric_ids = matches!(first.id, Some(PointId::Num(_)));
+                Self { numeric_ids, vectors: first.vectors.keys().map(pair).collect(), dimensions: None }
+            }
+            None => {
+                let vectors = dimensions.keys().map(pair).collect();
+                Self { numeric_ids: true, vectors, dimensions: Some(dimensions.clone()) }
+            }
+        }
     }
 
     fn schema(&self) -> Result<TypePtr, ParquetError> {
@@ -130,8 +143,14 @@ impl Columns {
     }
 
     fn properties(&self) -> Result<WriterProperties, ParquetError> {
-        let names: std::collections::BTreeMap<_, _> = self.vectors.iter().map(|(n, c)| (n.as_str(), c)).collect();
-        let names = serde_json::to_string(&names).map_err(|error| ParquetError::General(error.to_string()))?;
+        let unwritable = |error: serde_json::Error| ParquetError::General(error.to_string());
+        let names: BTreeMap<_, _> = self.vectors.iter().map(|(n, c)| (n.as_str(), c)).collect();
+        let names = serde_json::to_string(&names).map_err(unwritable)?;
+        let mut notes = vec![KeyValue::new(VECTOR_COLUMNS_KEY.to_owned(), names)];
+        if let Some(dimensions) = &self.dimensions {
+            let dimensions = serde_json::to_string(dimensions).map_err(unwritable)?;
+            notes.push(KeyValue::new(VECTOR_DIMENSIONS_KEY.to_owned(), dimensions));
+        }
         let level = ZstdLevel::try_new(3)?;
         // Vectors are neither repetitive nor compressible, and extremes of payload texts are of no use.
         Ok(WriterProperties::builder()
@@ -140,7 +159,7 @@ impl Columns {
             .set_compression(Compression::UNCOMPRESSED)
             .set_column_compression("id".into(), Compression::ZSTD(level))
             .set_column_compression("payload".into(), Compression::ZSTD(level))
-            .set_key_value_metadata(Some(vec![KeyValue::new(VECTOR_COLUMNS_KEY.to_owned(), names)]))
+            .set_key_value_metadata(Some(notes))
             .build())
     }
 

@@ -16,8 +16,12 @@ fn sample_rows(name: &str, count: u64) -> Vec<Row> {
     (0..count).map(|n| row(PointId::Num(u64::MAX - n), [(name.to_owned(), vector(n))].into())).collect()
 }
 
+fn begin(path: &Path, existing: Existing) -> Result<Box<dyn RowWriter>, DataError> {
+    create(path, existing, &BTreeMap::new())
+}
+
 fn written(path: &Path, rows: &[Row]) -> Result<(), DataError> {
-    let mut writer = create(path, Existing::Keep)?;
+    let mut writer = begin(path, Existing::Keep)?;
     rows.chunks(7).try_for_each(|rows| writer.write(rows))?;
     writer.finish()
 }
@@ -45,7 +49,7 @@ fn matrices_come_with_ids_and_payloads_beside_them() {
         for ids in ["i.npy", "i.txt"] {
             let _ = std::fs::remove_file(folder.path(name));
             let mut writers: [Box<dyn RowWriter>; 3] = [
-                create(&folder.path(name), Existing::Keep).expect("creates"),
+                begin(&folder.path(name), Existing::Keep).expect("creates"),
                 Box::new(IdWriter::create(&folder.path(ids), Existing::Replace).expect("creates")),
                 Box::new(JsonlWriter::create_payloads(&folder.path("p.jsonl.gz"), Existing::Replace).expect("creates")),
             ];
@@ -70,18 +74,18 @@ fn an_unfinished_file_leaves_nothing_and_an_existing_one_is_kept() {
     let folder = Folder::new();
     for name in ["a.jsonl", "a.jsonl.gz", "a.parquet", "a.npy", "a.fvecs"] {
         let path = folder.path(name);
-        let mut writer = create(&path, Existing::Keep).expect("creates");
+        let mut writer = begin(&path, Existing::Keep).expect("creates");
         writer.write(&sample_rows("", 5)).expect("writes");
         drop(writer);
         let left: Vec<_> = std::fs::read_dir(path.parent().expect("a folder")).expect("lists").collect();
         assert!(left.is_empty(), "{name}: {left:?}");
     }
     let path = folder.write("a.jsonl", b"precious");
-    let error = create(&path, Existing::Keep).err().expect("refused");
+    let error = begin(&path, Existing::Keep).err().expect("refused");
     assert!(error.fix().contains("--force"));
     assert_eq!(std::fs::read(&path).expect("reads"), b"precious");
-    assert!(create(&folder.path("a.csv"), Existing::Keep).err().expect("refused").to_string().contains(".parquet"));
-    assert!(create(&folder.path("a.npy.gz"), Existing::Keep).is_err());
+    assert!(begin(&folder.path("a.csv"), Existing::Keep).err().expect("refused").to_string().contains(".parquet"));
+    assert!(begin(&folder.path("a.npy.gz"), Existing::Keep).is_err());
 }
 
 #[test]
@@ -99,13 +103,47 @@ fn rows_that_a_format_cannot_hold_are_refused() {
 }
 
 #[test]
-fn an_empty_export_is_a_file_that_says_so() {
+fn an_empty_export_is_read_as_no_rows_of_the_vectors_it_would_have_had() {
     let folder = Folder::new();
-    for name in ["a.jsonl", "a.parquet", "a.npy"] {
-        written(&folder.path(name), &[]).expect("writes");
+    let several = BTreeMap::from([("a".to_owned(), 3), ("id".to_owned(), 1024)]);
+    let one = BTreeMap::from([("default".to_owned(), 7)]);
+    for (name, dimensions, known) in [
+        ("a.jsonl", &several, false),
+        ("a.jsonl.gz", &several, false),
+        ("a.parquet", &several, true),
+        ("b.parquet", &one, true),
+        ("a.npy", &one, true),
+    ] {
+        let path = folder.path(name);
+        create(&path, Existing::Keep, dimensions).expect("creates").finish().expect("finishes");
+        let options = ReadOptions { vector_name: "default".into(), ..ReadOptions::default() };
+        let mut reader = open(&path, &options).expect(name);
+        assert_eq!((reader.summary().rows, reader.count().expect("counts")), (Some(0), 0), "{name}");
+        let found: BTreeMap<_, _> = reader.summary().vectors.iter().map(|(n, c)| (n.clone(), c.dimension)).collect();
+        assert_eq!(found, if known { dimensions.clone() } else { BTreeMap::new() }, "{name}");
+        assert_eq!(crate::data::testing::read_all(reader.as_mut(), 3).expect("reads"), [], "{name}");
+        reader.seek(5).expect("seeks");
+        assert_eq!((reader.position(), reader.read(1).expect("reads")), (0, vec![]), "{name}");
     }
-    let error = rows(&folder.path("a.parquet"), &ReadOptions::default(), 1).expect_err("no rows");
-    assert!(!error.fix().is_empty());
+    for ids in ["i.npy", "i.txt"] {
+        let path = folder.path(ids);
+        Box::new(IdWriter::create(&path, Existing::Keep).expect("creates")).finish().expect("finishes");
+        let mut ids = IdFile::open(&path).expect("opens");
+        assert_eq!((ids.rows(), ids.read(0, 3).expect("reads")), (0, vec![]));
+    }
+}
+
+#[test]
+fn a_format_that_cannot_hold_no_rows_says_so_and_leaves_nothing() {
+    let folder = Folder::new();
+    let path = folder.path("a.fvecs");
+    let error = written(&path, &[]).expect_err("refused");
+    assert!(error.to_string().contains("a.fvecs: rows: expected at least one point, found none"), "{error}");
+    assert!(error.fix().contains(".npy") && !path.exists());
+    // Gzip makes some bytes even of nothing.
+    let cut = folder.write("a.jsonl.gz", b"");
+    let error = rows(&cut, &ReadOptions::default(), 1).expect_err("refused");
+    assert!(error.to_string().contains("size: expected a gzip stream, found 0 bytes"), "{error}");
 }
 
 proptest! {
