@@ -152,6 +152,26 @@ fn a_bad_line_is_refused_with_its_row_and_key_and_what_came_before_is_told() {
 }
 
 #[test]
+fn arguments_that_a_format_has_nothing_to_do_with_are_refused() {
+    let world = world();
+    let vectors = world.write("a.npy", npy(&floats(&matrix(3, 4))));
+    let payload = world.write("payload.jsonl", "{\"key\": 1}\n{\"key\": 2}\n{\"key\": 3}\n");
+    for (args, says) in [
+        (["--id-column", "key"], "--id-column: "),
+        (["--ignore-column", "key"], "--ignore-column: "),
+        (["--dataset", "train"], "--dataset: "),
+    ] {
+        let ran = world.run(["import", "docs", &vectors].into_iter().chain(args)).ends_with(USAGE);
+        ran.says(says).says("a.npy is npy, which has no ").says("hint: ");
+    }
+    assert_eq!(world.count("docs"), 0, "nothing was imported");
+    // Columns may be those of the payload.
+    let beside = ["--payload", &payload, "--id-column", "key"];
+    world.run(["import", "docs", &vectors].into_iter().chain(beside)).ends_with(DONE).shows("3 rows");
+    assert_eq!(world.json(["get", "docs", "3"])["missing"], serde_json::json!([]));
+}
+
+#[test]
 fn a_file_that_is_refused_from_the_beginning_leaves_no_collection_behind() {
     let world = World::new();
     let zero = world.write("zero.npy", npy(&[vec![0.0; 4], vec![1.0; 4]]));

@@ -54,7 +54,12 @@ fn a_name_that_is_taken_is_refused_unless_the_shape_is_the_same_and_that_will_do
 fn what_no_collection_can_be_is_refused_with_what_can() {
     let world = World::new();
     let create = |args: &[&'static str]| world.run(["collection", "create"].into_iter().chain(args.iter().copied()));
-    create(&["docs", "--dim", "16385"]).ends_with(USAGE).says("16384");
+    create(&["docs", "--dim", "16385"]).ends_with(USAGE).says("--dim: ").says("16384");
+    create(&["docs", "--vector", "a=16385"]).ends_with(USAGE).says("--vector a: ").says("16384");
+    create(&["docs", "--vector", "a b=3"]).ends_with(USAGE).says("--vector a b: ").says("a-z");
+    let fields: Vec<_> = (0..65).flat_map(|n| ["--field".to_owned(), format!("f{n}=bool")]).collect();
+    let many = ["collection", "create", "docs", "--dim", "3"].into_iter().chain(fields.iter().map(String::as_str));
+    world.run(many).ends_with(USAGE).says("--field: ").says("64");
     create(&["Docs", "--dim", "3"]).ends_with(USAGE).says("a-z");
     create(&["docs", "--dim", "3", "--field", "a..b=integer"]).ends_with(USAGE);
     create(&["docs", "--vector", "a=3", "--vector", "a=4"]).ends_with(USAGE).says("twice");

@@ -68,8 +68,8 @@ fn filters_that_cannot_be_understood_or_answered_are_refused_with_the_place() {
     let refused = |filter: &str| world.run(["count", "docs", "--filter", filter]).ends_with(USAGE);
     refused("n >= ").says("--filter");
     refused("n = 1 und n = 2").says("      ^").says("sagitta search --help");
-    refused("colour = 'red'").says("filter.must[0].field").says("even, n");
-    refused("n = 'seven'").says("filter.must[0].match").says("integer");
+    refused("colour = 'red'").says("--filter (must[0].field)").says("even, n");
+    refused("n = 'seven'").says("--filter (must[0].match)").says("integer");
     let deep = format!("{}n = 1{}", "not (n = 2 or ".repeat(20), ")".repeat(20));
     refused(&deep).says("8 levels");
     let many = vec!["n = 1"; 300].join(" or ");

@@ -123,7 +123,7 @@ fn searches_that_make_no_sense_are_refused_with_what_would() {
     search(&["--like", "42", "-k", "10001"]).ends_with(USAGE).says("10000");
     search(&["--like", "42", "-k", "99999999999999999999"]).ends_with(USAGE);
     search(&["--like", "42", "--recall", "1.5"]).ends_with(USAGE).says("at most 1");
-    search(&["--like", "42", "--group-by", "colour"]).ends_with(USAGE).says("group_by").says("source");
+    search(&["--like", "42", "--group-by", "colour"]).ends_with(USAGE).says("--group-by").says("source");
     search(&["--like", "42", "--group-by", "source", "--group-size", "5000"]).ends_with(USAGE).says("1 to 1000");
     search(&["--like", "42", "--vector-name", "title"]).ends_with(USAGE).says("default");
     search(&["--like", "99999"]).ends_with(NOT_FOUND).says("99999");
@@ -131,4 +131,25 @@ fn searches_that_make_no_sense_are_refused_with_what_would() {
     let beyond = world.run(["search", "docs", "--query", &queries, "--row", "100"]).ends_with(USAGE);
     beyond.says("has 100 rows").says("count from 0");
     search(&["--like", "42", "-k", "3"]).ends_with(DONE);
+}
+
+#[test]
+fn what_a_search_cannot_do_is_told_by_the_argument_that_asked_for_it() {
+    let world = World::with_sample();
+    let cases: [(&[&str], &str); 8] = [
+        (&["-k", "10001"], "-k: "),
+        (&["--ef-search", "0"], "--ef-search: "),
+        (&["--nprobe", "1000000"], "--nprobe: "),
+        (&["--rerank", "1000000"], "--rerank: "),
+        (&["--group-by", "colour"], "--group-by: `colour` is not a declared field"),
+        (&["--group-by", "source", "--group-size", "10001"], "--group-size: "),
+        (&["--filter", "colour = 'red'"], "--filter (must[0].field): `colour` is not a declared field"),
+        (&["--threshold", "high"], "'--threshold <SCORE>': expected a number, such as 0.8"),
+    ];
+    for (args, says) in cases {
+        world
+            .run(["search", "docs", "--like", "3"].into_iter().chain(args.iter().copied()))
+            .ends_with(USAGE)
+            .says(says);
+    }
 }

@@ -98,6 +98,12 @@ pub fn share(text: &str) -> Result<f32, String> {
     }
 }
 
+/// A number with a fraction, perhaps negative.
+pub fn number(text: &str) -> Result<f32, String> {
+    let number = text.parse::<f32>().ok().filter(|number| number.is_finite());
+    number.ok_or_else(|| "expected a number, such as 0.8".to_owned())
+}
+
 /// A duration: seconds, or a number with `ms`, `s`, `m` or `h`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     const LONGEST_SECONDS: f64 = 30.0 * 86_400.0;
@@ -168,6 +174,7 @@ mod tests {
         assert_eq!(paths.iter().map(FieldPath::as_str).collect::<Vec<_>>(), ["a", "b.c"]);
         assert!(payload_selection("a,,b").is_err());
         assert!(share("0").is_err() && share("1.01").is_err() && share("nan").is_err() && share("1").is_ok());
+        assert!(number("-1.5e3") == Ok(-1500.0) && number("nan").is_err() && number("a").is_err());
         assert!(pair("a").is_err() && pair("=a").is_err());
         assert_eq!(pair("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
     }

@@ -39,7 +39,7 @@ pub struct Global {
     #[arg(help_heading = "Global options")]
     pub output: Format,
 
-    /// How long a call to the cluster may take, its retries included, such as 500ms, 30s or 2m
+    /// How long a call to the cluster may take, its retries included, such as 500ms, 30s or 2m; seconds without a unit
     #[arg(long, global = true, value_name = "TIME", default_value = "30s", value_parser = args::duration)]
     #[arg(help_heading = "Global options")]
     pub timeout: Duration,
@@ -102,6 +102,7 @@ Examples:
     --filter 'source = \"rust-docs\" and words >= 50'
   sagitta recall docs --queries queries.npy --ground-truth gt.ids.npy
 
+Every command has examples: sagitta help COMMAND.
 A server for trying things out is started with `sagittad dev`.
 {EXIT_CODES}"
     )

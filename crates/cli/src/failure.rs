@@ -87,7 +87,8 @@ impl Failure {
     pub fn filter(argument: &str, text: &str, error: &FilterError) -> Self {
         let failure = Self::usage(format!("{argument}: {}", error.message));
         let hint = "sagitta search --help shows the filter syntax";
-        let Some(at) = error.at else { return failure.hint(hint) };
+        // In a blank text there is no place to mark.
+        let Some(at) = error.at.filter(|_| !text.trim().is_empty()) else { return failure.hint(hint) };
         // One line of the text with the place in its middle, as wide as a terminal takes.
         const BEFORE: usize = 50;
         const AFTER: usize = 30;
@@ -177,6 +178,10 @@ mod tests {
         let failure = Failure::filter("--filter", text, &error);
         assert_eq!(failure.exit, Exit::Usage);
         assert_eq!(failure.excerpt, ["  größe = 1 und b = 2", "            ^"]);
+        for blank in ["", "  "] {
+            let error = crate::filter::parse(blank).expect_err("refused");
+            assert!(Failure::filter("--filter", blank, &error).excerpt.is_empty());
+        }
         let long = format!("{} und", "a = 1 and ".repeat(100) + "b = 1");
         let error = crate::filter::parse(&long).expect_err("refused");
         let failure = Failure::filter("--filter", &long, &error);

@@ -113,17 +113,38 @@ impl Session {
     }
 }
 
-/// A request that the server refused: each offending field on a line, without the parts of its path that only the
-/// API knows.
+/// A request that the server refused: each offending field on a line, by the argument that it comes from.
 fn invalid(error: &ClientError) -> Failure {
     let text = |violation: &Violation| {
-        let field = violation.field.strip_prefix("search.").unwrap_or(&violation.field);
-        Violation { field: field.to_owned(), reason: violation.reason.clone() }.to_string()
+        Violation { field: argument(&violation.field), reason: violation.reason.clone() }.to_string()
     };
     let mut lines = error.violations.iter().map(text);
     let first = lines.next().unwrap_or_else(|| error.message.clone());
     let excerpt = lines.map(|line| format!("       {line}")).collect();
     Failure { excerpt, ..Failure::usage(first) }
+}
+
+/// The argument that a field of a request comes from; the field without what only the API knows if there is none.
+fn argument(field: &str) -> String {
+    const ARGUMENTS: [(&str, &str); 9] = [
+        ("k", "-k"),
+        ("vector_name", "--vector-name"),
+        ("score_threshold", "--threshold"),
+        ("knobs.ef_search", "--ef-search"),
+        ("knobs.nprobe", "--nprobe"),
+        ("knobs.rerank", "--rerank"),
+        ("group_by.field", "--group-by"),
+        ("group_by.group_size", "--group-size"),
+        ("filter", "--filter"),
+    ];
+    let plain = field.strip_prefix("search.").unwrap_or(field);
+    // The searches of a batch differ in their vectors alone.
+    let shared = plain.strip_prefix("searches[").and_then(|rest| rest.split_once("].")).map_or(plain, |(_, rest)| rest);
+    if let Some(condition) = shared.strip_prefix("filter.") {
+        return format!("--filter ({condition})");
+    }
+    let known = ARGUMENTS.iter().find(|(name, _)| *name == shared);
+    known.map_or(plain, |(_, argument)| argument).to_owned()
 }
 
 fn reason(error: &ClientError) -> String {
@@ -134,6 +155,22 @@ fn reason(error: &ClientError) -> String {
 mod tests {
     use super::*;
     use crate::output::Format;
+
+    #[test]
+    fn fields_of_requests_are_told_as_arguments() {
+        for (field, expected) in [
+            ("search.k", "-k"),
+            ("search.knobs.ef_search", "--ef-search"),
+            ("search.filter.must[0].field", "--filter (must[0].field)"),
+            ("filter.must_not[1].match", "--filter (must_not[1].match)"),
+            ("searches[3].group_by.field", "--group-by"),
+            ("searches[3].vector", "searches[3].vector"),
+            ("search.vector", "vector"),
+            ("collection", "collection"),
+        ] {
+            assert_eq!(argument(field), expected, "{field}");
+        }
+    }
 
     #[test]
     fn what_answers_without_being_sagitta_is_told_as_such() {

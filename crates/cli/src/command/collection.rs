@@ -6,7 +6,8 @@ use std::io;
 use clap::{ArgGroup, Args, Subcommand};
 use sagitta_client::View;
 use sagitta_model::{
-    CollectionInfo, CollectionName, ErrorKind, FieldPath, FieldType, IndexPolicy, Metric, Schema, VectorSpec, datetime,
+    CollectionInfo, CollectionName, ErrorKind, FieldPath, FieldType, IndexPolicy, Metric, Schema, VectorSpec,
+    Violation, datetime,
 };
 use serde_json::{Value as JsonValue, json};
 
@@ -66,10 +67,10 @@ sagitta collection create [OPTIONS] <NAME> --dim <N>
 #[command(after_help = CREATE_EXAMPLES, override_usage = CREATE_USAGE)]
 #[command(group = ArgGroup::new("vectors").args(["dim", "vector"]).required(true))]
 pub struct Create {
-    /// Its name: a-z, 0-9, - and _
+    /// Its name: up to 128 of a-z, 0-9, - and _, beginning with a letter or digit
     name: CollectionName,
 
-    /// Number of dimensions of its only vector
+    /// Number of dimensions of its only vector, at most 16,384
     #[arg(long, value_name = "N", value_parser = args::positive)]
     dim: Option<usize>,
 
@@ -92,11 +93,12 @@ pub struct ShapeArgs {
     #[arg(long, value_name = "METRIC")]
     pub(crate) metric: Option<Metric>,
 
-    /// How vectors are indexed: auto, flat, graph or compact [default: auto]
+    /// How vectors are indexed: auto (flat while there are few, then a graph), flat (every vector is compared), graph
+    /// (the fastest searches) or compact (the least memory) [default: auto]
     #[arg(long, value_name = "INDEX")]
     pub(crate) index: Option<IndexPolicy>,
 
-    /// A payload field to filter and group by: keyword, integer, float, bool or datetime; repeat it for several
+    /// A payload field to filter and group by, of type keyword, integer, float, bool or datetime; repeat it for several
     #[arg(long = "field", value_name = "PATH=TYPE", value_parser = field)]
     pub(crate) fields: Vec<(FieldPath, FieldType)>,
 }
@@ -178,8 +180,20 @@ impl Create {
                 return Err(Failure::usage(format!("--vector: `{name}` is given twice")));
             }
         }
-        schema.validate().map_err(|violation| Failure::usage(violation.to_string()))?;
+        schema.validate().map_err(|violation| self.refused(&violation))?;
         Ok(schema)
+    }
+
+    /// What is wrong with the schema, by the argument that said so.
+    fn refused(&self, violation: &Violation) -> Failure {
+        let vector = violation.field.strip_prefix("vectors[\"").and_then(|rest| rest.split_once("\"]"));
+        let argument = match vector {
+            Some(_) if self.dim.is_some() => "--dim".to_owned(),
+            Some((name, _)) => format!("--vector {name}"),
+            None if violation.field.starts_with("fields") => "--field".to_owned(),
+            None => violation.field.clone(),
+        };
+        Failure::usage(format!("{argument}: {}", violation.reason))
     }
 }
 
@@ -385,11 +399,11 @@ pub struct DeleteCollection {
     /// The collection
     name: CollectionName,
 
-    /// Do not ask
+    /// Delete without asking first
     #[arg(long, short)]
     yes: bool,
 
-    /// Succeed if there is no such collection
+    /// Succeed, and say so, if there is no such collection
     #[arg(long)]
     if_exists: bool,
 }

@@ -25,14 +25,14 @@ pub struct Delete {
     /// The collection
     collection: CollectionName,
 
-    /// Ids: numbers or UUIDs
+    /// Ids of points: numbers or UUIDs; instead of --filter
     #[arg(value_name = "ID")]
     ids: Vec<PointId>,
 
     #[command(flatten)]
     filter: FilterArg,
 
-    /// Do not ask
+    /// Delete without asking first
     #[arg(long, short)]
     yes: bool,
 }

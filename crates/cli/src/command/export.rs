@@ -66,7 +66,7 @@ Examples:
 What export writes, import reads: the three files of the last example go back with
   sagitta import docs base.npy --ids ids.npy --payload payload.jsonl.gz
 A file appears under its name when it is complete. Points that are written or deleted meanwhile may or may not be \
-in it.
+in it. A file of no points is one that import takes; fvecs cannot hold none.
 
 {SYNTAX}"
     )

@@ -31,7 +31,7 @@ pub struct GetArgs {
     /// The collection
     collection: CollectionName,
 
-    /// Ids: numbers or UUIDs
+    /// Ids of points: numbers or UUIDs
     #[arg(required = true, value_name = "ID")]
     ids: Vec<PointId>,
 

@@ -40,7 +40,7 @@ pub struct Import {
     #[arg(long, help_heading = "Creating the collection")]
     create: bool,
 
-    /// Do not declare fields by what the first rows hold; only those of --field
+    /// With --create: declare the fields of --field only, none by what the first rows hold
     #[arg(long, requires = "create", help_heading = "Creating the collection")]
     no_infer: bool,
 
@@ -94,15 +94,15 @@ struct Reading {
     #[arg(long, value_name = "COLUMN")]
     ignore_column: Vec<String>,
 
-    /// Dataset of an HDF5 file
-    #[arg(long, value_name = "NAME", default_value = "train")]
-    dataset: String,
+    /// Dataset of an HDF5 file [default: train]
+    #[arg(long, value_name = "NAME")]
+    dataset: Option<String>,
 
     /// Format of the file, if its name and first bytes do not say
     #[arg(long, value_name = "FORMAT", value_parser = format)]
     format: Option<Format>,
 
-    /// Read only the first N rows
+    /// Read only the first N rows [default: all]
     #[arg(long, value_name = "N", value_parser = args::whole)]
     limit: Option<u64>,
 }
@@ -122,7 +122,10 @@ payload, and so are the fields of a key payload. Several vectors are given as \"
 
 An import that is interrupted goes on where it stopped when the same command is run again; nothing is imported \
 twice. A file that is damaged or does not suit the collection is refused, naming the row and the column. What comes \
-before a bad row is imported, and the error says how much that is; --dry-run checks a file without sending anything.";
+before a bad row is imported, and the error says how much that is; --dry-run checks a file without sending anything.
+
+With --create the first 1,000 rows are checked before the collection is created. Rows count from 0. A file without rows \
+imports none.";
 
 fn format(text: &str) -> Result<Format, String> {
     let known = Format::ALL.map(Format::name).join(", ");
@@ -422,6 +425,7 @@ impl Reading {
     fn open(&self, path: &Path) -> Result<Box<dyn RowReader>, Failure> {
         let options = self.options()?;
         let rows = data::open(path, &options)?;
+        self.applies(path, rows.summary().format)?;
         if self.payload.is_none() && self.ids.is_none() {
             return Ok(rows);
         }
@@ -430,6 +434,26 @@ impl Reading {
         let payload = self.payload.as_ref().map(|path| data::open(path, &payload_options)).transpose()?;
         let ids = self.ids.as_ref().map(|path| IdFile::open(path)).transpose()?;
         Ok(Box::new(Joined::new(rows, payload, ids)?))
+    }
+
+    /// Refuses what a file of this format has nothing to do with: points under other ids than were meant would replace
+    /// others.
+    fn applies(&self, path: &Path, format: Format) -> Result<(), Failure> {
+        let columns = matches!(format, Format::Jsonl | Format::Parquet) || self.payload.is_some();
+        let refuse = |argument: &str, lacks: &str, hint: &str| {
+            let message = format!("{argument}: {} is {}, which has no {lacks}", path.display(), format.name());
+            Err(Failure::usage(message).hint(hint))
+        };
+        match self {
+            _ if self.dataset.is_some() && format != Format::Hdf5 => refuse("--dataset", "datasets", "leave it out"),
+            _ if self.id_column.is_some() && !columns => refuse(
+                "--id-column",
+                "columns",
+                "give the ids in a file of their own with --ids, or let rows be numbered",
+            ),
+            _ if !self.ignore_column.is_empty() && !columns => refuse("--ignore-column", "columns", "leave it out"),
+            _ => Ok(()),
+        }
     }
 
     fn options(&self) -> Result<ReadOptions, Failure> {
@@ -451,7 +475,7 @@ impl Reading {
             id_column,
             id_required: self.id_column.is_some(),
             ignored_columns: self.ignore_column.clone(),
-            dataset: self.dataset.clone(),
+            dataset: self.dataset.clone().unwrap_or_else(|| "train".to_owned()),
             content: Content::Points,
         })
     }

@@ -53,11 +53,11 @@ pub struct Recall {
     #[arg(long, value_name = "FILE", requires = "ground_truth")]
     distances: Option<PathBuf>,
 
-    /// Hits per query
+    /// Hits per query, at most 10,000
     #[arg(long, short = 'k', value_name = "N", default_value = "10", value_parser = args::positive)]
     k: usize,
 
-    /// Use only the first N queries
+    /// Use only the first N queries [default: all, up to a million]
     #[arg(long, value_name = "N", value_parser = args::positive)]
     limit: Option<usize>,
 
@@ -71,15 +71,15 @@ pub struct Recall {
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     vector_name: String,
 
-    /// Calls under way at any time
+    /// Calls under way at any time, at most 4,096
     #[arg(long, short, value_name = "N", default_value = "1", value_parser = args::positive)]
     callers: usize,
 
-    /// Connections that the callers are spread over
+    /// Connections that the callers are spread over, at most 1,024
     #[arg(long, value_name = "N", default_value = "1", value_parser = args::positive)]
     connections: usize,
 
-    /// Searches per call
+    /// Searches per call, at most 1,024
     #[arg(long, value_name = "N", default_value = "1", value_parser = args::positive)]
     batch: usize,
 
@@ -87,7 +87,7 @@ pub struct Recall {
     #[arg(long, value_name = "N", default_value = "1", value_parser = args::positive)]
     repeat: usize,
 
-    /// Fail with exit code 1 if the mean recall is lower
+    /// Fail with exit code 1 if the mean recall is lower than this, such as 0.95
     #[arg(long, value_name = "SHARE", value_parser = args::share)]
     at_least: Option<f32>,
 }

@@ -32,7 +32,7 @@ pub struct SearchArgs {
     #[command(flatten)]
     source: Source,
 
-    /// Hits to find; with --group-by, groups
+    /// Hits to find, at most 10,000; with --group-by, groups
     #[arg(long, short = 'k', visible_alias = "limit", value_name = "N", default_value = "10", value_parser = args::positive)]
     k: usize,
 
@@ -47,8 +47,8 @@ pub struct SearchArgs {
     #[arg(long, value_name = "N", default_value = "3", value_parser = args::positive, requires = "group_by")]
     group_size: usize,
 
-    /// Leave out hits with a worse score: below it, or above it under l2
-    #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
+    /// Leave out hits with a worse score: below it under cosine and inner-product, above it under l2, where it is a distance
+    #[arg(long, value_name = "SCORE", value_parser = args::number, allow_negative_numbers = true)]
     threshold: Option<f32>,
 
     #[command(flatten)]
