@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use clap::builder::Resettable;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::args;
@@ -73,8 +74,18 @@ pub enum Command {
 
 /// Reads the arguments, the first of which is the program's own name.
 pub fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
-    let matches = take_negative_numbers(Cli::command()).try_get_matches_from(args)?;
-    Cli::from_arg_matches(&matches)
+    let matches = take_negative_numbers(Cli::command()).try_get_matches_from(args);
+    Cli::from_arg_matches(&matches.map_err(|error| without_environment(args, error))?)
+}
+
+/// The same error with a usage that does not take an address from the environment for one that was typed, which reads as
+/// if it were required.
+fn without_environment(args: &[OsString], error: clap::Error) -> clap::Error {
+    if !error.use_stderr() {
+        return error;
+    }
+    let command = Cli::command().mut_arg("endpoint", |arg| arg.env(Resettable::Reset));
+    take_negative_numbers(command).try_get_matches_from(args).err().unwrap_or(error)
 }
 
 /// Has `-k -5` refused by what is expected of `-k`, not as an unknown argument `-5`.

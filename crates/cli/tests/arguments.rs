@@ -146,6 +146,11 @@ fn usage_errors_name_every_way_to_say_what_is_missing() {
         let ran = run(&[args, &["-o", "json"]].concat()).ends_with(USAGE);
         assert!(ways.iter().all(|way| ran.err.contains(way)), "{}", ran.err);
     }
+    // The address is in the environment, and nobody has to type it.
+    for args in [&["import", "docs"][..], &["get", "docs"], &["search", "docs", "--like", "1", "--group-size", "2"]] {
+        let refused = run(args).ends_with(USAGE).says("Usage: ");
+        assert!(!refused.err.contains("--endpoint"), "{}", refused.err);
+    }
     run(&["delete", "docs", "7", "--filter", "a = 1"]).ends_with(USAGE).says("cannot be used with");
     run(&["collection", "create", "docs", "--dim", "3", "--vector", "a=3"])
         .ends_with(USAGE)
