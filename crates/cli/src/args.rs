@@ -39,15 +39,15 @@ pub struct EffortArgs {
     #[arg(long, conflicts_with_all = ["recall", "ef_search", "nprobe", "rerank"], help_heading = "Effort")]
     pub exact: bool,
 
-    /// Candidates that the walk of a graph index keeps (a raw knob instead of --recall)
+    /// Candidates that the walk of a graph index keeps, at most 100,000 (a raw knob instead of --recall)
     #[arg(long, value_name = "N", conflicts_with = "recall", help_heading = "Effort")]
     pub ef_search: Option<usize>,
 
-    /// Lists that a compact index reads (a raw knob instead of --recall)
+    /// Lists that a compact index reads, at most 100,000 (a raw knob instead of --recall)
     #[arg(long, value_name = "N", conflicts_with = "recall", help_heading = "Effort")]
     pub nprobe: Option<usize>,
 
-    /// Candidates compared again at full precision (a raw knob instead of --recall)
+    /// Candidates compared again at full precision, at most 100,000 (a raw knob instead of --recall)
     #[arg(long, value_name = "N", conflicts_with = "recall", help_heading = "Effort")]
     pub rerank: Option<usize>,
 }

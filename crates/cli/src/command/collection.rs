@@ -89,7 +89,7 @@ pub struct Create {
 /// How vectors are compared and indexed, and which fields are declared.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ShapeArgs {
-    /// How vectors are compared: cosine, inner-product or l2 [default: cosine]
+    /// How vectors are compared: cosine, inner-product or l2 (squared Euclidean distance) [default: cosine]
     #[arg(long, value_name = "METRIC")]
     pub(crate) metric: Option<Metric>,
 

@@ -47,7 +47,8 @@ pub struct SearchArgs {
     #[arg(long, value_name = "N", default_value = "3", value_parser = args::positive, requires = "group_by")]
     group_size: usize,
 
-    /// Leave out hits with a worse score: below it under cosine and inner-product, above it under l2, where it is a distance
+    /// Leave out hits with a worse score: below it under cosine and inner-product; above it under l2, whose scores are
+    /// squared distances
     #[arg(long, value_name = "SCORE", value_parser = args::number, allow_negative_numbers = true)]
     threshold: Option<f32>,
 
