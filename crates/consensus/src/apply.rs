@@ -9,9 +9,10 @@ use tokio::sync::oneshot;
 
 use crate::admission::Permit;
 use crate::group::Condition;
-use crate::ids::{GroupId, Position};
+use crate::ids::{GroupId, NodeId, Position};
 use crate::log::engine::panic_text;
-use crate::machine::{ApplyError, Committed, StateMachine};
+use crate::machine::{ApplyError, Committed, Fetching, Offer, StateMachine};
+use crate::membership::Membership;
 use crate::outcome::{Applied, Doubt, Outcome};
 use crate::settings::{MAX_BACKOFF, MIN_BACKOFF};
 
@@ -23,6 +24,14 @@ pub(crate) enum Job {
     Apply(Batch),
     /// Reports what is durable; with `flush` asks for more of it.
     Poll { group: GroupId, flush: bool },
+    /// Offers the state to others.
+    Offer { group: GroupId, founders: Membership },
+    /// Lets go of what was offered.
+    Retract { group: GroupId },
+    /// Begins to fetch a state.
+    Fetch { group: GroupId, from: NodeId, offer: Offer, done: Fetching },
+    /// Installs what was fetched.
+    Install { group: GroupId, offer: Offer },
     /// Flushes and drops the state machine.
     Close { group: GroupId },
 }
@@ -62,6 +71,10 @@ pub(crate) struct Done {
     pub(crate) batch: bool,
     /// Whether this answers a [`Job::Poll`].
     pub(crate) poll: bool,
+    /// The answer to a [`Job::Offer`].
+    pub(crate) offered: Option<Result<Offer, String>>,
+    /// The answer to a [`Job::Install`].
+    pub(crate) installed: Option<Result<(), String>>,
     /// Whether the state machine is gone, and the error of its last flush.
     pub(crate) closed: Option<Result<(), String>>,
 }
@@ -104,6 +117,34 @@ impl Applier {
             },
             Job::Poll { group, flush } => match self.units.get_mut(&group) {
                 Some(unit) => vec![unit.poll(group, flush)],
+                None => Vec::new(),
+            },
+            Job::Offer { group, founders } => match self.units.get_mut(&group) {
+                Some(unit) => vec![unit.offer(group, founders)],
+                None => Vec::new(),
+            },
+            Job::Retract { group } => {
+                if let Some(unit) = self.units.get_mut(&group) {
+                    // What it would say is nobody's concern any more.
+                    let _ = unit.guarded("retracting", |machine| {
+                        machine.retract();
+                        Ok(())
+                    });
+                }
+                Vec::new()
+            }
+            Job::Fetch { group, from, offer, done } => {
+                if let Some(unit) = self.units.get_mut(&group) {
+                    // A panic drops the one to tell, which tells of it.
+                    let _ = unit.guarded("fetching", |machine| {
+                        machine.fetch(from, &offer, done);
+                        Ok(())
+                    });
+                }
+                Vec::new()
+            }
+            Job::Install { group, offer } => match self.units.get_mut(&group) {
+                Some(unit) => vec![unit.install(group, &offer)],
                 None => Vec::new(),
             },
             Job::Close { group } => match self.units.remove(&group) {
@@ -208,6 +249,39 @@ impl Unit {
         Done { poll: true, ..self.done(group, false) }
     }
 
+    fn offer(&mut self, group: GroupId, founders: Membership) -> Done {
+        let offered = match &self.condition {
+            Condition::Stopped(why) => Err(why.clone()),
+            _ => self.guarded("offering the state", |machine| {
+                let manifest = machine.offer()?;
+                let membership = machine.membership().unwrap_or(founders);
+                Ok(Offer { position: machine.applied(), membership, manifest })
+            }),
+        };
+        Done { offered: Some(offered), ..self.done(group, false) }
+    }
+
+    /// The caller has seen to it that nothing is left to apply.
+    fn install(&mut self, group: GroupId, offer: &Offer) -> Done {
+        let installed = match &self.condition {
+            Condition::Stopped(why) => Err(why.clone()),
+            _ => self.guarded("installing a state", |machine| machine.install(offer)),
+        };
+        Done { installed: Some(installed), ..self.done(group, false) }
+    }
+
+    fn guarded<T>(
+        &mut self,
+        what: &str,
+        work: impl FnOnce(&mut dyn StateMachine) -> Result<T, ApplyError>,
+    ) -> Result<T, String> {
+        let machine = &mut *self.machine;
+        match catch_unwind(AssertUnwindSafe(|| work(machine))) {
+            Ok(result) => result.map_err(|error| format!("{what}: {error}")),
+            Err(panic) => Err(format!("{what}: panic: {}", panic_text(&*panic))),
+        }
+    }
+
     fn close(mut self, group: GroupId) -> Done {
         for batch in std::mem::take(&mut self.held) {
             doubt(batch.tickets, "the group was closed");
@@ -236,6 +310,8 @@ impl Unit {
             damaged: self.damaged,
             batch,
             poll: false,
+            offered: None,
+            installed: None,
             closed: None,
         }
     }

@@ -5,6 +5,7 @@
 pub(crate) mod change;
 mod open;
 mod ready;
+pub(crate) mod snapshot;
 
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use raft::StateRole;
+use raft::eraftpb::MessageType;
 use sagitta_env::Env;
 use slog::Logger;
 use tokio::sync::oneshot;
@@ -25,14 +28,15 @@ use crate::drain;
 use crate::driver::change::Peer;
 use crate::envelope::Envelope;
 use crate::error::{ConsensusError, LogError};
-use crate::group::{Closing, Condition, Group, GroupStatus, Handover, Incoming, Reader};
+use crate::group::{Closing, Condition, Group, GroupStatus, Handover, Incoming};
 use crate::host::Counters;
 use crate::ids::{GroupId, NodeId, Position};
 use crate::log::LogStore;
-use crate::machine::StateMachine;
+use crate::machine::{FetchEnded, StateMachine};
 use crate::membership::Members;
 use crate::outcome::{Doubt, Outcome, ReadOutcome, Refusal};
-use crate::settings::{GroupSpec, HostSettings, KEEP_ENTRIES, POLL_TICKS, PURGE_TICKS, TRUNCATE_STEP};
+use crate::reads::Reader;
+use crate::settings::{GroupSpec, HostSettings, KEEP_ENTRIES, KEEP_FOR_PEERS, POLL_TICKS, PURGE_TICKS, TRUNCATE_STEP};
 use crate::transport::Transport;
 
 /// What reaches a host.
@@ -63,6 +67,8 @@ pub(crate) struct Driver {
     /// Groups in which something may have happened since the last round.
     woken: BTreeSet<GroupId>,
     jobs: Vec<Job>,
+    /// Where state machines tell how fetching a state ended.
+    fetches: (Sender<FetchEnded>, Receiver<FetchEnded>),
     /// A round that waits for room in the log.
     held: Option<Held>,
     truncations: BTreeMap<GroupId, Position>,
@@ -96,6 +102,7 @@ impl Driver {
             groups: BTreeMap::new(),
             woken: BTreeSet::new(),
             jobs: Vec::new(),
+            fetches: unbounded(),
             held: None,
             truncations: BTreeMap::new(),
             closing: BTreeSet::new(),
@@ -146,7 +153,7 @@ impl Driver {
             group.expire(now);
             group.settle_handover(now);
             // Between a Ready and its end raft must not be touched.
-            if self.held.is_none() && group.node.is_some() {
+            if self.held.is_none() && group.node.is_some() && !group.is_installing() {
                 group.with_node(raft::RawNode::tick);
                 group.campaign_if_alone();
                 group.end_stuck_change();
@@ -154,6 +161,8 @@ impl Driver {
                 self.woken.insert(group.id);
             }
         }
+        self.tend_offers();
+        self.take_fetched();
         if self.ticks.is_multiple_of(POLL_TICKS) {
             for group in self.groups.values_mut().filter(|group| group.durable < group.applied.index) {
                 group.poll(&mut self.jobs, false);
@@ -185,6 +194,12 @@ impl Driver {
         if let Some(position) = truncation(group) {
             group.crowded = false;
             self.truncations.insert(done.group, position);
+        }
+        if let Some(offered) = done.offered {
+            group.take_offer(offered, self.ticks);
+        }
+        if let Some(installed) = done.installed {
+            self.installed(done.group, installed);
         }
         if let Some(result) = done.closed {
             self.closed(done.group, result);
@@ -278,7 +293,13 @@ impl Driver {
         if group.membership.contains(from) {
             group.heard.insert(from, self.ticks);
         }
-        group.step(envelope.message, self.ticks);
+        match envelope.message.get_msg_type() {
+            // Nothing comes between a state that is being installed and the log that goes on after it.
+            _ if group.is_installing() => return,
+            MessageType::MsgSnapshot => return self.offer_arrived(envelope.group, &envelope.message),
+            MessageType::MsgSnapStatus => group.fetched_there(from, envelope.message.reject),
+            _ => group.step(envelope.message, self.ticks),
+        }
         self.woken.insert(envelope.group);
     }
 
@@ -384,16 +405,23 @@ impl Driver {
     }
 }
 
-/// Up to where a group's log may go, if it is worth it: never past what the state machine made durable. Until there
-/// are snapshots to catch up from, members that have peers keep all of it.
+/// Up to where a group's log may go, if it is worth it: never past what the state machine made durable, nor past an offer
+/// that somebody is fetching, after which the log has to go on. Members that lag find what they lack for a while.
 fn truncation(group: &Group) -> Option<Position> {
-    if !group.membership.is_only(group.me) {
+    let alone = group.membership.is_only(group.me);
+    if !alone && !group.offers {
         return None;
     }
     let store = group.node.as_ref()?.store();
     // Entries may be of any size: a few large ones take as much room as many. Where the log wants it, all may go.
     let (keep, step) = if group.crowded { (0, 1) } else { (KEEP_ENTRIES, TRUNCATE_STEP) };
-    let index = group.durable.min(group.applied.index).checked_sub(keep)?;
+    let mut index = group.durable.min(group.applied.index).checked_sub(keep)?;
+    if !alone && !group.crowded {
+        index = index.min(group.needed_by_peers().max(index.saturating_sub(KEEP_FOR_PEERS)));
+    }
+    if let Some(offer) = store.offer() {
+        index = index.min(offer.position.index);
+    }
     if index < store.truncated().index + step {
         return None;
     }

@@ -6,6 +6,7 @@ use raft::eraftpb::{Message, MessageType};
 
 use crate::codec::{Reader, put_u64, put_u128};
 use crate::ids::{ClusterId, GroupId, NodeId};
+use crate::settings::MAX_MANIFEST_BYTES;
 
 const FORMAT: u8 = 1;
 const HEADER_BYTES: usize = 1 + 16 + 8;
@@ -89,11 +90,23 @@ impl Envelope {
             | MessageType::MsgHeartbeatResponse
             | MessageType::MsgTimeoutNow
             | MessageType::MsgReadIndexResp
+            | MessageType::MsgSnapshot
+            | MessageType::MsgSnapStatus
                 if message.term == 0 =>
             {
                 return Err(BadMessage::NoTerm);
             }
             MessageType::MsgAppend => self.check_sequence()?,
+            MessageType::MsgSnapshot => {
+                let snapshot = message.get_snapshot();
+                let meta = snapshot.get_metadata();
+                if meta.index == 0 || meta.term == 0 || meta.term > message.term {
+                    return Err(BadMessage::BrokenSequence);
+                }
+                if snapshot.data.len() > MAX_MANIFEST_BYTES {
+                    return Err(BadMessage::Malformed);
+                }
+            }
             MessageType::MsgHeartbeat if message.commit > last_index => {
                 return Err(BadMessage::CommitBeyondLog { commit: message.commit, last: last_index });
             }
@@ -105,8 +118,9 @@ impl Envelope {
             | MessageType::MsgHeartbeat
             | MessageType::MsgHeartbeatResponse
             | MessageType::MsgTimeoutNow
+            | MessageType::MsgSnapStatus
             | MessageType::MsgTransferLeader => {}
-            // Proposals and reads are not forwarded (the caller is told where to go); snapshots do not exist yet.
+            // Proposals and reads are not forwarded: the caller is told where to go.
             other => return Err(BadMessage::BadType(other)),
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! One group on its host: raft's node, who waits for what, and what the outside may know.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -13,11 +13,13 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::admission::Permit;
 use crate::apply::{Caller, Ticket};
+use crate::driver::snapshot::Fetch;
 use crate::error::LogError;
 use crate::ids::{GroupId, NodeId, Position};
 use crate::log::engine::panic_text;
 use crate::membership::{Members, Membership};
 use crate::outcome::{Doubt, HandoverOutcome, Outcome, ReadOutcome, Refusal};
+use crate::reads::Reads;
 use crate::settings::ELECTION_TICKS;
 use crate::storage::GroupStorage;
 
@@ -75,12 +77,6 @@ pub(crate) struct Incoming {
     pub(crate) permit: Permit,
 }
 
-/// Somebody who wants to read.
-pub(crate) struct Reader {
-    pub(crate) answer: oneshot::Sender<ReadOutcome>,
-    pub(crate) deadline: Duration,
-}
-
 pub(crate) struct Group {
     pub(crate) id: GroupId,
     pub(crate) me: NodeId,
@@ -112,6 +108,18 @@ pub(crate) struct Group {
     pub(crate) change: Option<Ticket>,
     /// Ticks that a joint change has been under way for.
     pub(crate) joint_ticks: u64,
+    /// The members that it was founded with.
+    pub(crate) founders: Membership,
+    /// Whether the state machine can offer its state.
+    pub(crate) offers: bool,
+    /// Whether the applier owes an offer.
+    pub(crate) offering: bool,
+    /// When somebody last needed what is offered.
+    pub(crate) offer_used: u64,
+    /// Members that were offered the state, and when.
+    pub(crate) offered: BTreeMap<NodeId, u64>,
+    /// A state on its way here.
+    pub(crate) fetch: Option<Fetch>,
     pub(crate) handover: Option<Handover>,
     /// A leader's message that this member is to take over, and the tick at which it came.
     pub(crate) bidding: Option<(u64, Message)>,
@@ -122,17 +130,6 @@ pub(crate) struct Group {
     pub(crate) damaged: bool,
     pub(crate) closing: Option<Closing>,
     pub(crate) status: watch::Sender<GroupStatus>,
-}
-
-/// Reads by how far they have come.
-#[derive(Default)]
-pub(crate) struct Reads {
-    /// Not asked for yet, because the leader has not committed in its term or no round has come.
-    pub(crate) early: Vec<Reader>,
-    /// Asked for; by the number given to raft.
-    pub(crate) asked: BTreeMap<u64, Vec<Reader>>,
-    /// Granted; waiting for the state machine to get there.
-    pub(crate) granted: VecDeque<(u64, Reader)>,
 }
 
 /// A leadership that is being handed over.
@@ -152,7 +149,7 @@ pub(crate) struct Closing {
 
 impl Group {
     pub(crate) fn new(me: NodeId, id: GroupId, node: RawNode<GroupStorage>, salt: u64, opened: Opened) -> Self {
-        let Opened { at, applied, durable, membership } = opened;
+        let Opened { at, applied, durable, membership, founders, offers } = opened;
         let status = GroupStatus {
             role: Role::Follower,
             leader: None,
@@ -185,6 +182,12 @@ impl Group {
             wanted: None,
             change: None,
             joint_ticks: 0,
+            founders,
+            offers,
+            offering: false,
+            offer_used: 0,
+            offered: BTreeMap::new(),
+            fetch: None,
             handover: None,
             bidding: None,
             heard: BTreeMap::new(),
@@ -435,71 +438,12 @@ pub(crate) struct Opened {
     pub(crate) applied: Position,
     pub(crate) durable: u64,
     pub(crate) membership: Membership,
-}
-
-impl Reads {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.early.is_empty() && self.asked.is_empty() && self.granted.is_empty()
-    }
-
-    /// Grants the reads that were asked for under this number.
-    pub(crate) fn grant(&mut self, number: u64, index: u64) {
-        let readers = self.asked.remove(&number).unwrap_or_default();
-        self.granted.extend(readers.into_iter().map(|reader| (index, reader)));
-    }
-
-    /// Answers the granted reads that the state machine has reached.
-    pub(crate) fn answer_upto(&mut self, applied: u64) {
-        for (index, reader) in std::mem::take(&mut self.granted) {
-            if index <= applied {
-                reader.answer(ReadOutcome::At(index));
-            } else {
-                self.granted.push_back((index, reader));
-            }
-        }
-    }
-
-    /// Sends those away whose read only a leader could have granted.
-    pub(crate) fn turn_away(&mut self, hint: Option<NodeId>) {
-        let asked = std::mem::take(&mut self.asked).into_values().flatten();
-        for reader in self.early.drain(..).chain(asked) {
-            reader.answer(ReadOutcome::NotLeader { hint });
-        }
-    }
-
-    pub(crate) fn take_all(&mut self) -> Vec<Reader> {
-        let Self { early, asked, granted } = std::mem::take(self);
-        let granted = granted.into_iter().map(|(_, reader)| reader);
-        early.into_iter().chain(asked.into_values().flatten()).chain(granted).collect()
-    }
-
-    fn expire(&mut self, now: Duration) {
-        let Self { early, asked, granted } = std::mem::take(self);
-        let late = |reader: Reader| {
-            if reader.deadline > now {
-                return Some(reader);
-            }
-            reader.answer(ReadOutcome::Unknown(Doubt::Deadline));
-            None
-        };
-        self.early = early.into_iter().filter_map(late).collect();
-        self.asked = asked
-            .into_iter()
-            .map(|(number, readers)| (number, readers.into_iter().filter_map(late).collect::<Vec<_>>()))
-            .filter(|(_, readers)| !readers.is_empty())
-            .collect();
-        self.granted = granted.into_iter().filter_map(|(index, reader)| Some((index, late(reader)?))).collect();
-    }
+    pub(crate) founders: Membership,
+    pub(crate) offers: bool,
 }
 
 impl Handover {
     pub(crate) fn answer(self, outcome: HandoverOutcome) {
-        let _ = self.answer.send(outcome);
-    }
-}
-
-impl Reader {
-    pub(crate) fn answer(self, outcome: ReadOutcome) {
         let _ = self.answer.send(outcome);
     }
 }

@@ -13,12 +13,13 @@ use crate::apply::{Caller, Ticket};
 use crate::driver::change::Peer;
 use crate::driver::{Input, gone};
 use crate::error::ConsensusError;
-use crate::group::{GroupStatus, Handover, Incoming, Reader};
+use crate::group::{GroupStatus, Handover, Incoming};
 use crate::host::{Counters, HostStats};
 use crate::ids::{GroupId, NodeId};
 use crate::machine::StateMachine;
 use crate::membership::Members;
 use crate::outcome::{HandoverOutcome, Outcome, ReadOutcome, Refusal};
+use crate::reads::Reader;
 use crate::settings::{GroupSpec, MAX_PROPOSAL_BYTES};
 
 /// A host, from any thread. Cheap to clone.

@@ -64,6 +64,8 @@ pub struct GroupWrite {
     pub hard_state: Option<HardState>,
     /// Drops entries up to and including this one.
     pub truncate: Option<Position>,
+    /// Drops all entries, and lets the log go on after this one, which it need not hold.
+    pub restart: Option<Position>,
 }
 
 /// What a log holds of a group.
@@ -93,7 +95,7 @@ pub struct GroupMeta {
 impl GroupWrite {
     /// Nothing yet.
     pub fn new(group: GroupId) -> Self {
-        Self { group, meta: None, entries: Vec::new(), hard_state: None, truncate: None }
+        Self { group, meta: None, entries: Vec::new(), hard_state: None, truncate: None, restart: None }
     }
 }
 

@@ -1,8 +1,9 @@
 //! What a group replicates.
 
 use bytes::Bytes;
+use crossbeam_channel::Sender;
 
-use crate::ids::Position;
+use crate::ids::{GroupId, NodeId, Position};
 use crate::membership::Membership;
 
 /// A deterministic state that advances entry by entry: a shard's points, or the control plane.
@@ -11,8 +12,8 @@ use crate::membership::Membership;
 /// It need not be durable at once: the log is kept until [`StateMachine::durable`] has passed it, and after a crash
 /// the entries after [`StateMachine::applied`] are handed over again.
 ///
-/// Snapshots will add two methods here: one that names the files of a consistent state and one that installs such
-/// files; nothing else in this trait will change for them.
+/// The methods from [`StateMachine::offers`] on are for members that lack more than the logs of the others hold: they fetch
+/// a whole state, beside the messages of the group. A state machine that does not offer its state keeps every log whole.
 pub trait StateMachine: Send {
     /// Applies a batch in order: all of it, or on an error nothing. Returns one response per entry.
     ///
@@ -32,6 +33,87 @@ pub trait StateMachine: Send {
     /// Makes what is applied durable. With `wait` returns when that is done; without, it is a hint that the log
     /// grows long, and starting is enough.
     fn flush(&mut self, wait: bool) -> Result<(), ApplyError>;
+
+    /// Whether [`StateMachine::offer`] works.
+    fn offers(&self) -> bool {
+        false
+    }
+
+    /// Keeps the state as of [`StateMachine::applied`] for others to fetch until it is retracted. Returns the manifest, for
+    /// [`Offer::manifest`]. Replaces what was offered before.
+    fn offer(&mut self) -> Result<Bytes, ApplyError> {
+        Err(ApplyError::Failed("this state machine does not offer its state".to_owned()))
+    }
+
+    /// Nobody needs what was offered any more.
+    fn retract(&mut self) {}
+
+    /// Begins to fetch what another member offers, and returns at once. The one to tell when that has ended is told even
+    /// if it is just dropped. What was fetched before is of no more use.
+    fn fetch(&mut self, from: NodeId, offer: &Offer, done: Fetching) {
+        let _ = (from, offer);
+        done.end(Err("this state machine cannot fetch a state".to_owned()));
+    }
+
+    /// Puts what was fetched in the place of what there is, durably, all of it or on an error nothing. From then on
+    /// [`StateMachine::applied`], [`StateMachine::durable`], [`StateMachine::membership`] and [`StateMachine::installed`] are
+    /// those of the offer.
+    fn install(&mut self, offer: &Offer) -> Result<(), ApplyError> {
+        let _ = offer;
+        Err(ApplyError::Failed("this state machine cannot install a state".to_owned()))
+    }
+
+    /// Where it stood when it was last installed: a log that does not reach there yet then begins there.
+    fn installed(&self) -> Option<Position> {
+        None
+    }
+}
+
+/// A whole state that a member offers to others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// What it contains.
+    pub position: Position,
+    /// The members as of it.
+    pub membership: Membership,
+    /// What to fetch, and how to tell that it is whole; in the state machine's own words, at most 1 MiB.
+    pub manifest: Bytes,
+}
+
+/// Somebody waits for a state to be fetched.
+#[derive(Debug)]
+pub struct Fetching {
+    pub(crate) group: GroupId,
+    pub(crate) position: Position,
+    pub(crate) ended: Option<Sender<FetchEnded>>,
+}
+
+/// How fetching a state ended.
+#[derive(Debug)]
+pub(crate) struct FetchEnded {
+    pub(crate) group: GroupId,
+    pub(crate) position: Position,
+    pub(crate) result: Result<(), String>,
+}
+
+impl Fetching {
+    /// Whether the state is here, whole, and can be installed; else why not.
+    pub fn end(mut self, result: Result<(), String>) {
+        self.tell(result);
+    }
+
+    fn tell(&mut self, result: Result<(), String>) {
+        if let Some(ended) = self.ended.take() {
+            // The host may have ended meanwhile.
+            let _ = ended.send(FetchEnded { group: self.group, position: self.position, result });
+        }
+    }
+}
+
+impl Drop for Fetching {
+    fn drop(&mut self) {
+        self.tell(Err("fetching was given up".to_owned()));
+    }
 }
 
 /// One committed entry.

@@ -44,6 +44,16 @@ pub(crate) const PROMOTE_WITHIN: u64 = 256;
 /// Ticks after which a joint change that nobody ends is ended by the leader. Raft does that by itself as a rule.
 pub(crate) const STUCK_TICKS: u64 = 2 * ELECTION_TICKS as u64;
 
+/// Largest manifest of an offered state: it travels in a message of the group.
+pub(crate) const MAX_MANIFEST_BYTES: usize = 1 << 20;
+/// Ticks after which the leader offers its state anew to a member of which nothing was heard in that matter: 60 s. A
+/// member that is fetching, or has fetched, what is offered says so then.
+pub(crate) const OFFER_AGAIN_TICKS: u64 = 600;
+/// Ticks for which an offer that nobody fetches is kept for the next one who needs it.
+pub(crate) const KEEP_OFFER_TICKS: u64 = 50;
+/// Entries that are kept for a member that lags. One that lags more fetches the state, which costs less then.
+pub(crate) const KEEP_FOR_PEERS: u64 = 10_000;
+
 /// Largest proposal: the largest request of the API, which is a message of 64 MiB, with what its encoding as a command adds.
 /// A shard's part of a write is applied whole or not at all, so it is one entry.
 pub(crate) const MAX_PROPOSAL_BYTES: usize = 80 << 20;

@@ -1,6 +1,6 @@
 //! One group's view of the log, as raft wants to see it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use raft::{Error as RaftError, GetEntriesContext, RaftState, Storage, StorageErr
 use crate::error::LogError;
 use crate::ids::{GroupId, Position};
 use crate::log::{GroupState, LogStore};
+use crate::machine::Offer;
 use crate::membership::Membership;
 use crate::settings::TAIL_BYTES;
 
@@ -24,6 +25,9 @@ pub(crate) struct GroupStorage {
     last: Position,
     tail: VecDeque<Entry>,
     tail_bytes: usize,
+    /// The state that members may fetch instead of entries, and whether one was asked for that is newer.
+    offer: Option<Offer>,
+    offer_wanted: Cell<bool>,
     /// A failed read. Raft has no use for its text, the driver has.
     failure: RefCell<Option<LogError>>,
 }
@@ -52,8 +56,24 @@ impl GroupStorage {
             last,
             tail: VecDeque::new(),
             tail_bytes: 0,
+            offer: None,
+            offer_wanted: Cell::new(false),
             failure: RefCell::new(None),
         }
+    }
+
+    /// The state that members may fetch instead of entries.
+    pub(crate) fn offer(&self) -> Option<&Offer> {
+        self.offer.as_ref()
+    }
+
+    pub(crate) fn set_offer(&mut self, offer: Option<Offer>) {
+        self.offer = offer;
+    }
+
+    /// Whether raft has asked for a state since the last time.
+    pub(crate) fn take_offer_wanted(&self) -> bool {
+        self.offer_wanted.take()
     }
 
     /// Takes over what has been written to the log.
@@ -189,9 +209,19 @@ impl Storage for GroupStorage {
         Ok(self.last.index)
     }
 
-    /// There are no snapshots yet: the leader asks again later, and logs of groups with several members are kept.
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        Err(RaftError::Store(StorageError::SnapshotTemporarilyUnavailable))
+    /// What raft calls a snapshot is the offer of one: the state itself is fetched beside the messages. While there is no
+    /// offer that the log continues, raft asks again with every heartbeat.
+    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        let least = request_index.max(self.truncated.index);
+        let Some(offer) = self.offer.as_ref().filter(|offer| offer.position.index >= least) else {
+            self.offer_wanted.set(true);
+            return Err(RaftError::Store(StorageError::SnapshotTemporarilyUnavailable));
+        };
+        let mut snapshot = Snapshot { data: offer.manifest.clone(), ..Snapshot::default() };
+        let meta = snapshot.mut_metadata();
+        (meta.index, meta.term) = (offer.position.index, offer.position.term);
+        meta.set_conf_state(offer.membership.to_raft());
+        Ok(snapshot)
     }
 }
 

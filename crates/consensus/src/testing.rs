@@ -1,5 +1,6 @@
 //! Nodes driven by hand: the driver and the applier without threads, a log and a state machine that lose power.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -10,12 +11,13 @@ use tokio::sync::{oneshot, watch};
 use crate::admission::Admission;
 use crate::apply::{Applier, Caller};
 use crate::driver::{Driver, Input, OpenAnswer};
-use crate::group::{GroupStatus, Incoming, Reader};
+use crate::group::{GroupStatus, Incoming};
 use crate::ids::{ClusterId, GroupId, NodeId, Position};
 use crate::log::LogStore;
-use crate::machine::{ApplyError, Committed, StateMachine};
+use crate::machine::{ApplyError, Committed, Fetching, Offer, StateMachine};
 use crate::membership::Membership;
 use crate::outcome::{Outcome, ReadOutcome};
+use crate::reads::Reader;
 use crate::settings::{GroupSpec, HostSettings};
 use crate::transport::Transport;
 
@@ -146,6 +148,14 @@ pub(crate) struct MachineState {
     pub(crate) full: usize,
     pub(crate) corrupt: bool,
     pub(crate) panics: bool,
+    /// Where states are offered and fetched; without one it does neither.
+    pub(crate) depot: Option<Depot>,
+    /// What was fetched last.
+    pub(crate) staged: Option<Image>,
+    /// Fetching waits for the test to end it.
+    pub(crate) slow: bool,
+    pub(crate) waiting: Vec<Fetching>,
+    pub(crate) retracted: usize,
     /// Reports as durable what a power loss would take: no checker may let this pass.
     pub(crate) lies_about_durable: bool,
 }
@@ -155,6 +165,25 @@ pub(crate) struct Image {
     pub(crate) applied: Position,
     pub(crate) membership: Option<Membership>,
     pub(crate) commands: Vec<(u64, Bytes)>,
+    pub(crate) installed: Option<Position>,
+}
+
+/// States that members offer to each other, by the number in the manifest.
+#[derive(Clone, Default)]
+pub(crate) struct Depot(Arc<Mutex<BTreeMap<u64, Image>>>);
+
+impl Depot {
+    /// Offers a state, and returns the manifest of it.
+    pub(crate) fn put(&self, image: Image) -> Bytes {
+        let mut images = self.lock();
+        let number = images.len() as u64;
+        images.insert(number, image);
+        Bytes::copy_from_slice(&number.to_le_bytes())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Image>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
 }
 
 impl TestMachine {
@@ -178,6 +207,7 @@ impl TestMachine {
             live: old.durable.clone(),
             durable: old.durable.clone(),
             lies_about_durable: old.lies_about_durable,
+            depot: old.depot.clone(),
             ..MachineState::default()
         };
         Self { state: Arc::new(Mutex::new(state)) }
@@ -230,5 +260,48 @@ impl StateMachine for TestMachine {
         self.lock().flushes += 1;
         self.make_durable();
         Ok(())
+    }
+
+    fn offers(&self) -> bool {
+        self.lock().depot.is_some()
+    }
+
+    fn offer(&mut self) -> Result<Bytes, ApplyError> {
+        let state = self.lock();
+        let depot = state.depot.as_ref().expect("it was not asked for otherwise");
+        Ok(depot.put(state.live.clone()))
+    }
+
+    fn retract(&mut self) {
+        self.lock().retracted += 1;
+    }
+
+    fn fetch(&mut self, _from: NodeId, offer: &Offer, done: Fetching) {
+        let mut state = self.lock();
+        if state.depot.is_none() {
+            return done.end(Err("nowhere to fetch from".to_owned()));
+        }
+        let number = u64::from_le_bytes(offer.manifest[..].try_into().expect("eight bytes"));
+        let image = state.depot.as_ref().and_then(|depot| depot.lock().get(&number).cloned());
+        state.staged = image.map(|image| Image { installed: Some(image.applied), ..image });
+        if state.slow { state.waiting.push(done) } else { done.end(Ok(())) }
+    }
+
+    fn install(&mut self, offer: &Offer) -> Result<(), ApplyError> {
+        let mut state = self.lock();
+        if state.full > 0 {
+            state.full -= 1;
+            return Err(ApplyError::Full("test".to_owned()));
+        }
+        let mut image = state.staged.take().expect("it was fetched");
+        image.membership = Some(offer.membership.clone());
+        assert_eq!(image.applied, offer.position);
+        assert!(state.live.applied.index < image.applied.index, "it goes forward only");
+        (state.live, state.durable) = (image.clone(), image);
+        Ok(())
+    }
+
+    fn installed(&self) -> Option<Position> {
+        self.lock().live.installed
     }
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use raft::RawNode;
 use raft::eraftpb::{ConfChangeV2, Message, MessageType};
 
+use super::open::FOUNDING;
 use super::{Driver, log_waits};
 use crate::apply::Ticket;
 use crate::group::{Group, Handover};
@@ -125,6 +126,13 @@ impl Group {
         if !target.voters.contains(&self.me) {
             return Some(Refusal::LeaderLeaves { leader: self.me });
         }
+        if !self.offers && self.node.as_ref().is_some_and(|node| node.store().truncated() != FOUNDING) {
+            let mut all = target.voters.iter().chain(&target.learners);
+            if let Some(&node) = all.find(|node| !self.membership.contains(**node)) {
+                let what = "it never could: the log has been cut, and this group does not offer its state".to_owned();
+                return Some(Refusal::NotCaughtUp { node, what });
+            }
+        }
         let news = target.voters.iter().filter(|node| !self.membership.voters.contains(node));
         if let Some(refusal) = news.into_iter().find_map(|node| self.lag(*node)) {
             return Some(refusal);
@@ -139,8 +147,12 @@ impl Group {
             let what = "add it as a learner first".to_owned();
             return Some(Refusal::NotCaughtUp { node, what });
         }
-        let raft = &self.node.as_ref()?.raft;
+        let (raft, store) = self.node.as_ref().map(|node| (&node.raft, node.store()))?;
         let matched = raft.prs().get(node.0).map_or(0, |progress| progress.matched);
+        if matched < store.truncated().index {
+            let what = "it has yet to fetch the state, since the log begins after what it has".to_owned();
+            return Some(Refusal::NotCaughtUp { node, what });
+        }
         let behind = raft.raft_log.committed.saturating_sub(matched);
         let what = format!("it lacks {behind} entries, at most {PROMOTE_WITHIN} are allowed");
         (behind > PROMOTE_WITHIN).then_some(Refusal::NotCaughtUp { node, what })

@@ -38,14 +38,19 @@ impl Driver {
         };
         self.check_identity(id, &state.meta)?;
         let applied = machine.applied();
+        let state = match machine.installed() {
+            Some(installed) if installed == applied => self.go_on_after(id, state, installed)?,
+            _ => state,
+        };
         check_continuity(id, &state, applied, |index| self.log.term(id, index))?;
 
         let at = applied.index.max(FOUNDING.index);
         let membership = machine.membership().unwrap_or_else(|| state.meta.founders.clone());
-        let storage = GroupStorage::new(id, self.log.clone(), state, membership.clone(), at);
-        let me = self.settings.node;
-        let opened = Opened { at, applied, durable: machine.durable(), membership };
-        let mut group = Group::new(me, id, self.raw_node(id, me, storage, at)?, self.env.random_u64(), opened);
+        let founders = state.meta.founders.clone();
+        let node = self.raw_node(id, state, membership.clone(), at)?;
+        let (durable, offers) = (machine.durable(), machine.offers());
+        let opened = Opened { at, applied, durable, membership, founders, offers };
+        let mut group = Group::new(self.settings.node, id, node, self.env.random_u64(), opened);
         group.campaign_if_alone();
         let status = group.status.subscribe();
         self.jobs.push(Job::Open { group: id, machine });
@@ -91,15 +96,17 @@ impl Driver {
         Ok(())
     }
 
-    fn raw_node(
+    /// Raft over a log, which continues what was applied.
+    pub(super) fn raw_node(
         &self,
         group: GroupId,
-        me: NodeId,
-        storage: GroupStorage,
+        state: GroupState,
+        membership: Membership,
         applied: u64,
     ) -> Result<RawNode<GroupStorage>, ConsensusError> {
+        let storage = GroupStorage::new(group, self.log.clone(), state, membership, applied);
         let config = Config {
-            id: me.0,
+            id: self.settings.node.0,
             election_tick: ELECTION_TICKS,
             heartbeat_tick: HEARTBEAT_TICKS,
             applied,

@@ -51,20 +51,19 @@ impl Driver {
                 let woken = std::mem::take(&mut self.woken);
                 for &id in &woken {
                     let Some(group) = self.groups.get_mut(&id) else { continue };
-                    group.advance_apply();
-                    group.follow_bidding(self.ticks);
-                    group.propose_incoming(now);
-                    group.begin_change(self.ticks);
-                    group.begin_handover();
-                    group.ask_reads(&mut self.last_read);
+                    if group.is_installing() {
+                        // The state machine is ahead of raft until the log begins anew.
+                        continue;
+                    }
+                    group.take_up(now, self.ticks, &mut self.last_read);
                     let Some(Some(mut ready)) = group.with_node(|node| node.has_ready().then(|| node.ready())) else {
                         continue;
                     };
                     // 1. Messages that may go out before anything is durable.
                     outbox.extend(id, ready.take_messages());
-                    // 2. A snapshot would be installed here. None is let in yet.
+                    // 2. A snapshot would be installed here. Raft never sees one: see `driver/snapshot.rs`.
                     if !ready.snapshot().is_empty() {
-                        group.stop("a snapshot arrived, which this version cannot install");
+                        group.stop("raft was given a snapshot");
                         continue;
                     }
                     // 3. What must be durable before anybody hears of it, of all groups.
@@ -173,7 +172,7 @@ impl Driver {
     fn hand_over(&mut self, woken: &BTreeSet<GroupId>, now: Duration) {
         for id in woken {
             let Some(group) = self.groups.get_mut(id) else { continue };
-            while group.jobs < MAX_APPLY_JOBS && group.handed < group.committed {
+            while group.jobs < MAX_APPLY_JOBS && group.handed < group.committed && !group.is_installing() {
                 match group.next_batch() {
                     Some(batch) => self.jobs.push(Job::Apply(batch)),
                     None => break,
@@ -187,6 +186,16 @@ impl Driver {
 }
 
 impl Group {
+    /// Tells raft what has happened since the last round and what is wanted.
+    fn take_up(&mut self, now: Duration, ticks: u64, last_read: &mut u64) {
+        self.advance_apply();
+        self.follow_bidding(ticks);
+        self.propose_incoming(now);
+        self.begin_change(ticks);
+        self.begin_handover();
+        self.ask_reads(last_read);
+    }
+
     /// Tells raft what the state machine has applied.
     fn advance_apply(&mut self) {
         let index = self.applied.index;

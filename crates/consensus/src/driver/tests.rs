@@ -17,6 +17,7 @@ mod changes;
 mod crashes;
 mod crew;
 mod members;
+mod snapshots;
 
 fn text(number: u64) -> Bytes {
     Bytes::from(number.to_string())

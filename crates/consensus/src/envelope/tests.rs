@@ -58,9 +58,23 @@ fn what_would_make_raft_panic_is_refused() {
     assert_eq!(check(&|e| e.message.from = 0, heartbeat), Err(BadMessage::BadSender(NodeId(0))));
     assert_eq!(check(&|e| e.message.term = 0, heartbeat), Err(BadMessage::NoTerm));
     assert_eq!(check(&|e| e.message.commit = 11, heartbeat), Err(BadMessage::CommitBeyondLog { commit: 11, last: 10 }));
-    for kind in [MessageType::MsgPropose, MessageType::MsgSnapshot, MessageType::MsgHup, MessageType::MsgReadIndex] {
+    for kind in [MessageType::MsgPropose, MessageType::MsgHup, MessageType::MsgReadIndex, MessageType::MsgUnreachable] {
         assert_eq!(check(&|_| (), kind), Err(BadMessage::BadType(kind)));
     }
+    let offer = |index, term, bytes| {
+        let change = |e: &mut Envelope| {
+            let snapshot = e.message.mut_snapshot();
+            snapshot.data = vec![0; bytes].into();
+            let meta = snapshot.mut_metadata();
+            (meta.index, meta.term) = (index, term);
+        };
+        check(&change, MessageType::MsgSnapshot)
+    };
+    assert_eq!(offer(500, 3, MAX_MANIFEST_BYTES), Ok(()));
+    for (index, term) in [(0, 3), (500, 0), (500, 4)] {
+        assert_eq!(offer(index, term, 0), Err(BadMessage::BrokenSequence));
+    }
+    assert_eq!(offer(500, 3, MAX_MANIFEST_BYTES + 1), Err(BadMessage::Malformed));
     let append =
         |entries: Vec<Entry>| check(&|e| e.message.set_entries(entries.clone().into()), MessageType::MsgAppend);
     assert_eq!(append(vec![entry(5, 2), entry(6, 3)]), Ok(()));

@@ -20,6 +20,7 @@ pub(crate) fn run(fresh: impl Fn() -> Opener) {
     entries_read_back_within_their_bounds(&fresh());
     a_conflicting_suffix_is_replaced(&fresh());
     truncation_moves_the_front_and_keeps_the_term_before_it(&fresh());
+    a_restart_forgets_everything_and_goes_on_elsewhere(&fresh());
     groups_share_a_batch_and_nothing_else(&fresh());
     a_removed_group_is_gone_and_can_be_founded_again(&fresh());
     for seed in 0..8 {
@@ -127,6 +128,39 @@ fn truncation_moves_the_front_and_keeps_the_term_before_it(open: &Opener) {
     }
 }
 
+fn a_restart_forgets_everything_and_goes_on_elsewhere(open: &Opener) {
+    let group = GroupId(3);
+    // Within what the log holds, at its end, right after it, and far beyond.
+    for (round, at) in [20, 49, 50, 1_000].into_iter().enumerate() {
+        let log = open(false);
+        if round > 0 {
+            log.remove_group(group).unwrap();
+        }
+        found(&*log, group);
+        log.append(&write_entries(group, (2..50).map(|index| entry(index, 2, b"old")).collect())).unwrap();
+        let mut batch = write_entries(group, Vec::new());
+        batch.writes[0].restart = Some(Position { index: at, term: 7 });
+        batch.writes[0].hard_state = Some(hard_state(7, 0, at));
+        log.append(&batch).unwrap();
+        let check = |log: &dyn LogStore, last: Position| {
+            let state = log.load(group).unwrap().unwrap();
+            assert_eq!((state.truncated, state.last), (Position { index: at, term: 7 }, last));
+            assert_eq!((state.hard_state, log.term(group, at).unwrap()), (hard_state(7, 0, at), 7));
+            assert!(log.entries(group, at..at + 1, u64::MAX).is_err() && log.term(group, at - 1).is_err());
+        };
+        check(&*log, Position { index: at, term: 7 });
+        drop(log);
+        let log = open(true);
+        check(&*log, Position { index: at, term: 7 });
+        log.append(&write_entries(group, vec![entry(at + 1, 8, b"new")])).unwrap();
+        check(&*log, Position { index: at + 1, term: 8 });
+        drop(log);
+        let log = open(true);
+        check(&*log, Position { index: at + 1, term: 8 });
+        assert_eq!(log.entries(group, at + 1..at + 2, u64::MAX).unwrap(), [entry(at + 1, 8, b"new")]);
+    }
+}
+
 fn groups_share_a_batch_and_nothing_else(open: &Opener) {
     let log = open(false);
     let groups: Vec<_> = (1..20).map(GroupId).collect();
@@ -188,6 +222,10 @@ fn random_histories_match_a_model(open: &Opener, seed: u64) {
                 group.entries.retain(|index, _| *index > truncate.index);
                 group.truncated = truncate;
             }
+            if let Some(restart) = write.restart {
+                group.entries.clear();
+                group.truncated = restart;
+            }
             if let Some(first) = write.entries.first() {
                 group.entries.retain(|index, _| *index < first.index);
             }
@@ -222,6 +260,12 @@ fn random_write(env: &Env, model: Option<&Model>, group: GroupId) -> GroupWrite 
     };
     let mut write = GroupWrite::new(group);
     let last = model.entries.last_key_value().map_or(model.truncated.index, |(index, _)| *index);
+    if env.random_below(20) == 0 {
+        let index = model.truncated.index + 1 + env.random_below(2 * (last - model.truncated.index) + 10);
+        write.restart = Some(Position { index, term: model.hard_state.term });
+        write.hard_state = Some(hard_state(model.hard_state.term, 0, index));
+        return write;
+    }
     let from = if env.random_below(8) == 0 {
         model.truncated.index + 1 + env.random_below(last - model.truncated.index + 1)
     } else {

@@ -151,7 +151,8 @@ impl LogStore for RaftEngineLog {
         self.watch.check_open()?;
         let mut records = raft_engine::LogBatch::default();
         for write in &batch.writes {
-            add(&mut records, write).map_err(|error| LogError::Io { what: error.to_string() })?;
+            let end = self.engine.last_index(write.group.0).unwrap_or_default();
+            add(&mut records, write, end).map_err(|error| LogError::Io { what: error.to_string() })?;
         }
         guarded(&self.watch, || self.engine.write(&mut records, true))?;
         Ok(())
@@ -202,7 +203,8 @@ impl LogStore for RaftEngineLog {
     }
 }
 
-fn add(records: &mut raft_engine::LogBatch, write: &GroupWrite) -> raft_engine::Result<()> {
+/// `end` is the last entry that the log holds before.
+fn add(records: &mut raft_engine::LogBatch, write: &GroupWrite, end: u64) -> raft_engine::Result<()> {
     let group = write.group.0;
     if let Some(meta) = &write.meta {
         records.put(group, META.to_vec(), meta.encode())?;
@@ -210,6 +212,10 @@ fn add(records: &mut raft_engine::LogBatch, write: &GroupWrite) -> raft_engine::
     if let Some(truncate) = write.truncate {
         records.put(group, TRUNCATED.to_vec(), truncate.encode())?;
         records.add_command(group, Command::Compact { index: truncate.index + 1 });
+    }
+    if let Some(restart) = write.restart {
+        records.put(group, TRUNCATED.to_vec(), restart.encode())?;
+        records.add_command(group, Command::Compact { index: end.max(restart.index) + 1 });
     }
     records.add_entries::<RaftEntries>(group, &write.entries)?;
     if let Some(hard_state) = &write.hard_state {

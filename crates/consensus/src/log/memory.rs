@@ -239,6 +239,10 @@ fn apply_group(image: &mut Image, write: &GroupWrite) {
         }
         log.truncated = truncate;
     }
+    if let Some(restart) = write.restart {
+        log.entries.clear();
+        log.truncated = restart;
+    }
     if let Some(first) = write.entries.first() {
         while log.entries.back().is_some_and(|entry| entry.index >= first.index) {
             log.entries.pop_back();

@@ -9,9 +9,10 @@ use sagitta_env::Env;
 use super::*;
 use crate::driver::Input;
 use crate::ids::ClusterId;
+use crate::ids::Position;
 use crate::log::memory::{Fault, MemoryLog};
 use crate::log::{GroupState, LogStore};
-use crate::testing::{Bench, CLUSTER, GROUP, ME, TestMachine};
+use crate::testing::{Bench, CLUSTER, Depot, GROUP, Image, ME, TestMachine};
 use crate::transport::Transport;
 
 /// What happened, in order.
@@ -162,7 +163,7 @@ fn step_1_a_leader_sends_its_entries_before_they_are_durable_here() {
 }
 
 #[test]
-fn step_2_a_snapshot_stops_the_group_since_none_can_be_installed() {
+fn step_2_raft_never_sees_a_snapshot() {
     let mut traced = Traced::new(&[ME, A, B]);
     let mut snapshot = Snapshot::default();
     let meta = snapshot.mut_metadata();
@@ -172,14 +173,80 @@ fn step_2_a_snapshot_stops_the_group_since_none_can_be_installed() {
     message.set_msg_type(MessageType::MsgSnapshot);
     (message.from, message.to, message.term) = (2, 1, 3);
     message.set_snapshot(snapshot);
-    // At the door it is refused; past the door the round still does not pretend.
+    // The state machine is asked to fetch the state, and this one cannot.
     let bytes = Envelope { cluster: CLUSTER, group: GROUP, message: message.clone() }.encode();
     traced.bench.driver.handle(Input::Messages(vec![bytes]));
     assert_eq!((traced.round(), &traced.group().condition), (vec![], &Condition::Running));
+    traced.bench.apply();
+    traced.bench.driver.tick();
+    assert_eq!(traced.round(), [Event::Sent(A, MessageType::MsgSnapStatus)]);
+    assert_eq!(traced.group().node.as_ref().map(|node| node.raft.raft_log.last_index()), Some(1));
+    // Past that way the round does not pretend.
     traced.group().with_node(|node| node.step(message)).unwrap().unwrap();
     traced.bench.driver.woken.insert(GROUP);
     assert_eq!(traced.round(), []);
     assert!(matches!(&traced.group().condition, Condition::Stopped(why) if why.contains("snapshot")));
+}
+
+/// A follower that has been offered the state as of an index, and the jobs that follow.
+fn offered(index: u64) -> Traced {
+    let mut traced = Traced::new(&[ME, A, B]);
+    let depot = Depot::default();
+    let manifest = depot.put(Image { applied: Position { index, term: 3 }, ..Image::default() });
+    traced.machine.lock().depot = Some(depot);
+    traced.receive(MessageType::MsgSnapshot, A, |message| {
+        message.term = 3;
+        let snapshot = message.mut_snapshot();
+        snapshot.data = manifest.clone();
+        let meta = snapshot.mut_metadata();
+        (meta.index, meta.term) = (index, 3);
+        meta.mut_conf_state().set_voters(vec![1, 2, 3]);
+    });
+    traced
+}
+
+fn append(traced: &mut Traced) {
+    traced.receive(MessageType::MsgAppend, A, |message| {
+        (message.term, message.index, message.log_term, message.commit) = (3, 1, 1, 2);
+        message.set_entries(vec![entry(2, 3)].into());
+    });
+}
+
+#[test]
+fn nothing_comes_between_a_state_that_is_installed_and_the_log_that_begins_after_it() {
+    let mut traced = offered(50);
+    traced.bench.apply();
+    traced.bench.driver.tick();
+    let last = |traced: &mut Traced| traced.group().node.as_ref().map(|node| node.raft.raft_log.last_index());
+    // The applier is at it.
+    append(&mut traced);
+    assert_eq!((traced.round(), last(&mut traced)), (vec![], Some(1)), "raft does not see the entry");
+    assert_eq!(traced.machine.lock().live.applied.index, 50);
+    append(&mut traced);
+    assert_eq!((traced.round(), last(&mut traced)), (vec![], Some(1)));
+    traced.bench.driver.tick();
+    assert_eq!(last(&mut traced), Some(50));
+    let written = Event::Written { entries: 0, vote: Some(0) };
+    assert_eq!(traced.round(), [written, Event::Sent(A, MessageType::MsgSnapStatus)]);
+    assert_eq!(traced.group().condition, Condition::Running);
+}
+
+#[test]
+fn a_state_is_installed_after_what_was_handed_over_before() {
+    let mut traced = offered(50);
+    traced.bench.apply();
+    append(&mut traced);
+    traced.machine.lock().full = 1;
+    while traced.group().handed < 2 {
+        traced.round();
+    }
+    assert!(matches!(traced.group().condition, Condition::Full(_)), "it holds the entry");
+    traced.bench.driver.tick();
+    assert!(!traced.group().is_installing());
+    traced.bench.ticks(3);
+    assert_eq!(traced.machine.lock().live.applied.index, 50);
+    assert_eq!(traced.machine.lock().batches.len(), 1);
+    assert_eq!(traced.group().condition, Condition::Running);
 }
 
 #[test]

@@ -10,14 +10,14 @@ use crate::settings::{ELECTION_TICKS, PROMOTE_WITHIN, STUCK_TICKS};
 
 mod storms;
 
-fn members(voters: &[usize], learners: &[usize]) -> Members {
+pub(super) fn members(voters: &[usize], learners: &[usize]) -> Members {
     let mut members = Members { voters: ids(voters), learners: ids(learners) };
     members.voters.sort_unstable();
     members.learners.sort_unstable();
     members
 }
 
-fn change(crew: &mut Crew, leader: usize, wanted: &Members) -> oneshot::Receiver<Outcome> {
+pub(super) fn change(crew: &mut Crew, leader: usize, wanted: &Members) -> oneshot::Receiver<Outcome> {
     let deadline = crew.now() + TICK * 100;
     let bench = crew.bench(leader);
     let (answer, outcome) = oneshot::channel();
@@ -34,7 +34,7 @@ fn hand_over(crew: &mut Crew, leader: usize, to: usize) -> oneshot::Receiver<Han
 }
 
 /// Changes the members and waits until all of the new ones know.
-fn changed(crew: &mut Crew, leader: usize, voters: &[usize], learners: &[usize]) {
+pub(super) fn changed(crew: &mut Crew, leader: usize, voters: &[usize], learners: &[usize]) {
     let wanted = members(voters, learners);
     let mut outcome = change(crew, leader, &wanted);
     crew.ticks(6);
@@ -142,6 +142,37 @@ fn a_change_is_refused_that_is_none_or_would_hold_the_group_up() {
     let mut outcome = crew.propose(leader, 9);
     crew.settle();
     index_of(&mut outcome);
+}
+
+#[test]
+fn a_voter_needs_what_no_log_holds_and_a_group_that_offers_nothing_takes_no_newcomer_once_its_log_is_cut() {
+    for offers in [true, false] {
+        let mut crew = if offers { Crew::offering(9, 1) } else { Crew::new(9, 1) };
+        let leader = crew.leader_among(&[0]);
+        let mut outcomes: Vec<_> = (0..50).map(|number| crew.propose(leader, number)).collect();
+        crew.settle();
+        all_applied(&mut outcomes);
+        crew.machine(leader).make_durable();
+        crew.crowd(leader);
+        crew.ticks(PURGE_TICKS as usize + POLL_TICKS as usize);
+        let fresh = crew.join();
+        crew.machine(fresh).lock().slow = true;
+        if !offers {
+            let refusal = refused(&mut crew, leader, &[leader], &[fresh]);
+            assert!(matches!(&refusal, Refusal::NotCaughtUp { what, .. } if what.contains("cut")), "{refusal}");
+            continue;
+        }
+        let mut joins = change(&mut crew, leader, &members(&[leader], &[fresh]));
+        crew.ticks(ELECTION_TICKS);
+        index_of(&mut joins);
+        // Fewer entries than may be lacking, but it has none of them and cannot get them.
+        let refusal = refused(&mut crew, leader, &[leader, fresh], &[]);
+        assert!(matches!(&refusal, Refusal::NotCaughtUp { what, .. } if what.contains("fetch")), "{refusal}");
+        let waiting = crew.machine(fresh).lock().waiting.pop().expect("it fetches");
+        waiting.end(Ok(()));
+        crew.ticks(ELECTION_TICKS);
+        changed(&mut crew, leader, &[leader, fresh], &[]);
+    }
 }
 
 #[test]

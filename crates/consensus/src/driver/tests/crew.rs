@@ -6,6 +6,7 @@ use sagitta_env::ManualClock;
 use tokio::sync::watch;
 
 use super::*;
+use crate::testing::Depot;
 use crate::transport::memory::MemoryNetwork;
 
 pub(super) struct Crew {
@@ -14,6 +15,8 @@ pub(super) struct Crew {
     clock: ManualClock,
     founders: Vec<NodeId>,
     members: Vec<Member>,
+    /// Whether members offer their states.
+    depot: Option<Depot>,
     trace: DefaultHasher,
 }
 
@@ -36,6 +39,15 @@ pub(super) fn ids(nodes: &[usize]) -> Vec<NodeId> {
 impl Crew {
     /// A group founded by so many nodes.
     pub(super) fn new(seed: u64, founders: usize) -> Self {
+        Self::with(seed, founders, None)
+    }
+
+    /// The same, with members that offer their states to each other.
+    pub(super) fn offering(seed: u64, founders: usize) -> Self {
+        Self::with(seed, founders, Some(Depot::default()))
+    }
+
+    fn with(seed: u64, founders: usize, depot: Option<Depot>) -> Self {
         let (env, clock) = Env::seeded(seed);
         let mut crew = Self {
             network: MemoryNetwork::default(),
@@ -43,6 +55,7 @@ impl Crew {
             clock,
             founders: (0..founders).map(node_id).collect(),
             members: Vec::new(),
+            depot,
             trace: DefaultHasher::new(),
         };
         for _ in 0..founders {
@@ -54,7 +67,9 @@ impl Crew {
     /// One more node, which nobody knows of yet. Returns its place.
     pub(super) fn join(&mut self) -> usize {
         let node = self.members.len();
-        self.members.push(Member { log: MemoryLog::new(), machine: TestMachine::default(), life: None });
+        let machine = TestMachine::default();
+        machine.lock().depot = self.depot.clone();
+        self.members.push(Member { log: MemoryLog::new(), machine, life: None });
         self.start(node);
         node
     }
@@ -109,6 +124,17 @@ impl Crew {
 
     pub(super) fn machine(&self, node: usize) -> &TestMachine {
         &self.members[node].machine
+    }
+
+    /// Has the node's log ask for room.
+    pub(super) fn crowd(&self, node: usize) {
+        self.members[node].log.crowd(GROUP);
+    }
+
+    /// Has an append of the node's log fail, the next or one so many later.
+    pub(super) fn inject(&self, node: usize, later: u64, fault: Fault) {
+        let log = &self.members[node].log;
+        log.inject(log.appends() + later, fault);
     }
 
     pub(super) fn commands(&self, node: usize) -> Vec<Bytes> {

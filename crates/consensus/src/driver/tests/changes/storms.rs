@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::settings::OFFER_AGAIN_TICKS;
 
 /// Steps of one storm.
 const STEPS: usize = 60;
@@ -29,11 +30,13 @@ struct Seen {
     handovers: usize,
     crashes: usize,
     wiped: usize,
+    installed: usize,
 }
 
 impl Storm {
     fn new(seed: u64) -> Self {
-        let crew = Crew::new(seed, 3);
+        // Half of the storms are over members that offer their states, and cut their logs.
+        let crew = if seed.is_multiple_of(2) { Crew::new(seed, 3) } else { Crew::offering(seed, 3) };
         let (outcomes, acknowledged, wiped) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
         Self { crew, seed, next: 0, outcomes, acknowledged, wiped, seen: Seen::default() }
     }
@@ -68,13 +71,14 @@ impl Storm {
     }
 
     fn step(&mut self) {
-        match self.draw(10) {
+        match self.draw(11) {
             0..3 => self.write(),
             3 | 4 => self.change(),
             5 => self.hand_over(),
             6 => self.crash(),
             7 => self.restart(),
             8 => self.part(),
+            9 => self.cut_log(),
             _ => self.crew.network.heal(),
         }
         let ticks = self.draw(8);
@@ -173,6 +177,14 @@ impl Storm {
         }
     }
 
+    fn cut_log(&mut self) {
+        let up = self.up();
+        let node = up[self.draw(up.len())];
+        self.crew.machine(node).make_durable();
+        self.crew.crowd(node);
+        self.crew.ticks(PURGE_TICKS as usize + POLL_TICKS as usize);
+    }
+
     fn collect(&mut self) {
         self.outcomes.retain(|number, outcome| match outcome.try_recv() {
             Ok(Outcome::Applied(_)) => {
@@ -193,7 +205,7 @@ impl Storm {
                 self.crew.restart(node);
             }
         }
-        self.crew.ticks(STUCK_TICKS as usize + 4 * ELECTION_TICKS);
+        self.crew.ticks(OFFER_AGAIN_TICKS as usize + STUCK_TICKS as usize + 4 * ELECTION_TICKS);
         let leader = self.leader().unwrap_or_else(|| panic!("seed {seed}: nobody leads: {:?}", self.membership()));
         let now = self.crew.status(leader).membership;
         assert!(!now.is_joint(), "seed {seed}: a change never ended: {now:?}");
@@ -216,6 +228,8 @@ impl Storm {
             assert!(self.crew.commands(node) == commands, "seed {seed}: {member} holds something else");
             assert_eq!(self.crew.status(node).membership, now, "seed {seed}: {member}");
         }
+        let installed = |node: &usize| self.crew.machine(*node).lock().live.installed.is_some();
+        self.seen.installed = (0..self.crew.len()).filter(installed).count();
         self.seen
     }
 }
@@ -236,14 +250,19 @@ fn whatever_happens_to_members_the_group_decides_again_and_has_lost_nothing() {
         for _ in 0..STEPS {
             storm.step();
         }
-        let Seen { changes, joint, handovers, crashes, wiped } = storm.end();
+        let Seen { changes, joint, handovers, crashes, wiped, installed } = storm.end();
         seen.changes += changes;
         seen.joint += joint;
         seen.handovers += handovers;
         seen.crashes += crashes;
         seen.wiped += wiped;
+        seen.installed += installed;
     }
-    let Seen { changes, joint, handovers, crashes, wiped } = seen;
+    let Seen { changes, joint, handovers, crashes, wiped, installed } = seen;
     println!("{changes} changes, {joint} of them joint, {handovers} handovers, {crashes} crashes, {wiped} disks wiped");
-    assert!(changes > 500 && joint > 200 && handovers > 100 && crashes > 200 && wiped > 10, "too little happened");
+    println!("{installed} states installed");
+    assert!(
+        changes > 500 && joint > 200 && handovers > 100 && crashes > 200 && wiped > 10 && installed > 50,
+        "too little happened"
+    );
 }
