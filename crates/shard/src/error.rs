@@ -79,6 +79,12 @@ pub enum ShardError {
     /// The request is wrong.
     #[error(transparent)]
     Invalid(#[from] Violation),
+    /// A bug. Everything is as it was.
+    #[error("it panicked, which is a bug of this version: {what}")]
+    Panicked {
+        /// What the panic said.
+        what: String,
+    },
     /// The caller gave up, or its time ran out.
     #[error("stopped")]
     Stopped,
@@ -92,6 +98,7 @@ impl ShardError {
             Self::NewerFormat { .. } | Self::NewerCommand { .. } | Self::Io { .. } | Self::Stopped => {
                 ErrorKind::Unavailable
             }
+            Self::Panicked { .. } => ErrorKind::Internal,
             Self::Kv(error) => error.kind(),
             Self::Damaged(_) | Self::Row { .. } | Self::Inconsistent { .. } => ErrorKind::Corrupt,
             Self::Invalid(_) => ErrorKind::Invalid,

@@ -2,7 +2,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sagitta_engine::index::Never;
+use sagitta_engine::index::{BuildControl, Never, Stop};
 use sagitta_engine::index::exact::ExactEngine;
 use sagitta_engine::kv::{Fault, KvEngine, MemoryEngine};
 use sagitta_env::{Env, ManualClock};
@@ -143,6 +143,30 @@ fn a_failed_job_leaves_everything_and_is_offered_again_later() {
         let stats = shard.stats();
         assert_eq!((stats.segments.len(), stats.failed_jobs.len(), stats.indexed_index), (1, 0, 1));
         assert!(!shard.is_sealing(), "all is sealed");
+    });
+}
+
+#[test]
+fn a_job_that_panics_is_one_that_failed() {
+    struct Planted;
+    impl Stop for Planted {
+        fn should_stop(&self) -> bool {
+            panic!("planted")
+        }
+    }
+    in_folder(|dir| {
+        let fixture = Fixture::new(dir);
+        let shard = fixture.open(small_options());
+        apply(&shard, 1, None, Change::Upsert(fixture.points(0..30))).expect("applied");
+        let job = shard.next_job().expect("a generation is full");
+        let error = job.run(&BuildControl { threads: 1, stop: &Planted, progress: &|_| () }).expect_err("it panics");
+        assert!(matches!(&error, ShardError::Panicked { what } if what == "planted"), "{error}");
+        let stats = shard.stats();
+        assert_eq!((stats.segments.len(), stats.points, stats.failed_jobs.len()), (0, 30, 1));
+        assert!(shard.next_job().is_none(), "the job is offered at once");
+        fixture.clock.advance(Duration::from_secs(2));
+        run_jobs(&shard).expect("jobs end well");
+        assert_eq!((shard.stats().segments.len(), shard.stats().failed_jobs.len()), (1, 0));
     });
 }
 
