@@ -63,7 +63,7 @@ impl<U: Message + Default> tonic::codec::Decoder for Decoder<U> {
 
     fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         U::decode(buf).map(Some).map_err(|error| {
-            let message = format!("the message cannot be decoded as sagitta.v1: {error}");
+            let message = format!("the message cannot be decoded: {error}");
             Failure::new(ErrorKind::Invalid, message).with_reason(reason::MALFORMED_MESSAGE).into()
         })
     }

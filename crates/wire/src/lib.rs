@@ -5,7 +5,8 @@
 //! the model, in [`collections`], [`points`], [`upload`] and [`search`], or in the model itself ([`Convert`]).
 //! Decoding checks everything that can be checked without knowing the collection, and names an offending field by
 //! its path; `resolve` checks the rest against the collection's schema. [`Failure`] becomes a status with details,
-//! and a status is read back into it.
+//! and a status is read back into it. [`internal`] and [`peer`] are the same for what nodes say to each other, which is
+//! no part of the public API.
 //!
 //! May not know: storage, the cluster, time, sockets. Nothing below this crate may know prost or tonic.
 
@@ -15,7 +16,9 @@ mod common;
 mod error;
 mod failure;
 mod filter;
+pub mod internal;
 mod page;
+pub mod peer;
 pub mod points;
 mod read;
 mod seal;

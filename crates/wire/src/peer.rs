@@ -1,0 +1,187 @@
+//! How nodes introduce themselves to each other; see `proto/sagitta/internal/v1/raft.proto`.
+
+use bytes::Bytes;
+use prost::Message as _;
+use sagitta_model::{ErrorKind, Violation};
+use tonic::metadata::{MetadataMap, MetadataValue};
+
+use crate::failure::{Failure, reason};
+use crate::internal as proto;
+
+/// The version of the protocol between nodes that this build speaks.
+pub const PROTOCOL: u32 = 1;
+
+/// The metadata that carries a [`Hello`].
+pub const HELLO_METADATA: &str = "sagitta-hello-bin";
+
+/// Why a node refuses another one, for programs.
+pub mod refusal {
+    /// The sender belongs to another cluster.
+    pub const OTHER_CLUSTER: &str = "OTHER_CLUSTER";
+    /// The sender means another node.
+    pub const OTHER_NODE: &str = "OTHER_NODE";
+    /// The sender takes itself for the receiver.
+    pub const OWN_MESSAGE: &str = "OWN_MESSAGE";
+    /// The sender speaks a protocol that the receiver does not.
+    pub const OTHER_PROTOCOL: &str = "OTHER_PROTOCOL";
+    /// Another data folder is connected under the sender's node id.
+    pub const OTHER_INCARNATION: &str = "OTHER_INCARNATION";
+}
+
+/// Who calls, and whom it means to reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// The version of the protocol that the sender speaks.
+    pub protocol: u32,
+    /// UUID of the sender's cluster.
+    pub cluster: u128,
+    /// The sender's node id, above 0.
+    pub sender: u64,
+    /// UUID of the sender's data folder.
+    pub incarnation: u128,
+    /// The node id that the sender means to reach, above 0.
+    pub receiver: u64,
+}
+
+/// Who has let the caller in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// The receiver's node id.
+    pub receiver: u64,
+    /// UUID of the receiver's data folder.
+    pub incarnation: u128,
+}
+
+impl Hello {
+    /// Puts it into the metadata of a call.
+    pub fn write_to(&self, metadata: &mut MetadataMap) {
+        metadata.insert_bin(HELLO_METADATA, MetadataValue::from_bytes(&self.encode()));
+    }
+
+    /// Reads it from the metadata of a call. Whether its protocol is spoken here is left to the receiver.
+    pub fn read_from(metadata: &MetadataMap) -> Result<Self, Failure> {
+        let invalid = |what: &str| Failure::invalid(Violation::new(HELLO_METADATA, what));
+        let value = metadata.get_bin(HELLO_METADATA).ok_or_else(|| invalid("is missing: only nodes call this"))?;
+        let bytes = value.to_bytes().map_err(|_| invalid("is not base64"))?;
+        Self::decode(bytes)
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let hello = proto::Hello {
+            protocol: self.protocol,
+            cluster: uuid_bytes(self.cluster),
+            sender: self.sender,
+            sender_incarnation: uuid_bytes(self.incarnation),
+            receiver: self.receiver,
+        };
+        hello.encode_to_vec()
+    }
+
+    fn decode(bytes: Bytes) -> Result<Self, Failure> {
+        let hello = proto::Hello::decode(bytes).map_err(|error| {
+            let message = format!("{HELLO_METADATA} cannot be decoded: {error}");
+            Failure::new(ErrorKind::Invalid, message).with_reason(reason::MALFORMED_MESSAGE)
+        })?;
+        let read = || {
+            Ok(Self {
+                protocol: hello.protocol,
+                cluster: uuid("cluster", &hello.cluster)?,
+                sender: node("sender", hello.sender)?,
+                incarnation: uuid("sender_incarnation", &hello.sender_incarnation)?,
+                receiver: node("receiver", hello.receiver)?,
+            })
+        };
+        read().map_err(|violation: Violation| Failure::invalid(violation.within(HELLO_METADATA)))
+    }
+}
+
+impl Welcome {
+    /// Makes the message.
+    pub fn into_proto(self) -> proto::DeliverResponse {
+        let receiver_incarnation = uuid_bytes(self.incarnation);
+        proto::DeliverResponse { receiver: self.receiver, receiver_incarnation }
+    }
+
+    /// Reads the message.
+    pub fn from_proto(message: &proto::DeliverResponse) -> Result<Self, Failure> {
+        let incarnation = uuid("receiver_incarnation", &message.receiver_incarnation);
+        let receiver = node("receiver", message.receiver).map_err(Failure::invalid)?;
+        Ok(Self { receiver, incarnation: incarnation.map_err(Failure::invalid)? })
+    }
+}
+
+fn uuid_bytes(uuid: u128) -> Bytes {
+    Bytes::copy_from_slice(&uuid.to_be_bytes())
+}
+
+fn uuid(field: &str, bytes: &[u8]) -> Result<u128, Violation> {
+    let bytes = bytes.try_into().map_err(|_| Violation::new(field, "is not a UUID of 16 bytes"))?;
+    Ok(u128::from_be_bytes(bytes))
+}
+
+fn node(field: &str, id: u64) -> Result<u64, Violation> {
+    if id == 0 { Err(Violation::new(field, "is 0, which is no node")) } else { Ok(id) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HELLO: Hello =
+        Hello { protocol: 1, cluster: 0xc1, sender: 0x0102_0304_0506_0708, incarnation: 0xa1 << 120, receiver: 2 };
+
+    #[test]
+    fn the_bytes_of_a_hello_and_of_a_welcome_stay_readable() {
+        let hello = [
+            &[0x08, 1][..],
+            &[0x12, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xc1],
+            &[0x19, 8, 7, 6, 5, 4, 3, 2, 1],
+            &[0x22, 16, 0xa1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[0x29, 2, 0, 0, 0, 0, 0, 0, 0],
+        ]
+        .concat();
+        assert_eq!(HELLO.encode(), hello);
+        assert_eq!(Hello::decode(hello.into()), Ok(HELLO));
+        let welcome = Welcome { receiver: 2, incarnation: 0xb2 };
+        let bytes = [&[0x09, 2, 0, 0, 0, 0, 0, 0, 0][..], &[0x12, 16], &0xb2_u128.to_be_bytes()].concat();
+        assert_eq!(welcome.into_proto().encode_to_vec(), bytes);
+        let decoded = proto::DeliverResponse::decode(&bytes[..]).unwrap();
+        assert_eq!(Welcome::from_proto(&decoded), Ok(welcome));
+    }
+
+    #[test]
+    fn a_hello_travels_in_metadata_and_is_missed_where_there_is_none() {
+        let mut metadata = MetadataMap::new();
+        let missing = Hello::read_from(&metadata).unwrap_err();
+        assert!(missing.kind == ErrorKind::Invalid && missing.message.contains(HELLO_METADATA), "{missing:?}");
+        HELLO.write_to(&mut metadata);
+        assert_eq!(Hello::read_from(&metadata), Ok(HELLO));
+    }
+
+    #[test]
+    fn a_hello_with_an_id_that_is_none_is_refused_with_the_fields_name() {
+        let full = || proto::Hello::decode(&HELLO.encode()[..]).unwrap();
+        let short = Bytes::from_static(&[1; 15]);
+        let cases = [
+            ("cluster", proto::Hello { cluster: short.clone(), ..full() }),
+            ("sender_incarnation", proto::Hello { sender_incarnation: short, ..full() }),
+            ("sender", proto::Hello { sender: 0, ..full() }),
+            ("receiver", proto::Hello { receiver: 0, ..full() }),
+        ];
+        for (field, hello) in cases {
+            let failure = Hello::decode(hello.encode_to_vec().into()).unwrap_err();
+            assert_eq!(failure.violations[0].field, format!("{HELLO_METADATA}.{field}"));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_hello_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            if let Ok(hello) = Hello::decode(bytes.into()) {
+                prop_assert_eq!(Hello::decode(hello.encode().into()), Ok(hello));
+            }
+        }
+    }
+}
