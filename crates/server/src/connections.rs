@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use sagitta_env::Env;
+use sagitta_env::{Env, JoinHandle};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 /// What bounds connections.
@@ -53,21 +54,45 @@ struct Greeting {
     timeout: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
-/// Accepts connections until the returned stream is dropped.
+/// The largest frame: a batch of searches is one, not several that are read and joined one by one.
+const FRAME_BYTES: u32 = 256 << 10;
+/// Header bytes of a call; ours are a few hundred.
+const HEADER_BYTES: u32 = 16 << 10;
+/// Calls that were reset before they were looked at; more, and the connection is closed. Resetting calls as fast as
+/// they are made costs a caller nothing and a server much (CVE-2023-44487).
+const PENDING_RESETS: usize = 20;
+/// Calls that we reset because they broke the protocol; more, and the connection is closed (CVE-2025-8671).
+const PROTOCOL_ERRORS: usize = 64;
+
+/// A server whose connections cannot do more than any connection needs to.
+pub(crate) fn bounded_server() -> Server {
+    Server::builder()
+        .max_frame_size(FRAME_BYTES)
+        .http2_max_header_list_size(HEADER_BYTES)
+        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
+        .http2_max_local_error_reset_streams(Some(PROTOCOL_ERRORS))
+}
+
+/// Accepts connections until the returned stream is dropped. The task ends a moment later, and with it the listener.
 pub(crate) fn accept(
     env: &Env,
     listener: TcpListener,
     limits: Limits,
-) -> impl Stream<Item = io::Result<Connection>> + use<> {
+) -> (impl Stream<Item = io::Result<Connection>> + use<>, JoinHandle<()>) {
     let (connections, stream) = mpsc::channel(1);
-    env.spawn(accept_all(env.clone(), listener, connections, limits));
-    ReceiverStream::new(stream)
+    let accepting = env.spawn(accept_all(env.clone(), listener, connections, limits));
+    (ReceiverStream::new(stream), accepting)
 }
 
 impl Limits {
     /// Lets the process have as many descriptors as it may, and goes by how many those are.
     pub(crate) fn of_process() -> Self {
-        Self { connections: max_connections(), greeting: GREETING_TIMEOUT }
+        Self::at_most(max_connections())
+    }
+
+    /// For a listener beside the one that goes by the process's descriptors.
+    pub(crate) fn at_most(connections: usize) -> Self {
+        Self { connections, greeting: GREETING_TIMEOUT }
     }
 }
 
@@ -195,7 +220,7 @@ mod tests {
     async fn listen(limits: Limits) -> (SocketAddr, impl Stream<Item = io::Result<Connection>> + Unpin) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        (address, accept(&Env::real(), listener, limits))
+        (address, accept(&Env::real(), listener, limits).0)
     }
 
     #[tokio::test]

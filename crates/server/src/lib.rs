@@ -7,6 +7,7 @@ mod connections;
 mod data_dir;
 mod deadline;
 mod failure;
+pub mod peers;
 mod serve;
 mod services;
 mod shards;

@@ -12,7 +12,6 @@ use sagitta_wire::v1::collection_service_server::CollectionServiceServer;
 use sagitta_wire::v1::point_service_server::PointServiceServer;
 use sagitta_wire::v1::search_service_server::SearchServiceServer;
 use tokio::net::TcpListener;
-use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tonic_reflection::pb as reflection_pb;
@@ -25,19 +24,9 @@ const STREAMS_PER_CONNECTION: u32 = 256;
 /// HTTP/2 windows: room for a few large batches in flight, so that uploads are not throttled by acknowledgements.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-/// The largest frame: a batch of searches is one, not several that are read and joined one by one.
-const FRAME_BYTES: u32 = 256 << 10;
 /// A peer that does not answer pings is gone.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// Header bytes of a call; ours are a few hundred.
-const HEADER_BYTES: u32 = 16 << 10;
-/// Calls that were reset before they were looked at; more, and the connection is closed. Resetting calls as fast as
-/// they are made costs a caller nothing and a server much (CVE-2023-44487).
-const PENDING_RESETS: usize = 20;
-/// Calls that we reset because they broke the protocol; more, and the connection is closed (CVE-2025-8671).
-const PROTOCOL_ERRORS: usize = 64;
-
 /// The services whose health is reported, beside the server as a whole (the empty name).
 const SERVICES: [&str; 3] = ["sagitta.v1.CollectionService", "sagitta.v1.PointService", "sagitta.v1.SearchService"];
 
@@ -86,17 +75,13 @@ pub(crate) fn serve<C: ShardClient>(
             .register_encoded_file_descriptor_set(other)
     };
     let (older, newer) = (reflection_pb::v1alpha::FILE_DESCRIPTOR_SET, reflection_pb::v1::FILE_DESCRIPTOR_SET);
-    let incoming = connections::accept(&env, listener, Limits::of_process());
-    let server = Server::builder()
+    let (incoming, _accepting) = connections::accept(&env, listener, Limits::of_process());
+    let server = connections::bounded_server()
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_frame_size(FRAME_BYTES)
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
-        .http2_max_header_list_size(HEADER_BYTES)
-        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
-        .http2_max_local_error_reset_streams(Some(PROTOCOL_ERRORS))
         .add_service(health)
         .add_service(reflection(older).build_v1().expect("invariant: the descriptors come from the compiler"))
         .add_service(reflection(newer).build_v1alpha().expect("invariant: the descriptors come from the compiler"))

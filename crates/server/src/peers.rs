@@ -1,0 +1,103 @@
+//! The network between the Raft hosts of several nodes: one gRPC stream for each ordered pair of them.
+//!
+//! [`GrpcTransport`] takes what a host has for others, in bounded queues, and never waits; the tasks of [`Outbound`]
+//! bring it there. A [`PeerListener`] takes what others bring and hands it to the host. What does not fit or cannot be
+//! delivered is dropped and counted, since Raft repeats what matters. Where nodes are stands in an [`AddressBook`],
+//! which may change at any time.
+//!
+//! Transport security goes into two places: `link::connect` makes the connections of this side,
+//! `listener::incoming` those of the other one.
+
+mod book;
+mod counters;
+mod guests;
+mod link;
+mod listener;
+mod pace;
+mod queue;
+mod transport;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use sagitta_consensus::{ClusterId, HostHandle, NodeId};
+
+pub use book::AddressBook;
+pub use counters::{PeerCounters, PeerStats};
+pub use listener::PeerListener;
+pub use transport::{GrpcTransport, Outbound, Sending, outbound};
+
+/// Who this node is to the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerIdentity {
+    /// The cluster. Another one's messages are refused.
+    pub cluster: ClusterId,
+    /// The node, as Raft groups name their members.
+    pub node: NodeId,
+    /// UUID of the data folder.
+    pub incarnation: u128,
+}
+
+/// What messages are for: a Raft host, from any thread and without waiting.
+pub trait Inbox: Send + Sync + 'static {
+    /// Takes the messages of a frame, in order; false when there was no room and they were dropped.
+    fn receive(&self, messages: Vec<Bytes>) -> bool;
+
+    /// Learns that what was sent to a node lately may not have arrived.
+    fn unreachable(&self, node: NodeId);
+}
+
+impl Inbox for HostHandle {
+    /// The host drops what does not fit without saying so, so all is counted as taken.
+    fn receive(&self, messages: Vec<Bytes>) -> bool {
+        HostHandle::receive(self, messages);
+        true
+    }
+
+    fn unreachable(&self, node: NodeId) {
+        HostHandle::unreachable(self, node);
+    }
+}
+
+/// The largest message: the largest entry that consensus takes, 80 MiB, and what surrounds it.
+const MAX_MESSAGE_BYTES: usize = (80 << 20) + (64 << 10);
+/// What a frame holds unless a single message is larger: large enough to cost nothing beside its contents, small
+/// enough that copying it does not hold up the connection.
+const FRAME_BYTES: usize = 4 << 20;
+/// The largest frame as it is encoded: the largest message and the few bytes that protobuf puts before it, or many
+/// messages of a byte, each with two bytes before it. The proto file names it in its comments.
+const MAX_FRAME_BYTES: usize = 81 << 20;
+
+/// How long things may take between nodes. One value suits all networks; tests have less patience.
+#[derive(Clone, Copy, Debug)]
+struct Timing {
+    /// To connect, and then to be let in: several times the way around the world.
+    handshake: Duration,
+    /// An idle connection is asked this often whether anybody is there.
+    ping_every: Duration,
+    /// Without an answer within this, nobody is. Longer than a pause that a busy process or a moved virtual machine
+    /// makes.
+    ping_timeout: Duration,
+    /// The first wait after a connection broke; doubles up to `max_backoff`.
+    min_backoff: Duration,
+    /// A node that is back is reached within this, soon enough to take part in the next election.
+    max_backoff: Duration,
+    /// The wait after a refusal, which only a person or a new address can change.
+    refused_backoff: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(5),
+            ping_every: Duration::from_secs(5),
+            ping_timeout: Duration::from_secs(5),
+            min_backoff: Duration::from_millis(50),
+            max_backoff: Duration::from_secs(1),
+            refused_backoff: Duration::from_secs(10),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

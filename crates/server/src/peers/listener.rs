@@ -1,0 +1,230 @@
+//! Where the other nodes bring their messages.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sagitta_consensus::{ClusterId, NodeId};
+use sagitta_env::{Env, JoinHandle};
+use sagitta_model::ErrorKind;
+use sagitta_wire::Failure;
+use sagitta_wire::internal::raft_service_server::{RaftService, RaftServiceServer};
+use sagitta_wire::internal::{DeliverRequest, DeliverResponse};
+use sagitta_wire::peer::{Hello, PROTOCOL, Welcome, refusal};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::guests::{Guest, Guests};
+use super::{Inbox, MAX_FRAME_BYTES, PeerCounters, PeerIdentity, Timing};
+use crate::connections::{self, Connection, Limits};
+
+/// Takes messages from other nodes until it is stopped, or a moment longer than it is dropped.
+pub struct PeerListener {
+    env: Env,
+    address: SocketAddr,
+    closing: watch::Sender<bool>,
+    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+    accepting: JoinHandle<()>,
+}
+
+#[derive(Clone)]
+struct Reception {
+    env: Env,
+    me: PeerIdentity,
+    inbox: Arc<dyn Inbox>,
+    counters: Arc<PeerCounters>,
+    guests: Arc<Guests>,
+    closing: watch::Receiver<bool>,
+}
+
+/// Connections at once: one for each node of a large cluster, and for each a second one that replaces the first.
+const MAX_CONNECTIONS: usize = 512;
+/// One, and a second one that replaces it.
+const STREAMS_PER_CONNECTION: u32 = 2;
+/// HTTP/2 windows: room for a frame on its way while the one before is taken.
+const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// How long connections may take to end when the listener is stopped.
+const GRACE: Duration = Duration::from_secs(2);
+/// The welcome, and the reason for the end.
+const ANSWERS: usize = 2;
+
+impl PeerListener {
+    /// Begins to take messages for `inbox`. To be called within a tokio runtime.
+    pub fn start(
+        env: &Env,
+        listener: TcpListener,
+        me: PeerIdentity,
+        inbox: Arc<dyn Inbox>,
+        counters: Arc<PeerCounters>,
+    ) -> io::Result<Self> {
+        Self::start_in(env, listener, me, inbox, counters, Timing::default())
+    }
+
+    pub(super) fn start_in(
+        env: &Env,
+        listener: TcpListener,
+        me: PeerIdentity,
+        inbox: Arc<dyn Inbox>,
+        counters: Arc<PeerCounters>,
+        timing: Timing,
+    ) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let (closing, closed) = watch::channel(false);
+        let guests = Arc::default();
+        let reception = Reception { env: env.clone(), me, inbox, counters, guests, closing: closed.clone() };
+        let service = RaftServiceServer::new(reception)
+            .max_decoding_message_size(MAX_FRAME_BYTES)
+            .max_encoding_message_size(MAX_FRAME_BYTES);
+        let (incoming, accepting) = incoming(env, listener);
+        let serving = connections::bounded_server()
+            .max_concurrent_streams(STREAMS_PER_CONNECTION)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .http2_keepalive_interval(Some(timing.ping_every))
+            .http2_keepalive_timeout(Some(timing.ping_timeout))
+            .add_service(service)
+            .serve_with_incoming_shutdown(incoming, until_closing(closed));
+        Ok(Self { env: env.clone(), address, closing, serving: env.spawn(serving), accepting })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends all streams and gives the address back.
+    pub async fn stop(self) {
+        // Nobody listening means that all has ended.
+        let _ = self.closing.send(true);
+        let mut serving = self.serving;
+        if self.env.timeout(GRACE, &mut serving).await.is_err() {
+            // Their streams are over; what is left of them ends with their pings.
+            serving.abort();
+            let _ = serving.await;
+        }
+        let _ = self.accepting.await;
+    }
+}
+
+/// Accepts connections. The place for mutual transport security on this side.
+fn incoming(env: &Env, listener: TcpListener) -> (impl Stream<Item = io::Result<Connection>> + use<>, JoinHandle<()>) {
+    connections::accept(env, listener, Limits::at_most(MAX_CONNECTIONS))
+}
+
+/// Waits until told to close, or until nobody could tell any more.
+async fn until_closing(mut closing: watch::Receiver<bool>) {
+    let _ = closing.wait_for(|closing| *closing).await;
+}
+
+#[tonic::async_trait]
+impl RaftService for Reception {
+    type DeliverStream = ReceiverStream<Result<DeliverResponse, Status>>;
+
+    async fn deliver(
+        &self,
+        request: Request<Streaming<DeliverRequest>>,
+    ) -> Result<Response<Self::DeliverStream>, Status> {
+        let guest = match self.let_in(&request) {
+            Ok(guest) => guest,
+            Err(failure) => {
+                self.counters.refused.add(1);
+                tracing::debug!(from = ?request.remote_addr(), why = failure.message, "refused a caller");
+                return Err(failure.into());
+            }
+        };
+        let (answers, stream) = mpsc::channel(ANSWERS);
+        let welcome = Welcome { receiver: self.me.node.0, incarnation: self.me.incarnation };
+        // There is room, and whoever went away is noticed next.
+        let _ = answers.try_send(Ok(welcome.into_proto()));
+        self.env.spawn(self.clone().attend(guest, request.into_inner(), answers));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+impl Reception {
+    fn let_in(&self, request: &Request<Streaming<DeliverRequest>>) -> Result<Guest, Failure> {
+        let hello = Hello::read_from(request.metadata())?;
+        judge(&hello, &self.me)?;
+        let sender = NodeId(hello.sender);
+        self.guests.enter(sender, hello.incarnation).map_err(|present| {
+            let [asking, present] = [hello.incarnation, present].map(|uuid| format!("{uuid:032x}"));
+            let message = format!(
+                "{sender} is connected to {} with the data folder {present}, and {asking} claims to be it, too: \
+                 two nodes share an id; stop one of them and let it join anew",
+                self.me.node
+            );
+            Failure::new(ErrorKind::Conflict, message).with_reason(refusal::OTHER_INCARNATION)
+        })
+    }
+
+    /// Hands over what a sender brings until either side ends it.
+    async fn attend(
+        self,
+        mut guest: Guest,
+        mut frames: Streaming<DeliverRequest>,
+        answers: mpsc::Sender<Result<DeliverResponse, Status>>,
+    ) {
+        let sender = guest.node();
+        let end = loop {
+            let frame = tokio::select! {
+                biased;
+                () = until_closing(self.closing.clone()) => {
+                    break Failure::new(ErrorKind::Unavailable, format!("{} is shutting down", self.me.node)).into();
+                }
+                () = guest.replaced() => {
+                    break Failure::new(ErrorKind::Conflict, format!("a newer stream of {sender} took the place")).into();
+                }
+                () = answers.closed() => return,
+                frame = frames.message() => frame,
+            };
+            match frame {
+                Ok(Some(DeliverRequest { messages })) => {
+                    let count = messages.len();
+                    let taken = self.inbox.receive(messages);
+                    let counter = if taken { &self.counters.received } else { &self.counters.inbox_full };
+                    counter.add(count);
+                }
+                Ok(None) => return,
+                Err(status) => {
+                    if std::error::Error::source(&status).is_none() {
+                        self.counters.malformed.add(1);
+                        tracing::warn!(from = %sender, why = status.message(), "a node sent what is no frame");
+                    }
+                    break status;
+                }
+            }
+        };
+        // There is room for one, and whoever went away need not be told.
+        let _ = answers.try_send(Err(end));
+    }
+}
+
+/// Whether a caller may come in.
+fn judge(hello: &Hello, me: &PeerIdentity) -> Result<(), Failure> {
+    let (sender, here) = (NodeId(hello.sender), me.node);
+    if hello.protocol != PROTOCOL {
+        let message = format!("{sender} speaks protocol {} between nodes, {here} speaks {PROTOCOL}", hello.protocol);
+        return Err(Failure::new(ErrorKind::Invalid, message).with_reason(refusal::OTHER_PROTOCOL));
+    }
+    let denied = |message, reason| Err(Failure::new(ErrorKind::Denied, message).with_reason(reason));
+    let theirs = ClusterId(hello.cluster);
+    if theirs != me.cluster {
+        let message = format!("{sender} belongs to {theirs}, {here} to {}: its address has passed on", me.cluster);
+        return denied(message, refusal::OTHER_CLUSTER);
+    }
+    let meant = NodeId(hello.receiver);
+    if meant != here {
+        let message = format!("{sender} means {meant}, this is {here}: the address has passed to another node");
+        return denied(message, refusal::OTHER_NODE);
+    }
+    if sender == here {
+        let message = format!("the sender calls itself {sender}, and so does the receiver: two nodes share an id");
+        return denied(message, refusal::OWN_MESSAGE);
+    }
+    Ok(())
+}
