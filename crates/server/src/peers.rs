@@ -64,8 +64,8 @@ const MAX_MESSAGE_BYTES: usize = (80 << 20) + (64 << 10);
 /// What a frame holds unless a single message is larger: large enough to cost nothing beside its contents, small
 /// enough that copying it does not hold up the connection.
 const FRAME_BYTES: usize = 4 << 20;
-/// The largest frame as it is encoded: the largest message and the few bytes that protobuf puts before it, or many
-/// messages of a byte, each with two bytes before it. The proto file names it in its comments.
+/// The largest frame as it is encoded: the largest message and the few bytes that protobuf puts before it.
+/// The proto file names it in its comments.
 const MAX_FRAME_BYTES: usize = 81 << 20;
 
 /// How long things may take between nodes. One value suits all networks; tests have less patience.

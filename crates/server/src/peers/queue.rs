@@ -35,8 +35,8 @@ pub(super) struct Dropped {
 
 /// Messages that wait for one node: several rounds of thousands of groups.
 const MAX_MESSAGES: usize = 16_384;
-/// Their bytes. A message that is larger by itself is taken when nothing else waits.
-const MAX_BYTES: usize = 64 << 20;
+/// Their bytes: the largest message, and some more, so that it does not keep out the heartbeats behind it.
+const MAX_BYTES: usize = 96 << 20;
 
 impl Queue {
     /// Takes what fits.
@@ -121,7 +121,7 @@ impl Queue {
 
 impl State {
     fn has_room_for(&self, bytes: usize) -> bool {
-        self.messages.is_empty() || (self.messages.len() < MAX_MESSAGES && self.bytes + bytes <= MAX_BYTES)
+        self.messages.len() < MAX_MESSAGES && self.bytes + bytes <= MAX_BYTES
     }
 }
 
@@ -146,17 +146,16 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_bounded_and_one_large_message_passes_alone() {
+    fn bytes_are_bounded_and_the_largest_message_is_within_them() {
         let queue = Queue::default();
-        let dropped = queue.push(vec![message(MAX_BYTES - 1), message(2), message(1), message(0)]);
-        assert_eq!(dropped, Dropped { full: 1, ..Dropped::default() });
+        let dropped = queue.push(vec![message(MAX_MESSAGE_BYTES + 1), message(MAX_MESSAGE_BYTES)]);
+        assert_eq!(dropped, Dropped { too_large: 1, ..Dropped::default() });
+        let left = MAX_BYTES - MAX_MESSAGE_BYTES;
+        let dropped = queue.push(vec![message(left + 1), message(left), message(1), message(0)]);
+        assert_eq!(dropped, Dropped { full: 2, ..Dropped::default() });
         assert_eq!(queue.waiting(), (3, MAX_BYTES));
-        assert_eq!(queue.take_frame().len(), 1);
-        assert_eq!(queue.take_frame().len(), 2);
-        let dropped = queue.push(vec![message(MAX_MESSAGE_BYTES + 1), message(MAX_MESSAGE_BYTES), message(1)]);
-        assert_eq!(dropped, Dropped { full: 1, too_large: 1, closed: 0 });
         assert_eq!(queue.take_frame()[0].len(), MAX_MESSAGE_BYTES);
-        assert_eq!(queue.waiting(), (0, 0));
+        assert_eq!(queue.waiting(), (2, left));
     }
 
     #[test]

@@ -1,1 +1,8 @@
+//! Nodes that talk over real sockets on loopback.
 
+mod delivery;
+mod faults;
+mod hosts;
+mod refusals;
+mod rig;
+mod sockets;
