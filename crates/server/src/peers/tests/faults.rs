@@ -124,7 +124,7 @@ async fn a_peer_that_never_reads_fills_its_own_queue_and_delays_nobody_else() {
     assert!(sent_to_silent * MESSAGE_BYTES <= MAX_UNDER_WAY_BYTES, "{sent_to_silent} messages are under way");
     assert_eq!(sent_to_silent + sender.transport.waiting(silent).0 + stats.dropped_queue_full as usize, MESSAGES);
     sender.inbox.wait("leaders stop streaming to it", |record| record.unreachable == [silent]).await;
-    assert_eq!((receiver.stats().received, stats.failures), (MESSAGES as u64, 0));
+    assert_eq!(sender.stats().failures, 0);
 }
 
 #[tokio::test]

@@ -24,8 +24,11 @@ async fn channel(receiver: &Receiver) -> Channel {
     Endpoint::from(receiver.uri()).connect().await.unwrap()
 }
 
-/// Introduces itself as told, with a message right behind; returns the stream once it is let in.
-async fn call(receiver: &Receiver, hello: Option<Hello>) -> Result<Streaming<DeliverResponse>, Status> {
+/// A stream that was let in, with both of its halves.
+type Call = (Streaming<DeliverResponse>, mpsc::Sender<DeliverRequest>);
+
+/// Introduces itself as told, with a message right behind.
+async fn call(receiver: &Receiver, hello: Option<Hello>) -> Result<Call, Status> {
     let (frames, outgoing) = mpsc::channel(1);
     frames.try_send(DeliverRequest { messages: vec![text(1)] }).unwrap();
     let mut request = Request::new(ReceiverStream::new(outgoing));
@@ -34,7 +37,7 @@ async fn call(receiver: &Receiver, hello: Option<Hello>) -> Result<Streaming<Del
     }
     let mut answers = RaftServiceClient::new(channel(receiver).await).deliver(request).await?.into_inner();
     answers.message().await?.unwrap();
-    Ok(answers)
+    Ok((answers, frames))
 }
 
 #[tokio::test]
@@ -81,7 +84,7 @@ async fn whoever_has_come_to_the_wrong_place_is_refused_with_both_ids_and_nothin
 #[tokio::test]
 async fn two_data_folders_under_one_node_id_are_told_apart_and_a_reconnecting_one_takes_its_own_place() {
     let receiver = Receiver::start(identity(2)).await;
-    let mut first = call(&receiver, Some(HELLO)).await.unwrap();
+    let (mut first, _frames) = call(&receiver, Some(HELLO)).await.unwrap();
     let status = call(&receiver, Some(Hello { incarnation: 0xee, ..HELLO })).await.unwrap_err();
     assert_eq!(Failure::from_status(&status).reason, refusal::OTHER_INCARNATION);
     for uuid in [0xf1, 0xee] {
