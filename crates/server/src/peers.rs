@@ -5,8 +5,9 @@
 //! delivered is dropped and counted, since Raft repeats what matters. Where nodes are stands in an [`AddressBook`],
 //! which may change at any time.
 //!
-//! Transport security goes into two places: `link::connect` makes the connections of this side,
-//! `listener::incoming` those of the other one.
+//! Whoever reaches the listener and names the right cluster and nodes is believed, so only nodes may reach it. Mutual
+//! transport security goes into two places: `link::connect` makes the connections of this side, `listener::incoming`
+//! those of the other one.
 
 mod book;
 mod counters;

@@ -31,7 +31,6 @@ pub struct Outbound {
 pub struct Sending {
     stop: watch::Sender<bool>,
     supervisor: JoinHandle<()>,
-    shared: Arc<Shared>,
 }
 
 /// What the Raft thread and the tasks have in common. It does not hold the host, which holds it.
@@ -92,9 +91,8 @@ impl Outbound {
     /// Begins to send; `inbox` learns which nodes cannot be reached. To be called within a tokio runtime.
     pub fn start(self, inbox: Arc<dyn Inbox>) -> Sending {
         let (stop, stopped) = watch::channel(false);
-        let (env, shared) = (self.env.clone(), self.shared.clone());
-        let supervisor = env.spawn(self.supervise(inbox, stopped));
-        Sending { stop, supervisor, shared }
+        let env = self.env.clone();
+        Sending { stop, supervisor: env.spawn(self.supervise(inbox, stopped)) }
     }
 
     /// Gives each new queue a task.
@@ -129,6 +127,7 @@ impl Outbound {
             // One that panicked has told so.
             let _ = task.await;
         }
+        self.shared.close();
     }
 }
 
@@ -138,7 +137,6 @@ impl Sending {
         // Nobody listening means that the tasks have ended.
         let _ = self.stop.send(true);
         let _ = self.supervisor.await;
-        self.shared.close();
     }
 }
 

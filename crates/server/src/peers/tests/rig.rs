@@ -18,7 +18,7 @@ use super::super::{
 
 pub(super) const CLUSTER: ClusterId = ClusterId(0xc1);
 /// Hangs become failures. Nothing is expected to take this long.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) fn identity(node: u64) -> PeerIdentity {
     PeerIdentity { cluster: CLUSTER, node: NodeId(node), incarnation: 0xf0 + u128::from(node) }

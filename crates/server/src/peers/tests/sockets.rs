@@ -11,11 +11,12 @@ use super::rig::*;
 /// Copies of this process's sockets that have `address` at either end.
 fn sockets_of(address: SocketAddr) -> Vec<TcpStream> {
     let me = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+    // Listed before the first copy is made: copies are descriptors, too.
+    let listed: Vec<_> = std::fs::read_dir("/proc/self/fd").unwrap().flatten().map(|entry| entry.path()).collect();
     let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc/self/fd").unwrap().flatten() {
-        let is_socket =
-            std::fs::read_link(entry.path()).is_ok_and(|link| link.to_string_lossy().starts_with("socket:"));
-        let number = entry.file_name().to_string_lossy().parse().unwrap();
+    for path in listed {
+        let is_socket = std::fs::read_link(&path).is_ok_and(|link| link.to_string_lossy().starts_with("socket:"));
+        let number = path.file_name().unwrap().to_string_lossy().parse().unwrap();
         // Other tests close theirs meanwhile.
         let Ok(copy) = pidfd_getfd(&me, number, PidfdGetfdFlags::empty()).map(OwnedFd::from) else { continue };
         let stream = TcpStream::from(copy);
