@@ -130,7 +130,9 @@ async fn a_peer_that_never_reads_fills_its_own_queue_and_delays_nobody_else() {
 #[tokio::test]
 async fn a_peer_that_accepts_and_says_nothing_is_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let sender = Sender::start(identity(1), Timing { handshake: Duration::from_millis(50), ..brisk() });
+    // Pings would notice it, too, and later.
+    let timing = Timing { handshake: Duration::from_millis(50), ping_every: Duration::from_secs(100_000), ..brisk() };
+    let sender = Sender::start(identity(1), timing);
     sender.book.set(NodeId(2), uri(listener.local_addr().unwrap()));
     sender.transport.send(NodeId(2), vec![text(1)]);
     sender.inbox.wait("it is given up", |record| record.unreachable == [NodeId(2)]).await;

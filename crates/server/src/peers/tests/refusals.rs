@@ -105,7 +105,15 @@ async fn two_data_folders_under_one_node_id_are_told_apart_and_a_reconnecting_on
 async fn a_refused_sender_drops_what_it_had_and_waits_instead_of_calling_again() {
     let receiver = Receiver::start(identity(2)).await;
     let right = Receiver::start(identity(3)).await;
-    let timing = Timing { refused_backoff: Duration::from_secs(100_000), ..brisk() };
+    let witness = Sender::start(identity(4), brisk());
+    witness.book.set(NodeId(2), receiver.uri());
+    // Whoever did not wait after a refusal would call without end.
+    let timing = Timing {
+        min_backoff: Duration::ZERO,
+        max_backoff: Duration::ZERO,
+        refused_backoff: Duration::from_secs(100_000),
+        ..Timing::default()
+    };
     let stranger = PeerIdentity { cluster: ClusterId(0xbad), ..identity(1) };
     for (me, to) in [(stranger, 2), (identity(1), 3)] {
         let sender = Sender::start(me, timing);
@@ -115,7 +123,10 @@ async fn a_refused_sender_drops_what_it_had_and_waits_instead_of_calling_again()
         sender.inbox.wait("the host hears of it", |record| record.unreachable == [NodeId(to)]).await;
         for number in 0..1_000 {
             sender.transport.send(NodeId(to), vec![text(number)]);
-            tokio::task::yield_now().await;
+            // The time that a message of another node takes, which is as long as a call takes.
+            let arrived = receiver.inbox.read(|record| record.messages.len());
+            witness.transport.send(NodeId(2), vec![text(number)]);
+            receiver.inbox.wait_for_messages(arrived + 1).await;
         }
         let stats = sender.stats();
         assert_eq!((stats.refused_by_others, stats.failures, stats.connects, stats.sent), (1, 1, 0, 0));
@@ -126,7 +137,7 @@ async fn a_refused_sender_drops_what_it_had_and_waits_instead_of_calling_again()
             right.inbox.wait_for_messages(1_000).await;
         }
     }
-    assert!(receiver.inbox.read(|record| record.messages.is_empty()));
+    assert_eq!(receiver.inbox.read(|record| record.messages.len()), 2_000, "only those of the witness");
 }
 
 #[tokio::test]

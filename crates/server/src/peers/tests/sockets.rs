@@ -36,7 +36,8 @@ async fn neither_end_of_a_connection_waits_to_fill_packets() {
     sender.transport.send(NodeId(2), vec![text(1)]);
     receiver.inbox.wait_for_messages(1).await;
     let sockets = sockets_of(receiver.listener.address());
-    assert_eq!(sockets.len(), 2, "{sockets:?}");
+    let of_sender = sockets.iter().filter(|socket| socket.peer_addr().unwrap() == receiver.listener.address()).count();
+    assert!(of_sender > 0 && of_sender < sockets.len(), "both ends are there: {sockets:?}");
     for socket in sockets {
         assert!(socket.nodelay().unwrap(), "{socket:?}");
     }
