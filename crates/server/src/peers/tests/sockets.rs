@@ -1,7 +1,6 @@
 //! What the sockets of a connection are set to.
 
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
 
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use sagitta_consensus::{NodeId, Transport as _};
@@ -18,7 +17,7 @@ fn sockets_of(address: SocketAddr) -> Vec<TcpStream> {
         let is_socket = std::fs::read_link(&path).is_ok_and(|link| link.to_string_lossy().starts_with("socket:"));
         let number = path.file_name().unwrap().to_string_lossy().parse().unwrap();
         // Other tests close theirs meanwhile.
-        let Ok(copy) = pidfd_getfd(&me, number, PidfdGetfdFlags::empty()).map(OwnedFd::from) else { continue };
+        let Ok(copy) = pidfd_getfd(&me, number, PidfdGetfdFlags::empty()) else { continue };
         let stream = TcpStream::from(copy);
         let ends = [stream.local_addr().ok(), stream.peer_addr().ok()];
         if is_socket && ends.iter().all(Option::is_some) && ends.contains(&Some(address)) {
