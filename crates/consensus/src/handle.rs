@@ -59,10 +59,10 @@ impl HostHandle {
         removed.await.map_err(|_| ended())?
     }
 
-    /// Hands over messages that arrived from other nodes. When the inbox is full they are dropped: Raft repeats
-    /// what matters.
-    pub fn receive(&self, messages: Vec<Bytes>) {
-        let _ = self.inbox.try_send(Input::Messages(messages));
+    /// Hands over messages that arrived from other nodes. False if the inbox is full, or the host has ended: they are
+    /// dropped then, and Raft repeats what matters.
+    pub fn receive(&self, messages: Vec<Bytes>) -> bool {
+        self.inbox.try_send(Input::Messages(messages)).is_ok()
     }
 
     /// Says that a node cannot be reached, so that leaders probe it instead of streaming to it.

@@ -44,7 +44,7 @@ pub use log::{GroupMeta, GroupState, GroupWrite, LogBatch, LogStore};
 pub use machine::{ApplyError, Committed, Fetching, Offer, StateMachine};
 pub use membership::{Members, Membership};
 pub use outcome::{Applied, Doubt, HandoverOutcome, Outcome, ReadOutcome, Refusal};
-pub use settings::{GroupSpec, HostSettings};
+pub use settings::{GroupSpec, HostSettings, MAX_PROPOSAL_BYTES};
 pub use transport::memory::{MemoryNetwork, MemoryTransport};
 pub use transport::{SilentTransport, Transport};
 

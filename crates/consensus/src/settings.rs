@@ -56,7 +56,7 @@ pub(crate) const KEEP_FOR_PEERS: u64 = 10_000;
 
 /// Largest proposal: the largest request of the API, which is a message of 64 MiB, with what its encoding as a command adds.
 /// A shard's part of a write is applied whole or not at all, so it is one entry.
-pub(crate) const MAX_PROPOSAL_BYTES: usize = 80 << 20;
+pub const MAX_PROPOSAL_BYTES: usize = 80 << 20;
 /// Proposals from the inbox to the answer, all groups together. 8,192 fill many fsyncs' worth of batches.
 pub(crate) const MAX_WAITING: usize = 8_192;
 /// Their bytes. Bounds what a slow disk can make the process hold.

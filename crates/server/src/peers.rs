@@ -21,7 +21,7 @@ mod transport;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sagitta_consensus::{ClusterId, HostHandle, NodeId};
+use sagitta_consensus::{ClusterId, HostHandle, NodeId, MAX_PROPOSAL_BYTES};
 
 pub use book::AddressBook;
 pub use counters::{PeerCounters, PeerStats};
@@ -49,10 +49,8 @@ pub trait Inbox: Send + Sync + 'static {
 }
 
 impl Inbox for HostHandle {
-    /// The host drops what does not fit without saying so, so all is counted as taken.
     fn receive(&self, messages: Vec<Bytes>) -> bool {
-        HostHandle::receive(self, messages);
-        true
+        HostHandle::receive(self, messages)
     }
 
     fn unreachable(&self, node: NodeId) {
@@ -61,7 +59,7 @@ impl Inbox for HostHandle {
 }
 
 /// The largest message: the largest entry that consensus takes, 80 MiB, and what surrounds it.
-const MAX_MESSAGE_BYTES: usize = (80 << 20) + (64 << 10);
+const MAX_MESSAGE_BYTES: usize = MAX_PROPOSAL_BYTES + (64 << 10);
 /// What a frame holds unless a single message is larger: large enough to cost nothing beside its contents, small
 /// enough that copying it does not hold up the connection.
 const FRAME_BYTES: usize = 4 << 20;
