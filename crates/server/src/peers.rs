@@ -21,7 +21,7 @@ mod transport;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sagitta_consensus::{ClusterId, HostHandle, NodeId, MAX_PROPOSAL_BYTES};
+use sagitta_consensus::{ClusterId, HostHandle, MAX_PROPOSAL_BYTES, NodeId};
 
 pub use book::AddressBook;
 pub use counters::{PeerCounters, PeerStats};

@@ -2,8 +2,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sagitta_engine::index::{BuildControl, Never, Stop};
 use sagitta_engine::index::exact::ExactEngine;
+use sagitta_engine::index::{BuildControl, Never, Stop};
 use sagitta_engine::kv::{Fault, KvEngine, MemoryEngine};
 use sagitta_env::{Env, ManualClock};
 use sagitta_model::{
