@@ -6,21 +6,34 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::settings::{MAX_WAITING, MAX_WAITING_BYTES};
 
 /// The places that are taken, shared by all handles of a host.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Admission {
+    most: usize,
+    most_bytes: usize,
     count: AtomicUsize,
     bytes: AtomicUsize,
 }
 
-/// A place taken by one proposal until its entry is applied or dropped.
+/// A place taken: by a proposal until its entry is applied or dropped, by messages until they are looked at.
 #[derive(Debug)]
 pub(crate) struct Permit {
     admission: Arc<Admission>,
     bytes: usize,
 }
 
+impl Default for Admission {
+    /// For proposals.
+    fn default() -> Self {
+        Self::new(MAX_WAITING, MAX_WAITING_BYTES)
+    }
+}
+
 impl Admission {
-    /// A place for a proposal of this size, if there is one.
+    pub(crate) fn new(most: usize, most_bytes: usize) -> Self {
+        Self { most, most_bytes, count: AtomicUsize::new(0), bytes: AtomicUsize::new(0) }
+    }
+
+    /// A place for something of this size, if there is one.
     pub(crate) fn admit(self: &Arc<Self>, bytes: usize) -> Option<Permit> {
         let fits = |taken: &AtomicUsize, more: usize, max: usize| {
             taken
@@ -29,10 +42,10 @@ impl Admission {
                 })
                 .is_ok()
         };
-        if !fits(&self.count, 1, MAX_WAITING) {
+        if !fits(&self.count, 1, self.most) {
             return None;
         }
-        if !fits(&self.bytes, bytes, MAX_WAITING_BYTES) {
+        if !fits(&self.bytes, bytes, self.most_bytes) {
             self.count.fetch_sub(1, Ordering::AcqRel);
             return None;
         }

@@ -14,7 +14,7 @@ use crate::log::engine::panic_text;
 use crate::machine::{ApplyError, Committed, Fetching, Offer, StateMachine};
 use crate::membership::Membership;
 use crate::outcome::{Applied, Doubt, Outcome};
-use crate::settings::{MAX_BACKOFF, MIN_BACKOFF};
+use crate::settings::{MAX_BACKOFF, MAX_MANIFEST_BYTES, MIN_BACKOFF};
 
 /// Work for the applier, in order per group.
 pub(crate) enum Job {
@@ -254,6 +254,13 @@ impl Unit {
             Condition::Stopped(why) => Err(why.clone()),
             _ => self.guarded("offering the state", |machine| {
                 let manifest = machine.offer()?;
+                if manifest.len() > MAX_MANIFEST_BYTES {
+                    let what = format!(
+                        "the manifest takes {} bytes, at most {MAX_MANIFEST_BYTES} are allowed",
+                        manifest.len()
+                    );
+                    return Err(ApplyError::Failed(what));
+                }
                 let membership = machine.membership().unwrap_or(founders);
                 Ok(Offer { position: machine.applied(), membership, manifest })
             }),

@@ -23,6 +23,7 @@ use slog::Logger;
 use tokio::sync::oneshot;
 
 use self::ready::Held;
+use crate::admission::Permit;
 use crate::apply::{Done, Job, Ticket};
 use crate::drain;
 use crate::driver::change::Peer;
@@ -41,17 +42,48 @@ use crate::transport::Transport;
 
 /// What reaches a host.
 pub(crate) enum Input {
-    Propose { group: GroupId, incoming: Incoming },
-    Read { group: GroupId, reader: Reader },
-    Messages(Vec<Bytes>),
+    Propose {
+        group: GroupId,
+        incoming: Incoming,
+    },
+    Read {
+        group: GroupId,
+        reader: Reader,
+    },
+    /// With the room that they take up in the inbox.
+    Messages(Vec<Bytes>, Option<Permit>),
     Unreachable(NodeId),
-    Change { group: GroupId, members: Members, ticket: Ticket },
-    HandOver { group: GroupId, handover: Handover },
-    Peers { group: GroupId, answer: oneshot::Sender<Vec<Peer>> },
-    Open { spec: GroupSpec, machine: Box<dyn StateMachine>, answer: oneshot::Sender<OpenAnswer> },
-    Close { group: GroupId, deadline: Duration, answer: oneshot::Sender<Result<(), String>> },
-    Remove { group: GroupId, answer: oneshot::Sender<Result<(), ConsensusError>> },
-    Shutdown { deadline: Duration, answer: oneshot::Sender<Result<(), String>> },
+    Change {
+        group: GroupId,
+        members: Members,
+        ticket: Ticket,
+    },
+    HandOver {
+        group: GroupId,
+        handover: Handover,
+    },
+    Peers {
+        group: GroupId,
+        answer: oneshot::Sender<Vec<Peer>>,
+    },
+    Open {
+        spec: GroupSpec,
+        machine: Box<dyn StateMachine>,
+        answer: oneshot::Sender<OpenAnswer>,
+    },
+    Close {
+        group: GroupId,
+        deadline: Duration,
+        answer: oneshot::Sender<Result<(), String>>,
+    },
+    Remove {
+        group: GroupId,
+        answer: oneshot::Sender<Result<(), ConsensusError>>,
+    },
+    Shutdown {
+        deadline: Duration,
+        answer: oneshot::Sender<Result<(), String>>,
+    },
 }
 
 /// A way to watch the group's status, from which a handle is made.
@@ -75,6 +107,7 @@ pub(crate) struct Driver {
     closing: BTreeSet<GroupId>,
     ticks: u64,
     last_read: u64,
+    last_fetch: u64,
     stopped: Option<String>,
     shutdown: Option<Shutdown>,
     counters: Arc<Counters>,
@@ -108,6 +141,7 @@ impl Driver {
             closing: BTreeSet::new(),
             ticks: 0,
             last_read: 0,
+            last_fetch: 0,
             stopped: None,
             shutdown: None,
             counters,
@@ -119,7 +153,10 @@ impl Driver {
         match input {
             Input::Propose { group, incoming } => self.propose(group, incoming),
             Input::Read { group, reader } => self.read(group, reader),
-            Input::Messages(messages) => messages.iter().for_each(|message| self.receive(message)),
+            Input::Messages(messages, room) => {
+                messages.iter().for_each(|message| self.receive(message));
+                drop(room);
+            }
             Input::Unreachable(node) => self.unreachable(node),
             Input::Change { group, members, ticket } => self.change_members(group, members, ticket),
             Input::HandOver { group, handover } => self.hand_leadership_over(group, handover),
@@ -157,7 +194,6 @@ impl Driver {
                 group.with_node(raft::RawNode::tick);
                 group.campaign_if_alone();
                 group.end_stuck_change();
-                group.leave_leadership(self.ticks);
                 self.woken.insert(group.id);
             }
         }
@@ -358,6 +394,10 @@ impl Driver {
         };
         self.woken.remove(&id);
         self.truncations.remove(&id);
+        // Nothing of what it has in a round that is held was promised to anybody; and its log may be removed now.
+        if let Some(held) = &mut self.held {
+            held.forget(id);
+        }
         let answer = group.closing.take().and_then(|closing| closing.answer);
         if let (Err(why), Some(shutdown)) = (&result, &mut self.shutdown) {
             shutdown.failures.push(format!("{id}: {why}"));
@@ -409,7 +449,10 @@ impl Driver {
 /// that somebody is fetching, after which the log has to go on. Members that lag find what they lack for a while.
 fn truncation(group: &Group) -> Option<Position> {
     let alone = group.membership.is_only(group.me);
-    if !alone && !group.offers {
+    // The log begins anew after a state that is being installed; and one that cannot be offered must not be cut while
+    // somebody joins who needs all of it.
+    let joins = || group.wanted.is_some() || group.node.as_ref().is_some_and(|node| node.raft.has_pending_conf());
+    if group.is_installing() || (!group.offers && (!alone || joins())) {
         return None;
     }
     let store = group.node.as_ref()?.store();
@@ -451,7 +494,9 @@ impl Group {
             }
             return;
         }
-        if self.reads.early.is_empty() || !node.raft.commit_to_current_term() {
+        // Raft would grant reads at once where the voters are one, even if that is another.
+        let votes = self.membership.is_joint() || self.membership.voters.contains(&self.me);
+        if self.reads.early.is_empty() || !votes || !node.raft.commit_to_current_term() {
             return;
         }
         *number += 1;

@@ -6,6 +6,7 @@ use raft::eraftpb::{Message, MessageType};
 
 use crate::codec::{Reader, put_u64, put_u128};
 use crate::ids::{ClusterId, GroupId, NodeId};
+use crate::membership::Membership;
 use crate::settings::MAX_MANIFEST_BYTES;
 
 const FORMAT: u8 = 1;
@@ -36,6 +37,8 @@ pub(crate) enum BadMessage {
     NoTerm,
     #[error("it commits {commit}, the log here ends at {last}")]
     CommitBeyondLog { commit: u64, last: u64 },
+    #[error("it names members that make no group: {0}")]
+    BadMembers(String),
     #[error("its entries are not in sequence")]
     BrokenSequence,
 }
@@ -106,6 +109,9 @@ impl Envelope {
                 if snapshot.data.len() > MAX_MANIFEST_BYTES {
                     return Err(BadMessage::Malformed);
                 }
+                if let Some(problem) = Membership::from_raft(meta.get_conf_state()).problem() {
+                    return Err(BadMessage::BadMembers(problem));
+                }
             }
             MessageType::MsgHeartbeat if message.commit > last_index => {
                 return Err(BadMessage::CommitBeyondLog { commit: message.commit, last: last_index });
@@ -129,7 +135,7 @@ impl Envelope {
     fn check_sequence(&self) -> Result<(), BadMessage> {
         let (mut index, mut term) = (self.message.index, self.message.log_term);
         for entry in self.message.get_entries() {
-            if entry.index != index + 1 || entry.term < term || entry.term > self.message.term {
+            if Some(entry.index) != index.checked_add(1) || entry.term < term || entry.term > self.message.term {
                 return Err(BadMessage::BrokenSequence);
             }
             (index, term) = (entry.index, entry.term);

@@ -114,6 +114,8 @@ pub(crate) struct Group {
     pub(crate) offers: bool,
     /// Whether the applier owes an offer.
     pub(crate) offering: bool,
+    /// Whether a member could not use what is offered.
+    pub(crate) offer_broken: bool,
     /// When somebody last needed what is offered.
     pub(crate) offer_used: u64,
     /// Members that were offered the state, and when.
@@ -185,6 +187,7 @@ impl Group {
             founders,
             offers,
             offering: false,
+            offer_broken: false,
             offer_used: 0,
             offered: BTreeMap::new(),
             fetch: None,
@@ -245,7 +248,7 @@ impl Group {
             return;
         }
         self.condition = Condition::Stopped(why.to_owned());
-        self.node = None;
+        (self.node, self.fetch) = (None, None);
         let doubt = || Doubt::Stopped { why: why.to_owned() };
         let pending = std::mem::take(&mut self.pending).into_values().map(|(_, ticket)| ticket);
         for ticket in pending.chain(self.change.take()) {

@@ -27,6 +27,7 @@ use crate::settings::{GroupSpec, MAX_PROPOSAL_BYTES};
 pub struct HostHandle {
     pub(crate) inbox: Sender<Input>,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) arrivals: Arc<Admission>,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -59,10 +60,11 @@ impl HostHandle {
         removed.await.map_err(|_| ended())?
     }
 
-    /// Hands over messages that arrived from other nodes. False if the inbox is full, or the host has ended: they are
-    /// dropped then, and Raft repeats what matters.
+    /// Hands over messages that arrived from other nodes. False if the inbox is full, in number or bytes, or the host has
+    /// ended: they are dropped then, and Raft repeats what matters.
     pub fn receive(&self, messages: Vec<Bytes>) -> bool {
-        self.inbox.try_send(Input::Messages(messages)).is_ok()
+        let Some(room) = self.arrivals.admit(messages.iter().map(Bytes::len).sum()) else { return false };
+        self.inbox.try_send(Input::Messages(messages, Some(room))).is_ok()
     }
 
     /// Says that a node cannot be reached, so that leaders probe it instead of streaming to it.

@@ -15,7 +15,7 @@ use crate::driver::{Driver, Input};
 use crate::error::ConsensusError;
 use crate::handle::HostHandle;
 use crate::log::LogStore;
-use crate::settings::{HostSettings, INBOX_SLACK, MAX_DRAIN, MAX_WAITING};
+use crate::settings::{HostSettings, INBOX_SLACK, MAX_ARRIVED, MAX_ARRIVED_BYTES, MAX_DRAIN, MAX_WAITING};
 use crate::transport::Transport;
 
 /// Drives many groups over one log. Ends with [`Host::shutdown`], or without finishing anything when this and the
@@ -70,7 +70,8 @@ impl Host {
             move || DriverThread { env, driver, inputs, jobs, done, tick }.run()
         };
         let threads = vec![start(env, APPLY_THREAD, apply)?, start(env, LOG_THREAD, drive)?];
-        let handle = HostHandle { inbox, admission: Arc::new(Admission::default()), counters };
+        let arrivals = Arc::new(Admission::new(MAX_ARRIVED, MAX_ARRIVED_BYTES));
+        let handle = HostHandle { inbox, admission: Arc::default(), arrivals, counters };
         Ok(Self { handle, threads })
     }
 

@@ -49,13 +49,15 @@ pub trait StateMachine: Send {
     fn retract(&mut self) {}
 
     /// Begins to fetch what another member offers, and returns at once. The one to tell when that has ended is told even
-    /// if it is just dropped. What was fetched before is of no more use.
+    /// if it is just dropped; it must end at some time, whatever becomes of the other member. What is being fetched, or was,
+    /// is of no more use.
     fn fetch(&mut self, from: NodeId, offer: &Offer, done: Fetching) {
         let _ = (from, offer);
         done.end(Err("this state machine cannot fetch a state".to_owned()));
     }
 
-    /// Puts what was fetched in the place of what there is, durably, all of it or on an error nothing. From then on
+    /// Puts what was fetched in the place of what there is, durably, all of it or on an error nothing. Like everything here
+    /// it runs on the thread that applies for all groups: what takes long belongs into fetching. From then on
     /// [`StateMachine::applied`], [`StateMachine::durable`], [`StateMachine::membership`] and [`StateMachine::installed`] are
     /// those of the offer.
     fn install(&mut self, offer: &Offer) -> Result<(), ApplyError> {
@@ -84,7 +86,7 @@ pub struct Offer {
 #[derive(Debug)]
 pub struct Fetching {
     pub(crate) group: GroupId,
-    pub(crate) position: Position,
+    pub(crate) number: u64,
     pub(crate) ended: Option<Sender<FetchEnded>>,
 }
 
@@ -92,7 +94,7 @@ pub struct Fetching {
 #[derive(Debug)]
 pub(crate) struct FetchEnded {
     pub(crate) group: GroupId,
-    pub(crate) position: Position,
+    pub(crate) number: u64,
     pub(crate) result: Result<(), String>,
 }
 
@@ -105,7 +107,7 @@ impl Fetching {
     fn tell(&mut self, result: Result<(), String>) {
         if let Some(ended) = self.ended.take() {
             // The host may have ended meanwhile.
-            let _ = ended.send(FetchEnded { group: self.group, position: self.position, result });
+            let _ = ended.send(FetchEnded { group: self.group, number: self.number, result });
         }
     }
 }

@@ -63,6 +63,16 @@ impl Membership {
         self.decides_alone(node) && self.learners.is_empty()
     }
 
+    /// What is wrong with it by itself.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let outgoing = || Members { voters: self.outgoing.clone(), learners: Vec::new() }.problem();
+        let next_learners = || self.next_learners.iter().find(|node| !self.outgoing.contains(node));
+        self.members()
+            .problem()
+            .or_else(|| if self.is_joint() { outgoing() } else { None })
+            .or_else(|| next_learners().map(|node| format!("{node} becomes a learner and was no voter")))
+    }
+
     /// Whether a change of several members is under way.
     pub fn is_joint(&self) -> bool {
         !self.outgoing.is_empty()

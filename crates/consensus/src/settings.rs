@@ -47,7 +47,7 @@ pub(crate) const STUCK_TICKS: u64 = 2 * ELECTION_TICKS as u64;
 /// Largest manifest of an offered state: it travels in a message of the group.
 pub(crate) const MAX_MANIFEST_BYTES: usize = 1 << 20;
 /// Ticks after which the leader offers its state anew to a member of which nothing was heard in that matter: 60 s. A
-/// member that is fetching, or has fetched, what is offered says so then.
+/// member that has it by then says so; one that is fetching it goes on.
 pub(crate) const OFFER_AGAIN_TICKS: u64 = 600;
 /// Ticks for which an offer that nobody fetches is kept for the next one who needs it.
 pub(crate) const KEEP_OFFER_TICKS: u64 = 50;
@@ -61,6 +61,11 @@ pub const MAX_PROPOSAL_BYTES: usize = 80 << 20;
 pub(crate) const MAX_WAITING: usize = 8_192;
 /// Their bytes. Bounds what a slow disk can make the process hold.
 pub(crate) const MAX_WAITING_BYTES: usize = 128 << 20;
+/// Arrivals from other nodes that have not been looked at, in number and bytes. While the log waits for its disk nothing is
+/// looked at; the largest message must fit.
+pub(crate) const MAX_ARRIVED: usize = 4_096;
+/// See [`MAX_ARRIVED`].
+pub(crate) const MAX_ARRIVED_BYTES: usize = 128 << 20;
 /// Room in the inbox beside the proposals, for reads, messages and control.
 pub(crate) const INBOX_SLACK: usize = 8_192;
 /// Inputs handled between two rounds, so that a flood cannot hold up what has arrived.

@@ -45,6 +45,9 @@ impl Driver {
             return ticket.answer(Outcome::Refused(change_under_way()));
         }
         group.wanted = Some((members, ticket));
+        if !group.offers {
+            self.truncations.remove(&id);
+        }
         self.woken.insert(id);
     }
 
@@ -95,13 +98,13 @@ impl Group {
         if !self.is_leader() {
             return ticket.answer(Outcome::NotLeader { hint: self.leader() });
         }
-        if let Some(why) = self.objection(&members, ticks) {
-            return ticket.answer(Outcome::Refused(why));
-        }
         let steps = self.membership.steps_to(&members);
-        if steps.get_changes().is_empty() {
+        if steps.get_changes().is_empty() && !self.membership.is_joint() && members.problem().is_none() {
             let (index, term) = (self.applied.index, self.applied.term);
             return ticket.answer(Outcome::Applied(Applied { index, term, response: Bytes::new() }));
+        }
+        if let Some(why) = self.objection(&members, ticks) {
+            return ticket.answer(Outcome::Refused(why));
         }
         self.propose_change(steps, ticket);
     }
@@ -241,23 +244,27 @@ impl Group {
             && ticks - at < ELECTION_TICKS as u64
         {
             self.step(message, ticks);
-            // Put off again, it does not get older.
+            // Put off again, its age goes on.
             self.bidding = self.bidding.take().map(|(_, message)| (at, message));
         }
     }
 
-    /// Has another lead if this member leads a group that it does not vote in any more, as one can that was elected while a
-    /// change took it out. The library's would go on for ever, and take no proposals.
-    pub(super) fn leave_leadership(&mut self, ticks: u64) {
+    /// Ends this member's lead when it does not vote any more, as one can that was elected while a change took it out, and
+    /// bids another take over. The library's would lead on: it grants reads where the new voters need nobody else to
+    /// decide, and panics when the next entry commits.
+    pub(super) fn step_down_without_vote(&mut self) {
         if !self.is_leader() || self.membership.is_joint() || self.membership.voters.contains(&self.me) {
             return;
         }
-        let peers = self.peers(ticks);
-        let able = peers.iter().filter(|peer| peer.heard && self.membership.voters.contains(&peer.node));
-        if let Some(Peer { node: to, .. }) = able.max_by_key(|peer| peer.matched) {
-            let to = to.0;
-            self.with_node(|node| node.transfer_leader(to));
-        }
+        let voters = self.membership.voters.clone();
+        self.with_node(|node| {
+            let able = node.raft.prs().iter().filter(|(id, _)| voters.contains(&NodeId(**id)));
+            let next = able.max_by_key(|(_, progress)| progress.matched).map(|(id, _)| *id);
+            if let Some(next) = next {
+                node.raft.send_timeout_now(next);
+            }
+            node.raft.become_follower(node.raft.term, 0);
+        });
     }
 
     /// Answers who waits for a handover, once it is clear how it ended.

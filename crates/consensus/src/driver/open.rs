@@ -1,5 +1,7 @@
 //! Opening a group: whose log it is, and whether it continues what the state machine holds.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use raft::eraftpb::HardState;
 use raft::{Config, RawNode, ReadOnlyOption};
 
@@ -8,6 +10,7 @@ use crate::apply::Job;
 use crate::error::ConsensusError;
 use crate::group::{Group, Opened};
 use crate::ids::{GroupId, NodeId, Position};
+use crate::log::engine::panic_text;
 use crate::log::{GroupMeta, GroupState, LogBatch};
 use crate::machine::StateMachine;
 use crate::membership::Membership;
@@ -120,8 +123,12 @@ impl Driver {
             max_committed_size_per_ready: MAX_COMMITTED_BYTES,
             ..Config::default()
         };
-        RawNode::new(&config, storage, &self.logger)
-            .map_err(|error| ConsensusError::Refused { group, what: error.to_string() })
+        // It panics over members that make no group.
+        let built = catch_unwind(AssertUnwindSafe(|| RawNode::new(&config, storage, &self.logger)));
+        let refused = |what: String| ConsensusError::Refused { group, what };
+        built
+            .map_err(|panic| refused(format!("raft gave up: {}", panic_text(&*panic))))?
+            .map_err(|error| refused(error.to_string()))
     }
 }
 

@@ -30,6 +30,15 @@ pub(super) struct Held {
     backoff: Duration,
 }
 
+impl Held {
+    /// Takes a group out that is no more.
+    pub(super) fn forget(&mut self, group: GroupId) {
+        self.woken.remove(&group);
+        self.readies.retain(|(id, _)| *id != group);
+        self.batch.writes.retain(|write| write.group != group);
+    }
+}
+
 impl Driver {
     /// Carries every group that has something ready through the steps that raft prescribes, all of them together,
     /// so that one fsync serves all. Returns whether anything was done.
@@ -263,6 +272,7 @@ impl Group {
         match applied {
             Ok(state) => {
                 self.membership = Membership::from_raft(&state);
+                self.step_down_without_vote();
                 Some(Committed { index, term, data: Bytes::new(), membership: Some(self.membership.clone()) })
             }
             Err(error) => self.refuse_change(index, &error.to_string()),

@@ -23,6 +23,8 @@ use crate::settings::{KEEP_OFFER_TICKS, OFFER_AGAIN_TICKS};
 
 /// A state on its way here.
 pub(crate) struct Fetch {
+    /// Tells it from an earlier one of the same.
+    number: u64,
     offer: Offer,
     /// Who offers it.
     from: NodeId,
@@ -65,15 +67,18 @@ impl Driver {
         if group.has(position) {
             return self.tell_fetched(id, from, true);
         }
-        // The same again, or another while one is on its way: the leader asks again.
-        if group.fetch.is_some() {
+        // One is on its way: the leader asks again. But a leader that is no more may be gone with what it offered.
+        let goes_on = |fetch: &Fetch| fetch.stage != Stage::Fetching || fetch.from == from;
+        if group.fetch.as_ref().is_some_and(goes_on) {
             return;
         }
         let manifest = message.get_snapshot().data.clone();
         let offer = Offer { position, membership: Membership::from_raft(meta.get_conf_state()), manifest };
-        let done = Fetching { group: id, position, ended: Some(self.fetches.0.clone()) };
+        self.last_fetch += 1;
+        let number = self.last_fetch;
+        let done = Fetching { group: id, number, ended: Some(self.fetches.0.clone()) };
         tracing::info!(group = %id, %from, %position, "fetching the group's state");
-        group.fetch = Some(Fetch { offer: offer.clone(), from, stage: Stage::Fetching });
+        group.fetch = Some(Fetch { number, offer: offer.clone(), from, stage: Stage::Fetching });
         self.jobs.push(Job::Fetch { group: id, from, offer, done });
     }
 
@@ -82,7 +87,7 @@ impl Driver {
         while let Ok(ended) = self.fetches.1.try_recv() {
             let Some(group) = self.groups.get_mut(&ended.group) else { continue };
             let Some(fetch) = &mut group.fetch else { continue };
-            if fetch.offer.position != ended.position || fetch.stage != Stage::Fetching {
+            if fetch.number != ended.number || fetch.stage != Stage::Fetching {
                 continue;
             }
             match ended.result {
@@ -95,7 +100,7 @@ impl Driver {
         }
         for id in self.groups.keys().copied().collect::<Vec<_>>() {
             let Some(group) = self.groups.get_mut(&id) else { continue };
-            let Some(fetch) = &group.fetch else { continue };
+            let Some(fetch) = group.fetch.as_ref().filter(|_| group.node.is_some()) else { continue };
             let position = fetch.offer.position;
             match fetch.stage {
                 Stage::Fetched if group.has(position) => self.finish(id),
@@ -132,11 +137,15 @@ impl Driver {
             Some(state) => self.go_on_after(id, state, offer.position),
             None => Err(LogError::NoEntry { group: id, index: offer.position.index }),
         });
-        let state = match begun {
-            Ok(state) => state,
+        self.truncations.remove(&id);
+        let state = match (begun, self.groups.get_mut(&id)) {
+            (Ok(state), _) => state,
             // Tried again with the next tick; until then the group takes no messages.
-            Err(LogError::Full { what }) => return tracing::warn!(group = %id, what, "no room in the log"),
-            Err(error) => return self.stop(&error.to_string()),
+            (Err(LogError::Full { what }), _) => return tracing::warn!(group = %id, what, "no room in the log"),
+            (Err(error @ (LogError::Corrupt { .. } | LogError::NoEntry { .. })), Some(group)) => {
+                return group.stop_on(&error);
+            }
+            (Err(error), _) => return self.stop(&error.to_string()),
         };
         let node = self.raw_node(id, state, offer.membership.clone(), offer.position.index);
         let Some(group) = self.groups.get_mut(&id).filter(|group| group.node.is_some()) else { return };
@@ -175,7 +184,7 @@ impl Driver {
     fn finish(&mut self, id: GroupId) {
         if let Some(fetch) = self.groups.get_mut(&id).and_then(|group| group.fetch.take()) {
             tracing::info!(group = %id, position = %fetch.offer.position, "the group's state is here");
-            self.tell_fetched(id, fetch.from, true);
+            self.tell_those_who_wait(id, fetch.from, true);
         }
     }
 
@@ -183,7 +192,15 @@ impl Driver {
         if let Some(fetch) = self.groups.get_mut(&id).and_then(|group| group.fetch.take()) {
             tracing::warn!(group = %id, from = %fetch.from, why, "cannot fetch the group's state: waiting for another offer");
             self.woken.insert(id);
-            self.tell_fetched(id, fetch.from, false);
+            self.tell_those_who_wait(id, fetch.from, false);
+        }
+    }
+
+    /// Tells who offered it how it went, and who leads now: its offer came while this one was being fetched.
+    fn tell_those_who_wait(&self, id: GroupId, from: NodeId, well: bool) {
+        let leader = self.groups.get(&id).and_then(Group::leader).filter(|leader| *leader != from);
+        for to in [from].into_iter().chain(leader).filter(|to| *to != self.settings.node) {
+            self.tell_fetched(id, to, well);
         }
     }
 
@@ -231,6 +248,13 @@ impl Group {
         let status = if failed { SnapshotStatus::Failure } else { SnapshotStatus::Finish };
         self.offered.remove(&from);
         self.with_node(|node| node.report_snapshot(from.0, status));
+        // What is offered may be broken. Raft asks again at once, and then it is made anew, unless another is fetching it.
+        if let Some(node) = self.node.as_mut().filter(|_| failed)
+            && node.raft.prs().iter().all(|(_, progress)| progress.pending_snapshot == 0)
+        {
+            node.mut_store().set_offer(None);
+            self.offer_broken = true;
+        }
     }
 
     pub(super) fn take_offer(&mut self, offered: Result<Offer, String>, ticks: u64) {
@@ -266,8 +290,9 @@ impl Group {
         if wanted || !fetching.is_empty() {
             self.offer_used = ticks;
         }
+        let broken = std::mem::take(&mut self.offer_broken);
         let idle = !leads || ticks - self.offer_used > KEEP_OFFER_TICKS;
-        if idle && node.store().offer().is_some() {
+        if broken || (idle && node.store().offer().is_some()) {
             node.mut_store().set_offer(None);
             jobs.push(Job::Retract { group: self.id });
         }
@@ -287,9 +312,10 @@ impl Group {
         (self.committed, self.handed) = (index, index);
         self.membership = offer.membership.clone();
         self.changed_at = index;
-        (self.change, self.bidding) = (None, None);
+        self.bidding = None;
         let why = "a newer state has taken the place of the log".to_owned();
-        for (_, (_, ticket)) in std::mem::take(&mut self.pending) {
+        let pending = std::mem::take(&mut self.pending).into_values().map(|(_, ticket)| ticket);
+        for ticket in pending.chain(self.change.take()) {
             ticket.answer(Outcome::Unknown(Doubt::Stopped { why: why.clone() }));
         }
         self.reads.turn_away(None);

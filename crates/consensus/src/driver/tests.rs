@@ -248,6 +248,31 @@ fn a_full_log_refuses_writes_keeps_reads_up_and_goes_on_by_itself() {
 }
 
 #[test]
+fn a_group_that_is_closed_and_removed_while_the_log_is_full_leaves_nothing_in_it() {
+    let (mut bench, log, _) = single();
+    let (other, healthy) = (GroupId(2), TestMachine::default());
+    bench.open(other, &healthy).unwrap();
+    bench.run();
+    for append in log.appends()..log.appends() + 3 {
+        log.inject(append, Fault::Full);
+    }
+    let (mut lost, mut held) = (bench.propose(GROUP, "lost"), bench.propose(other, "held"));
+    bench.run();
+    let (answer, mut closed) = oneshot::channel();
+    bench.driver.handle(Input::Close { group: GROUP, deadline: bench.env.now(), answer });
+    bench.driver.tick();
+    bench.apply();
+    assert!(closed.try_recv().is_ok(), "it is out of time");
+    let (answer, mut removed) = oneshot::channel();
+    bench.driver.handle(Input::Remove { group: GROUP, answer });
+    assert!(matches!(removed.try_recv(), Ok(Ok(()))));
+    bench.ticks(60);
+    index_of(&mut held);
+    assert!(matches!(lost.try_recv(), Ok(Outcome::Unknown(_))));
+    assert_eq!(log.groups().unwrap(), [other]);
+}
+
+#[test]
 fn a_log_without_room_to_give_space_back_goes_on_by_itself() {
     let (mut bench, log, machine) = single();
     // The first tries come soon one after the other, the last every two seconds.

@@ -61,20 +61,24 @@ fn what_would_make_raft_panic_is_refused() {
     for kind in [MessageType::MsgPropose, MessageType::MsgHup, MessageType::MsgReadIndex, MessageType::MsgUnreachable] {
         assert_eq!(check(&|_| (), kind), Err(BadMessage::BadType(kind)));
     }
-    let offer = |index, term, bytes| {
+    let offer = |index, term, bytes, voters: Vec<u64>| {
         let change = |e: &mut Envelope| {
             let snapshot = e.message.mut_snapshot();
             snapshot.data = vec![0; bytes].into();
             let meta = snapshot.mut_metadata();
             (meta.index, meta.term) = (index, term);
+            meta.mut_conf_state().set_voters(voters.clone());
         };
         check(&change, MessageType::MsgSnapshot)
     };
-    assert_eq!(offer(500, 3, MAX_MANIFEST_BYTES), Ok(()));
+    assert_eq!(offer(500, 3, MAX_MANIFEST_BYTES, vec![1, 2]), Ok(()));
     for (index, term) in [(0, 3), (500, 0), (500, 4)] {
-        assert_eq!(offer(index, term, 0), Err(BadMessage::BrokenSequence));
+        assert_eq!(offer(index, term, 0, vec![1]), Err(BadMessage::BrokenSequence));
     }
-    assert_eq!(offer(500, 3, MAX_MANIFEST_BYTES + 1), Err(BadMessage::Malformed));
+    assert_eq!(offer(500, 3, MAX_MANIFEST_BYTES + 1, vec![1]), Err(BadMessage::Malformed));
+    for voters in [vec![], vec![0, 1], vec![1, 1]] {
+        assert!(matches!(offer(500, 3, 0, voters), Err(BadMessage::BadMembers(_))));
+    }
     let append =
         |entries: Vec<Entry>| check(&|e| e.message.set_entries(entries.clone().into()), MessageType::MsgAppend);
     assert_eq!(append(vec![entry(5, 2), entry(6, 3)]), Ok(()));

@@ -290,6 +290,28 @@ async fn a_volume_that_fills_up_is_refused_writes_and_goes_on_when_there_is_room
     host.shutdown(env.now() + LONG).await.unwrap();
 }
 
+#[tokio::test]
+async fn what_arrives_is_bounded_in_number_and_bytes_and_taken_again_when_it_was_looked_at() {
+    use crate::settings::{MAX_ARRIVED, MAX_ARRIVED_BYTES};
+    let (env, machine) = (Env::real(), TestMachine::default());
+    let host = start(&env, Arc::new(MemoryLog::new()));
+    let group = open(&host, GROUP, &machine).await;
+    let handle = host.handle();
+    assert!(!handle.receive(vec![Bytes::from(vec![0; MAX_ARRIVED_BYTES + 1])]));
+    let room = handle.arrivals.clone();
+    let rest = room.admit(MAX_ARRIVED_BYTES).expect("nothing has arrived");
+    assert!(!handle.receive(vec![Bytes::from_static(b"noise")]), "no byte more");
+    drop(rest);
+    let all: Vec<_> = (0..MAX_ARRIVED).map(|_| room.admit(0).expect("room")).collect();
+    assert!(!handle.receive(vec![Bytes::new()]), "not one more");
+    drop(all);
+    assert!(handle.receive(vec![Bytes::from_static(b"noise")]));
+    // What came before is looked at before: the noise has given its room back.
+    assert!(matches!(group.propose(text(1), env.now() + LONG).await, Outcome::Applied(_)));
+    assert_eq!(room.waiting(), 0);
+    host.shutdown(env.now() + LONG).await.unwrap();
+}
+
 /// Carries messages straight into the inboxes of the other hosts.
 #[derive(Clone, Default)]
 struct Direct(Arc<Mutex<std::collections::BTreeMap<NodeId, HostHandle>>>);

@@ -237,6 +237,7 @@ fn apply_group(image: &mut Image, write: &GroupWrite) {
         while log.entries.front().is_some_and(|entry| entry.index <= truncate.index) {
             log.entries.pop_front();
         }
+        assert!(log.truncated.index <= truncate.index, "a log is not cut backwards");
         log.truncated = truncate;
     }
     if let Some(restart) = write.restart {

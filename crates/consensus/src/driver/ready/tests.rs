@@ -118,7 +118,7 @@ impl Traced {
         (message.from, message.to) = (from.0, ME.0);
         fill(&mut message);
         let bytes = Envelope { cluster: CLUSTER, group: GROUP, message }.encode();
-        self.bench.driver.handle(Input::Messages(vec![bytes]));
+        self.bench.driver.handle(Input::Messages(vec![bytes], None));
     }
 
     /// Makes this node the leader of three with the votes of another.
@@ -175,7 +175,7 @@ fn step_2_raft_never_sees_a_snapshot() {
     message.set_snapshot(snapshot);
     // The state machine is asked to fetch the state, and this one cannot.
     let bytes = Envelope { cluster: CLUSTER, group: GROUP, message: message.clone() }.encode();
-    traced.bench.driver.handle(Input::Messages(vec![bytes]));
+    traced.bench.driver.handle(Input::Messages(vec![bytes], None));
     assert_eq!((traced.round(), &traced.group().condition), (vec![], &Condition::Running));
     traced.bench.apply();
     traced.bench.driver.tick();
@@ -191,6 +191,11 @@ fn step_2_raft_never_sees_a_snapshot() {
 /// A follower that has been offered the state as of an index, and the jobs that follow.
 fn offered(index: u64) -> Traced {
     let mut traced = Traced::new(&[ME, A, B]);
+    offer(&mut traced, index);
+    traced
+}
+
+fn offer(traced: &mut Traced, index: u64) {
     let depot = Depot::default();
     let manifest = depot.put(Image { applied: Position { index, term: 3 }, ..Image::default() });
     traced.machine.lock().depot = Some(depot);
@@ -202,7 +207,6 @@ fn offered(index: u64) -> Traced {
         (meta.index, meta.term) = (index, 3);
         meta.mut_conf_state().set_voters(vec![1, 2, 3]);
     });
-    traced
 }
 
 fn append(traced: &mut Traced) {
@@ -229,6 +233,29 @@ fn nothing_comes_between_a_state_that_is_installed_and_the_log_that_begins_after
     let written = Event::Written { entries: 0, vote: Some(0) };
     assert_eq!(traced.round(), [written, Event::Sent(A, MessageType::MsgSnapStatus)]);
     assert_eq!(traced.group().condition, Condition::Running);
+}
+
+#[test]
+fn no_log_is_cut_while_a_state_is_installed_that_it_does_not_lead_to() {
+    let mut traced = Traced::new(&[ME, A, B]);
+    traced.receive(MessageType::MsgAppend, A, |message| {
+        (message.term, message.index, message.log_term, message.commit) = (2, 1, 1, 1);
+        message.set_entries((2..=60).map(|index| entry(index, 2)).collect::<Vec<_>>().into());
+    });
+    traced.round();
+    offer(&mut traced, 50);
+    traced.bench.apply();
+    traced.bench.driver.tick();
+    // Another leader's entries stand where the state ends, and the log is asked for room.
+    traced.group().crowded = true;
+    traced.group().offers = true;
+    traced.bench.apply();
+    assert_eq!(traced.machine.lock().live.applied.index, 50);
+    assert!(traced.bench.driver.truncations.is_empty());
+    traced.bench.driver.tick();
+    traced.round();
+    let state = traced.log.load(GROUP).unwrap().unwrap();
+    assert_eq!((state.truncated, state.last), (Position { index: 50, term: 3 }, Position { index: 50, term: 3 }));
 }
 
 #[test]
@@ -382,7 +409,7 @@ fn messages_that_are_not_ours_change_nothing() {
         Envelope { cluster: CLUSTER, group: GroupId(77), message: message.clone() },
         Envelope { cluster: CLUSTER, group: GROUP, message },
     ] {
-        traced.bench.driver.handle(Input::Messages(vec![envelope.encode(), Bytes::from_static(b"noise")]));
+        traced.bench.driver.handle(Input::Messages(vec![envelope.encode(), Bytes::from_static(b"noise")], None));
         assert_eq!(traced.round(), []);
     }
     let raft = &traced.group().node.as_ref().unwrap().raft;

@@ -263,6 +263,44 @@ fn a_voter_that_has_yet_to_apply_that_it_is_one_takes_over_when_it_has() {
 }
 
 #[test]
+fn a_leader_that_finds_itself_taken_out_steps_down_bids_another_take_over_and_grants_no_read() {
+    use raft::eraftpb::{ConfChange, ConfChangeType};
+    for (seed, voters) in [(1, 3), (2, 2), (3, 3), (4, 2)] {
+        let mut crew = Crew::new(seed, voters);
+        let all: Vec<_> = (0..voters).collect();
+        let old = crew.leader_among(&all);
+        crew.ticks(3);
+        // As another leader would have begun it: this one is asked by nobody. Others' entries come behind.
+        let bench = crew.bench(old);
+        let mut step = ConfChange::default();
+        step.set_change_type(ConfChangeType::RemoveNode);
+        step.node_id = node_id(old).0;
+        let group = bench.driver.groups.get_mut(&GROUP).expect("open");
+        group.with_node(|node| node.propose_conf_change(Vec::new(), step)).expect("runs").expect("taken");
+        let mut behind: Vec<_> = (0..20).map(|number| crew.propose(old, number)).collect();
+        crew.settle();
+        let rest: Vec<_> = all.into_iter().filter(|node| *node != old).collect();
+        let now = crew.status(old);
+        assert_eq!((now.condition, now.role), (Condition::Running, Role::Follower), "seed {seed}");
+        let mut read = crew.read(old);
+        crew.bench(old).run();
+        assert!(matches!(read.try_recv(), Ok(ReadOutcome::NotLeader { .. })), "seed {seed}");
+        // Well before an election timeout.
+        crew.ticks(2);
+        let new = crew.leader_among(&rest);
+        let mut outcome = crew.propose(new, 99);
+        crew.ticks(2);
+        index_of(&mut outcome);
+        // Who was taken out may not hear what became of them.
+        crew.ticks(200);
+        let applied = |outcome: &mut oneshot::Receiver<_>| matches!(outcome.try_recv(), Ok(Outcome::Applied(_)));
+        let known: Vec<_> = (0..).zip(&mut behind).filter_map(|(n, outcome)| applied(outcome).then_some(n)).collect();
+        let commands = crew.commands(new);
+        assert!(known.iter().all(|number| commands.contains(&text(*number))), "seed {seed}: {known:?}");
+    }
+}
+
+#[test]
 fn a_handover_that_cannot_be_is_refused_and_one_that_fails_leaves_the_leader() {
     let mut crew = Crew::new(6, 3);
     let leader = crew.leader_among(&[0, 1, 2]);

@@ -158,7 +158,7 @@ impl Crew {
                 let mail = self.network.fetch(node_id(node));
                 mail.hash(&mut self.trace);
                 if let Some((bench, _)) = self.members[node].life.as_mut().filter(|_| !mail.is_empty()) {
-                    bench.driver.handle(Input::Messages(mail));
+                    bench.driver.handle(Input::Messages(mail, None));
                     quiet = false;
                 }
             }

@@ -128,9 +128,9 @@ fn a_member_that_joins_is_stored_with_the_position_and_survives_a_restart() {
             outcomes = (0..50).map(|number| leader.propose(GROUP, text(number))).collect();
         }
         leader.ticks(1);
-        learner.driver.handle(Input::Messages(network.fetch(NodeId(2))));
+        learner.driver.handle(Input::Messages(network.fetch(NodeId(2)), None));
         learner.ticks(1);
-        leader.driver.handle(Input::Messages(network.fetch(ME)));
+        leader.driver.handle(Input::Messages(network.fetch(ME), None));
     }
     all_applied(&mut outcomes);
     assert_eq!(learned.commands(), (0..50).map(text).collect::<Vec<_>>());

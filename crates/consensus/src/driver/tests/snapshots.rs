@@ -106,6 +106,8 @@ fn a_state_that_could_not_be_fetched_or_installed_is_offered_again() {
             }
         }
         crew.machine(fresh).lock().slow = false;
+        crew.ticks(3);
+        assert_eq!(crew.machine(leader).lock().retracted, 1, "{failure}: what is offered may be broken");
         crew.ticks(3 * ELECTION_TICKS);
         all_have(&crew, &[leader, fresh], 500);
     }

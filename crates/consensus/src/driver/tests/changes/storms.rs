@@ -84,6 +84,10 @@ impl Storm {
         let ticks = self.draw(8);
         self.crew.ticks(ticks);
         self.collect();
+        for node in self.up() {
+            let condition = self.crew.status(node).condition;
+            assert_eq!(condition, Condition::Running, "seed {}, node at {node}", self.seed);
+        }
     }
 
     fn write(&mut self) {
