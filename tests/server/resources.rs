@@ -61,6 +61,11 @@ async fn fill(client: &Client, rng: &mut Rng, shortage: &str) -> (u64, ClientErr
     panic!("{number} batches were taken and none refused");
 }
 
+async fn refuses_data(client: &Client) -> bool {
+    let info = client.get_collection(name("c"), View::Full).await.expect("described");
+    info.statistics.expect("asked for").refuses_data
+}
+
 /// Asserts that whoever reads or deletes does not notice.
 async fn check_all_but_data(hasty: &Client, taken: u64) {
     let ids = vec![PointId::Num(0), PointId::Num(taken * BATCH - 1)];
@@ -112,8 +117,7 @@ async fn short_of_disk_a_server_refuses_data_before_it_is_full_reads_and_deletes
     let (taken, refusal) = fill(&hasty, &mut rng, "the disk is nearly full").await;
     assert_eq!(refusal.kind, ErrorKind::Overloaded, "{refusal:?}");
     assert!(refusal.message.contains("of 384 MiB"), "{refusal}");
-    let info = hasty.get_collection(name("c"), View::Full).await.expect("described");
-    assert!(info.statistics.expect("asked for").refuses_data);
+    assert!(refuses_data(&hasty).await);
     let created = hasty.create_collection(name("d"), schema(DIM, Metric::L2)).await.expect_err("no room");
     assert_eq!(created.kind, ErrorKind::Overloaded, "{created:?}");
     let there = hasty.create_collection(name("c"), schema(DIM, Metric::L2)).await.expect_err("not repeated");
@@ -130,6 +134,8 @@ async fn short_of_disk_a_server_refuses_data_before_it_is_full_reads_and_deletes
     // reserve, and what runs in the background may take the rest.
     disk.fill_leaving(RESERVE_BYTES / 2);
     let (hasty, patient) = clients(&server);
+    // What is let in before the server has looked would wait on a full disk until its deadline.
+    while !refuses_data(&patient).await {}
     let (_, refusal) = fill(&hasty, &mut rng, "the disk is nearly full").await;
     assert_eq!(refusal.kind, ErrorKind::Overloaded, "{refusal:?}");
     patient.delete_collection(name("c"), false).await.expect("deleted");
