@@ -10,7 +10,6 @@ use tokio::sync::oneshot;
 use crate::admission::Permit;
 use crate::group::Condition;
 use crate::ids::{GroupId, NodeId, Position};
-use crate::log::engine::panic_text;
 use crate::machine::{ApplyError, Committed, Fetching, Offer, StateMachine};
 use crate::membership::Membership;
 use crate::outcome::{Applied, Doubt, Outcome};
@@ -231,7 +230,7 @@ impl Unit {
     fn apply_now(&mut self, entries: &[Committed]) -> Result<Vec<Bytes>, ApplyError> {
         let machine = &mut self.machine;
         let responses = catch_unwind(AssertUnwindSafe(|| machine.apply(entries)))
-            .unwrap_or_else(|panic| Err(ApplyError::Failed(format!("panic: {}", panic_text(&*panic)))))?;
+            .unwrap_or_else(|panic| Err(ApplyError::Failed(format!("panic: {}", sagitta_env::panic_text(&*panic)))))?;
         if responses.len() == entries.len() {
             return Ok(responses);
         }
@@ -285,7 +284,7 @@ impl Unit {
         let machine = &mut *self.machine;
         match catch_unwind(AssertUnwindSafe(|| work(machine))) {
             Ok(result) => result.map_err(|error| format!("{what}: {error}")),
-            Err(panic) => Err(format!("{what}: panic: {}", panic_text(&*panic))),
+            Err(panic) => Err(format!("{what}: panic: {}", sagitta_env::panic_text(&*panic))),
         }
     }
 
@@ -304,7 +303,7 @@ impl Unit {
         let machine = &mut self.machine;
         match catch_unwind(AssertUnwindSafe(|| machine.flush(wait))) {
             Ok(result) => result.map_err(|error| error.to_string()),
-            Err(panic) => Err(format!("panic: {}", panic_text(&*panic))),
+            Err(panic) => Err(format!("panic: {}", sagitta_env::panic_text(&*panic))),
         }
     }
 

@@ -16,7 +16,6 @@ use crate::apply::{Caller, Ticket};
 use crate::driver::snapshot::Fetch;
 use crate::error::LogError;
 use crate::ids::{GroupId, NodeId, Position};
-use crate::log::engine::panic_text;
 use crate::membership::{Members, Membership};
 use crate::outcome::{Doubt, HandoverOutcome, Outcome, ReadOutcome, Refusal};
 use crate::reads::Reads;
@@ -216,7 +215,7 @@ impl Group {
                 Some(value)
             }
             Err(panic) => {
-                self.stop(&format!("raft gave up: {}", panic_text(&*panic)));
+                self.stop(&format!("raft gave up: {}", sagitta_env::panic_text(&*panic)));
                 None
             }
         }

@@ -3,6 +3,7 @@
 //! Everything that needs time or chance is handed an [`Env`]. May not know: what it is used for.
 #![allow(clippy::disallowed_methods, reason = "this crate is what the bans elsewhere point to")]
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,6 +38,12 @@ pub struct Deadline(Option<Duration>);
 /// A bound on waiting ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elapsed;
+
+/// What a panic said, as [`std::panic::catch_unwind`] or joining a thread returns it.
+pub fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a message".to_owned())
+}
 
 impl Env {
     /// The machine's clock and entropy.

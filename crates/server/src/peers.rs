@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sagitta_consensus::{ClusterId, HostHandle, MAX_PROPOSAL_BYTES, NodeId};
+use tokio::sync::watch;
 
 pub use book::AddressBook;
 pub use counters::{PeerCounters, PeerStats};
@@ -96,6 +97,11 @@ impl Default for Timing {
             refused_backoff: Duration::from_secs(10),
         }
     }
+}
+
+/// Waits until told to stop, or until nobody could tell any more.
+async fn until_told(mut told: watch::Receiver<bool>) {
+    let _ = told.wait_for(|told| *told).await;
 }
 
 #[cfg(test)]

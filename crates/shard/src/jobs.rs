@@ -5,7 +5,6 @@ mod install;
 mod merge_policy;
 mod rows;
 
-use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -151,7 +150,7 @@ impl Job {
     pub fn run(self, control: &BuildControl<'_>) -> Result<(), ShardError> {
         // A bug that one shard's data brings out should cost that job, not the thread that works for all shards.
         let worked = catch_unwind(AssertUnwindSafe(|| self.work(control)));
-        let done = worked.unwrap_or_else(|panic| Err(ShardError::Panicked { what: panic_text(&*panic) }));
+        let done = worked.unwrap_or_else(|panic| Err(ShardError::Panicked { what: sagitta_env::panic_text(&*panic) }));
         let now = self.shard.env().now();
         let mut board = self.shard.jobs.lock();
         match &done {
@@ -189,11 +188,6 @@ impl Job {
             }
         }
     }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
 }
 
 impl Drop for Job {

@@ -10,7 +10,6 @@ use crate::apply::Job;
 use crate::error::ConsensusError;
 use crate::group::{Group, Opened};
 use crate::ids::{GroupId, NodeId, Position};
-use crate::log::engine::panic_text;
 use crate::log::{GroupMeta, GroupState, LogBatch};
 use crate::machine::StateMachine;
 use crate::membership::Membership;
@@ -127,7 +126,7 @@ impl Driver {
         let built = catch_unwind(AssertUnwindSafe(|| RawNode::new(&config, storage, &self.logger)));
         let refused = |what: String| ConsensusError::Refused { group, what };
         built
-            .map_err(|panic| refused(format!("raft gave up: {}", panic_text(&*panic))))?
+            .map_err(|panic| refused(format!("raft gave up: {}", sagitta_env::panic_text(&*panic))))?
             .map_err(|error| refused(error.to_string()))
     }
 }

@@ -6,8 +6,8 @@
 //! snapshot: between installing the state and beginning the log anew a crash may come, and only [`Driver::go_on_after`]
 //! knows how to go on.
 
-use raft::SnapshotStatus;
 use raft::eraftpb::{Message, MessageType};
+use raft::{Progress, RawNode, SnapshotStatus};
 
 use super::Driver;
 use crate::apply::Job;
@@ -20,6 +20,7 @@ use crate::machine::{Fetching, Offer};
 use crate::membership::Membership;
 use crate::outcome::{Doubt, Outcome};
 use crate::settings::{KEEP_OFFER_TICKS, OFFER_AGAIN_TICKS};
+use crate::storage::GroupStorage;
 
 /// A state on its way here.
 pub(crate) struct Fetch {
@@ -275,7 +276,7 @@ impl Group {
         let leads = self.is_leader();
         let Some(node) = &mut self.node else { return };
         // It has a state of its own for that, which it does not let others name.
-        let fetches = |(id, progress): (&u64, &raft::Progress)| (progress.pending_snapshot > 0).then_some(NodeId(*id));
+        let fetches = |(id, progress): (&u64, &Progress)| (progress.pending_snapshot > 0).then_some(NodeId(*id));
         let fetching: Vec<_> = node.raft.prs().iter().filter(|_| leads).filter_map(fetches).collect();
         self.offered.retain(|node, _| fetching.contains(node));
         let mut silent = Vec::new();
@@ -306,7 +307,7 @@ impl Group {
     }
 
     /// Everything begins anew after an installed state. Who still waits for an entry from before cannot be told about it.
-    fn begin_anew(&mut self, node: raft::RawNode<crate::storage::GroupStorage>, offer: &Offer) {
+    fn begin_anew(&mut self, node: RawNode<GroupStorage>, offer: &Offer) {
         let index = offer.position.index;
         self.node = Some(node);
         (self.committed, self.handed) = (index, index);

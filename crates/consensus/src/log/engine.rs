@@ -16,7 +16,6 @@ mod mark;
 #[cfg(test)]
 mod tests;
 
-use std::any::Any;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -230,16 +229,6 @@ fn guarded<T>(watch: &Watch, call: impl FnOnce() -> raft_engine::Result<T>) -> R
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(watch.explain(&error)),
-        Err(panic) => Err(watch.explain_panic(&panic_text(&*panic))),
-    }
-}
-
-pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
-    if let Some(text) = panic.downcast_ref::<&str>() {
-        (*text).to_owned()
-    } else if let Some(text) = panic.downcast_ref::<String>() {
-        text.clone()
-    } else {
-        "a panic without a message".to_owned()
+        Err(panic) => Err(watch.explain_panic(&sagitta_env::panic_text(&*panic))),
     }
 }

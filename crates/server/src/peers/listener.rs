@@ -19,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::guests::{Guest, Guests};
-use super::{Inbox, MAX_FRAME_BYTES, PeerCounters, PeerIdentity, Timing};
+use super::{Inbox, MAX_FRAME_BYTES, PeerCounters, PeerIdentity, Timing, until_told};
 use crate::connections::{self, Connection, Limits};
 
 /// Takes messages from other nodes until it is stopped, or a moment longer than it is dropped.
@@ -88,7 +88,7 @@ impl PeerListener {
             .http2_keepalive_interval(Some(timing.ping_every))
             .http2_keepalive_timeout(Some(timing.ping_timeout))
             .add_service(service)
-            .serve_with_incoming_shutdown(incoming, until_closing(closed));
+            .serve_with_incoming_shutdown(incoming, until_told(closed));
         Ok(Self { env: env.clone(), address, closing, serving: env.spawn(serving), accepting })
     }
 
@@ -114,11 +114,6 @@ impl PeerListener {
 /// Accepts connections. The place for mutual transport security on this side.
 fn incoming(env: &Env, listener: TcpListener) -> (impl Stream<Item = io::Result<Connection>> + use<>, JoinHandle<()>) {
     connections::accept(env, listener, Limits::at_most(MAX_CONNECTIONS))
-}
-
-/// Waits until told to close, or until nobody could tell any more.
-async fn until_closing(mut closing: watch::Receiver<bool>) {
-    let _ = closing.wait_for(|closing| *closing).await;
 }
 
 #[tonic::async_trait]
@@ -173,7 +168,7 @@ impl Reception {
         let end = loop {
             let frame = tokio::select! {
                 biased;
-                () = until_closing(self.closing.clone()) => {
+                () = until_told(self.closing.clone()) => {
                     break Failure::new(ErrorKind::Unavailable, format!("{} is shutting down", self.me.node)).into();
                 }
                 () = guest.replaced() => {

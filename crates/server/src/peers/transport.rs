@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::link::Link;
 use super::queue::{Dropped, Queue};
-use super::{AddressBook, Inbox, PeerCounters, PeerIdentity, Timing};
+use super::{AddressBook, Inbox, PeerCounters, PeerIdentity, Timing, until_told};
 
 /// The transport of a host: takes messages into one bounded queue for each node, and never waits.
 pub struct GrpcTransport {
@@ -100,7 +100,7 @@ impl Outbound {
         let mut tasks: Vec<JoinHandle<()>> = Vec::new();
         loop {
             let fresh = tokio::select! {
-                () = until_stopped(stopped.clone()) => break,
+                () = until_told(stopped.clone()) => break,
                 fresh = self.fresh.recv() => fresh,
             };
             let Some((node, queue)) = fresh else { break };
@@ -119,7 +119,7 @@ impl Outbound {
             tasks.push(self.env.spawn(async move {
                 tokio::select! {
                     () = link.run() => shared.forget(link.node, &link.queue),
-                    () = until_stopped(stopped) => {}
+                    () = until_told(stopped) => {}
                 }
             }));
         }
@@ -138,11 +138,6 @@ impl Sending {
         let _ = self.stop.send(true);
         let _ = self.supervisor.await;
     }
-}
-
-/// Waits until told to stop, or until nobody could tell any more.
-async fn until_stopped(mut stopped: watch::Receiver<bool>) {
-    let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
 impl Shared {
