@@ -23,7 +23,7 @@ pub struct Collection {
 }
 
 /// One shard of a collection as the control plane wants it to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardDescriptor {
     /// Identity, unique in the cluster and never handed out twice.
     pub id: u64,
@@ -31,6 +31,12 @@ pub struct ShardDescriptor {
     pub range: HashRange,
     /// Version of its placement: a request that names another is stale.
     pub epoch: u64,
+    /// The nodes that should hold a replica, ascending.
+    #[serde(default)]
+    pub replicas: Vec<u64>,
+    /// The first voters of its group. Never changes: a node that has no log of the group founds it with these.
+    #[serde(default)]
+    pub founders: Vec<u64>,
 }
 
 impl Collection {

@@ -6,19 +6,17 @@ use std::time::Duration;
 
 use sagitta_env::Deadline;
 use sagitta_model::{
-    Change, CollectionStatistics, ErrorKind, Filter, PointId, Record, Schema, SearchQuery, SearchResult, Selection,
+    Change, CollectionStatistics, ErrorKind, Filter, PointId, Record, SearchQuery, SearchResult, Selection,
     Wait, WriteResult,
 };
 
-/// What a shard is made from.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ShardSpec {
+/// A shard, and the version of its placement that the caller goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardRef {
     /// The shard.
     pub shard: u64,
-    /// Identity of its collection.
-    pub collection: u128,
-    /// Vectors and declared fields.
-    pub schema: Arc<Schema>,
+    /// The epoch of its placement.
+    pub epoch: u64,
 }
 
 /// What a read must see, and until when it is wanted.
@@ -57,44 +55,55 @@ pub struct ShardError {
     pub request_id_reused: bool,
     /// When to come back, for a kind that may be retried.
     pub retry_after: Option<Duration>,
+    /// Set when nothing was done here, and another node may do it.
+    pub elsewhere: Option<Elsewhere>,
+}
+
+/// Why another node should be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// The node hosts no replica of the shard, or does not serve it yet.
+    NotHosted,
+    /// The shard has been placed anew since.
+    Stale {
+        /// The epoch that the node knows.
+        epoch: u64,
+    },
+    /// Only the leader can do this.
+    NotLeader {
+        /// Who leads, as far as the node knows.
+        hint: Option<u64>,
+    },
+    /// The node could not be reached, and has seen nothing of the call.
+    Unreachable,
 }
 
 impl ShardError {
     /// An error of a kind that says what happened.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), request_id_reused: false, retry_after: None }
+        Self { kind, message: message.into(), request_id_reused: false, retry_after: None, elsewhere: None }
     }
 }
 
-/// Shards, wherever they are. A future that is dropped stops the work it stands for.
-pub trait ShardClient: Send + Sync + 'static {
-    /// Whether there is room for another shard.
-    fn room(&self) -> impl Future<Output = Result<(), ShardError>> + Send;
-
-    /// Hosts a shard; one that is hosted already stays as it is.
-    fn ensure(&self, spec: ShardSpec) -> impl Future<Output = Result<(), ShardError>> + Send;
-
-    /// Removes a shard and its data; one that is not there is fine.
-    fn remove(&self, shard: u64) -> impl Future<Output = Result<(), ShardError>> + Send;
-
-    /// The shards that are hosted.
-    fn hosted(&self) -> impl Future<Output = Result<Vec<u64>, ShardError>> + Send;
-
-    /// Applies a change, at most once per request id. `affected` counts points; failures carry positions in the change.
+/// The nodes that host replicas, wherever they are. A future that is dropped stops the work it stands for.
+pub trait NodeClient: Send + Sync + 'static {
+    /// Applies a change, at most once per request id. `applied` counts points; failures carry positions in the change.
     fn write(
         &self,
-        shard: u64,
+        node: u64,
+        shard: ShardRef,
         request_id: u128,
         change: Change,
         wait: Wait,
         deadline: Deadline,
     ) -> impl Future<Output = Result<WriteResult, ShardError>> + Send;
 
-    /// Runs each query in each of the shards: for every shard one result per query, hydrated as selected, all as of one moment of the shard.
-    /// One call per node, so that a query costs a node one hand-off however many shards it holds.
+    /// Runs each query in each of the shards: for every shard one result per query, hydrated as selected, all as of one moment of
+    /// the shard. One call, so that a query costs a node one hand-off however many shards it holds.
     fn search(
         &self,
-        shards: &[u64],
+        node: u64,
+        shards: &[ShardRef],
         queries: Arc<[(SearchQuery, Selection)]>,
         explain: bool,
         read: Read,
@@ -103,7 +112,8 @@ pub trait ShardClient: Send + Sync + 'static {
     /// The points of these ids that exist, in the order of the ids.
     fn get(
         &self,
-        shard: u64,
+        node: u64,
+        shard: ShardRef,
         ids: Vec<PointId>,
         selection: Selection,
         read: Read,
@@ -112,7 +122,8 @@ pub trait ShardClient: Send + Sync + 'static {
     /// How many points pass the filter.
     fn count(
         &self,
-        shard: u64,
+        node: u64,
+        shard: ShardRef,
         filter: Option<Arc<Filter>>,
         read: Read,
     ) -> impl Future<Output = Result<u64, ShardError>> + Send;
@@ -121,14 +132,38 @@ pub trait ShardClient: Send + Sync + 'static {
     /// weight ([`Record::fill_a_page`]).
     fn scroll(
         &self,
-        shard: u64,
-        after: Option<PointId>,
-        filter: Option<Arc<Filter>>,
-        limit: usize,
-        selection: Selection,
+        node: u64,
+        shard: ShardRef,
+        page: Page,
         read: Read,
     ) -> impl Future<Output = Result<Vec<Record>, ShardError>> + Send;
 
-    /// Figures of a shard.
-    fn statistics(&self, shard: u64) -> impl Future<Output = Result<ShardStatistics, ShardError>> + Send;
+    /// Figures of a replica.
+    fn statistics(
+        &self,
+        node: u64,
+        shard: ShardRef,
+    ) -> impl Future<Output = Result<ShardStatistics, ShardError>> + Send;
+
+    /// Has another voter lead the shard's group.
+    fn hand_over(
+        &self,
+        node: u64,
+        shard: ShardRef,
+        to: u64,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<(), ShardError>> + Send;
+}
+
+/// One page of a scroll.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The points after this one; from the start if `None`.
+    pub after: Option<PointId>,
+    /// At most so many.
+    pub limit: usize,
+    /// Those that this filter passes.
+    pub filter: Option<Arc<Filter>>,
+    /// These parts of them.
+    pub selection: Selection,
 }

@@ -27,7 +27,7 @@ impl<C: ShardClient> Coordinator<C> {
             self.shards.room().await.map_err(Error::NoRoom)?;
         }
         let (id, unix_micros) = (self.env.uuid(), self.env.unix_micros());
-        let command = Command::CreateCollection { request_id, id, name, schema, shards: SHARDS, unix_micros };
+        let command = Command::CreateCollection { request_id, id, name, schema, shards: SHARDS, replication: 1, unix_micros };
         let Effect::Created(collection) = self.control.propose(command, deadline).await? else {
             unreachable!("invariant: creating has the effect of creation");
         };
