@@ -54,6 +54,11 @@ impl State {
         &self.nodes
     }
 
+    /// How many nodes take replicas: a shard can have as many at most.
+    pub fn nodes_for_replicas(&self) -> usize {
+        self.nodes.values().filter(|node| takes_replicas(node)).count()
+    }
+
     /// The node that founded the cluster: the first that joined, and the control group's first voter.
     pub fn founder(&self) -> Option<u64> {
         self.founder
@@ -126,10 +131,7 @@ impl State {
         let mut id = self.next_shard_id;
         for range in HashRange::partition(shards.clamp(1, MAX_SHARDS)) {
             let wanted = replication.max(1);
-            let too_few = || {
-                let nodes = self.nodes.values().filter(|node| takes_replicas(node)).count();
-                Refusal::TooFewNodes { wanted, nodes }
-            };
+            let too_few = || Refusal::TooFewNodes { wanted, nodes: self.nodes_for_replicas() };
             let replicas = place(&self.nodes, &load, wanted as usize).ok_or_else(too_few)?;
             for node in &replicas {
                 *load.entry(*node).or_default() += 1;

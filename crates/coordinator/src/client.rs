@@ -4,10 +4,11 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use sagitta_env::Deadline;
 use sagitta_model::{
-    Change, CollectionStatistics, ErrorKind, Filter, PointId, Record, SearchQuery, SearchResult, Selection,
-    Wait, WriteResult,
+    Change, CollectionStatistics, ErrorKind, Filter, PointId, Record, SearchQuery, SearchResult, Selection, Wait,
+    WriteResult,
 };
 
 /// A shard, and the version of its placement that the caller goes by.
@@ -38,6 +39,16 @@ pub enum Tokens {
     AtLeast(Arc<[(u64, u64)]>),
     /// Everything acknowledged before the read began.
     Latest,
+}
+
+impl Tokens {
+    /// Up to where a shard must have applied its log, if that was asked for.
+    pub fn index_of(&self, shard: u64) -> Option<u64> {
+        match self {
+            Self::AtLeast(places) => places.iter().filter(|(of, _)| *of == shard).map(|(_, index)| *index).max(),
+            Self::Any | Self::Latest => None,
+        }
+    }
 }
 
 /// Figures of one shard.
@@ -93,7 +104,7 @@ pub trait NodeClient: Send + Sync + 'static {
         node: u64,
         shard: ShardRef,
         request_id: u128,
-        change: Change,
+        change: Arc<Change>,
         wait: Wait,
         deadline: Deadline,
     ) -> impl Future<Output = Result<WriteResult, ShardError>> + Send;
@@ -144,6 +155,17 @@ pub trait NodeClient: Send + Sync + 'static {
         node: u64,
         shard: ShardRef,
     ) -> impl Future<Output = Result<ShardStatistics, ShardError>> + Send;
+
+    /// Has the leader of the control group agree on a command: see [`crate::Control::propose`].
+    fn propose(
+        &self,
+        node: u64,
+        command: Bytes,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<Bytes, ShardError>> + Send;
+
+    /// Asks the leader of the control group: see [`crate::Control::read_index`].
+    fn read_index(&self, node: u64, deadline: Deadline) -> impl Future<Output = Result<u64, ShardError>> + Send;
 
     /// Has another voter lead the shard's group.
     fn hand_over(
