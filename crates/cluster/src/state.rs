@@ -54,6 +54,11 @@ impl State {
         &self.nodes
     }
 
+    /// Whether a shard exists or did: an older state says no of a shard that is created later.
+    pub fn has_placed(&self, shard: u64) -> bool {
+        shard < self.next_shard_id
+    }
+
     /// How many nodes take replicas: a shard can have as many at most.
     pub fn nodes_for_replicas(&self) -> usize {
         self.nodes.values().filter(|node| takes_replicas(node)).count()

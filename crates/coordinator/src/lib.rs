@@ -8,6 +8,7 @@ mod collections;
 mod control;
 mod decide;
 mod error;
+mod keeper;
 mod merge;
 mod points;
 mod reports;
@@ -39,6 +40,11 @@ impl<C> Coordinator<C> {
     /// The coordinator on node `me`, over an open control group.
     pub fn new(env: Env, me: u64, control: Control, nodes: Arc<C>, reports: Arc<Reports>) -> Self {
         Self { env, me, control, nodes, reports }
+    }
+
+    /// Its time and chance.
+    pub fn env(&self) -> &Env {
+        &self.env
     }
 
     /// The control group.
