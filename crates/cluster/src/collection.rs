@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use sagitta_model::{CollectionName, FieldPath, PointId, Schema, VectorSpec, Violation};
 use serde::{Deserialize, Serialize};
 
+use crate::hex::{hex, parse_id};
 use crate::route::{HashRange, shard_hash};
 
 /// A named set of points with one schema.
@@ -76,7 +77,7 @@ impl From<&Collection> for CollectionJson {
     fn from(collection: &Collection) -> Self {
         let schema = SchemaJson::from(&collection.schema);
         Self {
-            id: format!("{:032x}", collection.id),
+            id: hex(collection.id),
             name: collection.name.to_string(),
             vectors: schema.vectors,
             fields: schema.fields,
@@ -136,8 +137,4 @@ impl TryFrom<SchemaJson> for Schema {
         }
         Ok(schema)
     }
-}
-
-pub(crate) fn parse_id(hex: &str) -> Result<u128, Violation> {
-    u128::from_str_radix(hex, 16).map_err(|_| Violation::new("id", format!("`{hex}` is not 32 hexadecimal digits")))
 }
