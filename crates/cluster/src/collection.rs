@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sagitta_model::{CollectionName, FieldPath, Schema, VectorSpec, Violation};
+use sagitta_model::{CollectionName, FieldPath, PointId, Schema, VectorSpec, Violation};
 use serde::{Deserialize, Serialize};
 
 use crate::hex::{hex, parse_id};
@@ -19,6 +19,8 @@ pub struct Collection {
     pub schema: Schema,
     /// Shards in the order of their hash ranges, which cover every hash once.
     pub shards: Vec<ShardDescriptor>,
+    /// How many replicas each of them should have.
+    pub replication: u32,
     /// When it was created, in microseconds since 1970.
     pub created_unix_micros: u64,
 }
@@ -42,10 +44,14 @@ pub struct ShardDescriptor {
 
 impl Collection {
     /// The shard that is responsible for a point.
-    pub fn shard_of(&self, id: sagitta_model::PointId) -> &ShardDescriptor {
+    pub fn shard_of(&self, id: PointId) -> &ShardDescriptor {
+        &self.shards[self.place_of(id)]
+    }
+
+    /// Where that shard stands in [`Collection::shards`].
+    pub fn place_of(&self, id: PointId) -> usize {
         let hash = shard_hash(id);
-        let after = self.shards.partition_point(|shard| shard.range.first <= hash);
-        &self.shards[after - 1]
+        self.shards.partition_point(|shard| shard.range.first <= hash) - 1
     }
 }
 
@@ -58,7 +64,14 @@ pub(crate) struct CollectionJson {
     vectors: BTreeMap<String, VectorJson>,
     fields: BTreeMap<String, String>,
     shards: Vec<ShardDescriptor>,
+    // Format 1 has none.
+    #[serde(default = "one")]
+    replication: u32,
     created_unix_micros: u64,
+}
+
+fn one() -> u32 {
+    1
 }
 
 #[derive(Serialize, Deserialize)]
@@ -78,6 +91,7 @@ impl From<&Collection> for CollectionJson {
             vectors: schema.vectors,
             fields: schema.fields,
             shards: collection.shards.clone(),
+            replication: collection.replication,
             created_unix_micros: collection.created_unix_micros,
         }
     }
@@ -92,6 +106,7 @@ impl TryFrom<CollectionJson> for Collection {
             name: json.name.parse()?,
             schema: SchemaJson { vectors: json.vectors, fields: json.fields }.try_into()?,
             shards: json.shards,
+            replication: json.replication,
             created_unix_micros: json.created_unix_micros,
         })
     }

@@ -58,6 +58,8 @@ struct SnapshotJson {
     #[serde(default)]
     nodes: Vec<NodeJson>,
     #[serde(default)]
+    founder: Option<u64>,
+    #[serde(default)]
     join_token: Option<String>,
     #[serde(default)]
     voters: Vec<u64>,
@@ -110,6 +112,7 @@ impl State {
             cluster_id: hex(self.cluster_id),
             next_shard_id: self.next_shard_id,
             nodes: self.nodes.values().map(|node| NodeJson::from(&**node)).collect(),
+            founder: self.founder,
             join_token: self.join_token.as_ref().map(encode_digest),
             voters: self.voters.clone(),
             collections: self.collections.values().map(|collection| CollectionJson::from(&**collection)).collect(),
@@ -138,6 +141,7 @@ impl State {
         let json: SnapshotJson = serde_json::from_slice(body).map_err(malformed)?;
         let mut state = Self::new(parse_id(&json.cluster_id)?);
         state.next_shard_id = json.next_shard_id;
+        state.founder = json.founder;
         state.join_token = json.join_token.as_deref().map(decode_digest).transpose()?;
         state.voters = json.voters;
         let nodes = json.nodes.into_iter().map(|node| Node::try_from(node).map(|node| (node.id, Arc::new(node))));

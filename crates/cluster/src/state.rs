@@ -13,6 +13,7 @@ use crate::command::Command;
 use crate::limits::REMEMBERED_REQUESTS;
 use crate::node::Node;
 use crate::outcome::{Effect, Refusal};
+use crate::placement::takes_replicas;
 
 /// What the cluster is. Cheap to clone: a clone shares everything with the original until one of them changes.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +21,8 @@ pub struct State {
     pub(crate) cluster_id: u128,
     /// Every node that ever joined: an id is never handed out twice.
     pub(crate) nodes: Arc<BTreeMap<u64, Arc<Node>>>,
+    /// The node that founded the cluster: the control group's first voter.
+    pub(crate) founder: Option<u64>,
     pub(crate) join_token: Option<[u8; 32]>,
     /// Who votes in the control group, ascending; empty until somebody has said so.
     pub(crate) voters: Vec<u64>,
@@ -55,7 +58,7 @@ impl State {
     pub fn new(cluster_id: u128) -> Self {
         let (nodes, voters, collections, requests) = Default::default();
         let next_shard_id = Self::FIRST_SHARD_ID;
-        Self { cluster_id, nodes, join_token: None, voters, collections, next_shard_id, requests }
+        Self { cluster_id, nodes, founder: None, join_token: None, voters, collections, next_shard_id, requests }
     }
 
     /// Identity of the cluster: a UUID.
@@ -66,6 +69,21 @@ impl State {
     /// The nodes by id, with those that were removed.
     pub fn nodes(&self) -> &BTreeMap<u64, Arc<Node>> {
         &self.nodes
+    }
+
+    /// Whether a shard exists or did: an older state says no of a shard that is created later.
+    pub fn has_placed(&self, shard: u64) -> bool {
+        shard < self.next_shard_id
+    }
+
+    /// How many nodes take replicas: a shard can have as many at most.
+    pub fn nodes_for_replicas(&self) -> usize {
+        self.nodes.values().filter(|node| takes_replicas(node)).count()
+    }
+
+    /// The node that founded the cluster: the first that joined, and the control group's first voter.
+    pub fn founder(&self) -> Option<u64> {
+        self.founder
     }
 
     /// BLAKE3 of the token that lets nodes join; without one none may.
@@ -104,8 +122,9 @@ impl State {
             Command::CreateCollection { request_id, id, name, schema, shards, replication, unix_micros } => {
                 let asked = Asked::Create(name.clone());
                 let seen = self.seen(request_id, &asked)?;
-                let new = Collection { id, name, schema, shards: Vec::new(), created_unix_micros: unix_micros };
-                let collection = self.create(new, shards, replication, seen, request_id)?;
+                let created_unix_micros = unix_micros;
+                let new = Collection { id, name, schema, shards: Vec::new(), replication, created_unix_micros };
+                let collection = self.create(new, shards, seen, request_id)?;
                 self.remember(Request { id: request_id, collection: collection.id, asked: Some(asked) });
                 Effect::Created(collection)
             }
