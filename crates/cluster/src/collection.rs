@@ -19,6 +19,8 @@ pub struct Collection {
     pub schema: Schema,
     /// Shards in the order of their hash ranges, which cover every hash once.
     pub shards: Vec<ShardDescriptor>,
+    /// How many replicas each of them should have.
+    pub replication: u32,
     /// When it was created, in microseconds since 1970.
     pub created_unix_micros: u64,
 }
@@ -62,7 +64,14 @@ pub(crate) struct CollectionJson {
     vectors: BTreeMap<String, VectorJson>,
     fields: BTreeMap<String, String>,
     shards: Vec<ShardDescriptor>,
+    // Format 1 has none.
+    #[serde(default = "one")]
+    replication: u32,
     created_unix_micros: u64,
+}
+
+fn one() -> u32 {
+    1
 }
 
 #[derive(Serialize, Deserialize)]
@@ -82,6 +91,7 @@ impl From<&Collection> for CollectionJson {
             vectors: schema.vectors,
             fields: schema.fields,
             shards: collection.shards.clone(),
+            replication: collection.replication,
             created_unix_micros: collection.created_unix_micros,
         }
     }
@@ -96,6 +106,7 @@ impl TryFrom<CollectionJson> for Collection {
             name: json.name.parse()?,
             schema: SchemaJson { vectors: json.vectors, fields: json.fields }.try_into()?,
             shards: json.shards,
+            replication: json.replication,
             created_unix_micros: json.created_unix_micros,
         })
     }

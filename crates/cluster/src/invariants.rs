@@ -44,8 +44,6 @@ impl State {
     fn check_nodes(&self) -> Result<(), String> {
         hold!(self.nodes.len() <= limits::MAX_NODES, "there are {} nodes", self.nodes.len());
         let living = || self.nodes.values().filter(|node| node.status != NodeStatus::Removed);
-        let coordinators = living().filter(|node| node.place.roles.coordinator).count();
-        hold!(coordinators <= limits::MAX_COORDINATORS, "there are {coordinators} coordinators");
         let mut addresses = BTreeMap::new();
         for node in self.nodes.values() {
             for address in node.place.addresses().into_iter().filter(|address| !address.is_empty()) {
@@ -80,11 +78,20 @@ impl State {
     fn check_change(&self, before: &Self) -> Result<(), String> {
         hold!(self.cluster_id == before.cluster_id, "the cluster became another");
         hold!(self.next_shard_id >= before.next_shard_id, "ids of shards are handed out again");
+        hold!(before.founder.is_none() || self.founder == before.founder, "the cluster has another founder");
         for (id, old) in before.nodes() {
             let new = self.nodes.get(id).ok_or_else(|| format!("node {id} was forgotten"))?;
             hold!(new.incarnation == old.incarnation, "node {id} became another");
             hold!(old.status.may_become(new.status), "node {id} came from {} to {}", old.status, new.status);
         }
+        let coordinators = |state: &Self| -> BTreeSet<u64> {
+            let coordinators = state.nodes.values().filter(|node| node.place.roles.coordinator);
+            coordinators.filter(|node| !node.status.out_of_service()).map(|node| node.id).collect()
+        };
+        let (serving, served) = (coordinators(self), coordinators(before));
+        let came = serving.iter().any(|id| before.nodes.get(id).is_none_or(|node| !node.place.roles.coordinator));
+        let fit = serving.len() <= limits::MAX_COORDINATORS || serving.len() <= served.len();
+        hold!(!came || fit, "there are {} coordinators", serving.len());
         let known: BTreeMap<u64, (u128, &ShardDescriptor)> =
             before.shards().map(|(collection, shard)| (shard.id, (collection.id, shard))).collect();
         for (collection, shard) in self.shards() {

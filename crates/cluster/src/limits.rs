@@ -1,17 +1,15 @@
 //! Bounds on what a cluster is: the whole state is in the memory of every coordinator, and sent to every node when it changes.
 
+pub use sagitta_model::limits::{MAX_REPLICATION, MAX_SHARDS};
+
 /// Nodes that ever joined, the removed ones included, whose ids stay taken.
 pub const MAX_NODES: usize = 10_000;
-/// Nodes with the role coordinator: each one more is one more that every decision waits for.
+/// Nodes in service with the role coordinator when another one joins: each one more is one more that every decision waits for.
 pub const MAX_COORDINATORS: usize = 5;
 /// Collections: each costs a Raft group and a database for every shard.
 pub const MAX_COLLECTIONS: usize = 1_000;
-/// Shards of a collection.
-pub const MAX_SHARDS: u32 = 1_024;
 /// Shards of all collections: what a thousand nodes host with a hundred replicas each.
 pub const MAX_CLUSTER_SHARDS: usize = 100_000;
-/// Replicas of a shard: more survive no more than three nodes at once, and every write waits for half of them.
-pub const MAX_REPLICATION: u32 = 7;
 /// Length of a node's address, in bytes: the longest host name, a scheme and a port.
 pub const MAX_ADDRESS_BYTES: usize = 270;
 /// Length of a zone's name, in bytes.

@@ -144,8 +144,8 @@ impl NodeStatus {
         }
     }
 
-    /// Whether another node may take over its address.
-    pub(crate) fn gives_up_its_address(self) -> bool {
+    /// Whether another node may take its place: its address, and its turn among the coordinators.
+    pub(crate) fn out_of_service(self) -> bool {
         matches!(self, Self::Drained | Self::Lost | Self::Removed)
     }
 

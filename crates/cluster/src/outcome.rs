@@ -105,7 +105,7 @@ pub enum Refusal {
     TooManyNodes(usize),
     /// There are as many coordinators as there may be.
     #[error(
-        "the cluster has {0} nodes with the role coordinator, and {most} is the most there may be: start this one without it, or remove one of them first",
+        "the cluster has {0} nodes with the role coordinator, and {most} is the most there may be: start this one without it, or drain one of them first",
         most = limits::MAX_COORDINATORS
     )]
     TooManyCoordinators(usize),

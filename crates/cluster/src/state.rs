@@ -122,8 +122,9 @@ impl State {
             Command::CreateCollection { request_id, id, name, schema, shards, replication, unix_micros } => {
                 let asked = Asked::Create(name.clone());
                 let seen = self.seen(request_id, &asked)?;
-                let new = Collection { id, name, schema, shards: Vec::new(), created_unix_micros: unix_micros };
-                let collection = self.create(new, shards, replication, seen, request_id)?;
+                let created_unix_micros = unix_micros;
+                let new = Collection { id, name, schema, shards: Vec::new(), replication, created_unix_micros };
+                let collection = self.create(new, shards, seen, request_id)?;
                 self.remember(Request { id: request_id, collection: collection.id, asked: Some(asked) });
                 Effect::Created(collection)
             }

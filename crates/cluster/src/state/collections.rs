@@ -17,7 +17,6 @@ impl State {
         &mut self,
         mut collection: Collection,
         shards: u32,
-        replication: u32,
         seen: Option<u128>,
         request_id: u128,
     ) -> Result<Arc<Collection>, Refusal> {
@@ -34,6 +33,7 @@ impl State {
         if seen.is_some() {
             return Err(Refusal::RequestIdReused(request_id));
         }
+        let replication = collection.replication;
         for (field, value, most) in [("shards", shards, MAX_SHARDS), ("replication", replication, MAX_REPLICATION)] {
             if !(1..=most).contains(&value) {
                 return Err(Refusal::invalid(field, format!("is {value}, expected 1 to {most}")));

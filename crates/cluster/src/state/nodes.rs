@@ -41,6 +41,7 @@ impl State {
                 }
             }
         }
+        self.founder.get_or_insert(id);
         let node = Arc::new(node);
         nodes.insert(id, node.clone());
         self.founder.get_or_insert(id);
@@ -52,8 +53,11 @@ impl State {
 
     /// Whether a node may do what it says it does.
     fn check_roles(&self, before: Option<&Node>, node: &Node) -> Result<(), Refusal> {
-        let others = self.nodes.values().filter(|other| other.id != node.id && is_coordinator(other)).count();
-        if node.place.roles.coordinator && others >= MAX_COORDINATORS {
+        // One that is out of service counts no more: another one takes its place, or it could never be replaced.
+        let serves = |other: &Node| is_coordinator(other) && !other.status.out_of_service();
+        let others = self.nodes.values().filter(|other| other.id != node.id && serves(other)).count();
+        let new = before.is_none_or(|before| !before.place.roles.coordinator);
+        if new && node.place.roles.coordinator && others >= MAX_COORDINATORS {
             return Err(Refusal::TooManyCoordinators(others));
         }
         let Some(before) = before else { return Ok(()) };
@@ -73,7 +77,7 @@ impl State {
             let Some(address) = node.place.addresses().into_iter().find(|address| other.place.has(address)) else {
                 continue;
             };
-            if !other.status.gives_up_its_address() {
+            if !other.status.out_of_service() {
                 let address = address.to_owned();
                 return Err(Refusal::AddressTaken { address, node: other.id, status: other.status });
             }

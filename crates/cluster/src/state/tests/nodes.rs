@@ -91,9 +91,10 @@ fn there_are_at_most_five_coordinators_and_the_refusal_says_so() {
     let shard = Place { roles: Roles { coordinator: false, shard: true }, ..place(6, "") };
     apply(&mut state, join(6, shard)).expect("others may join");
     assert_eq!(apply(&mut state, join(6, coordinator(6))), Err(Refusal::TooManyCoordinators(5)));
-    apply(&mut state, Command::SetVoters { voters: vec![1, 2, 3] }).expect("noted");
-    apply(&mut state, status(5, NodeStatus::Removed)).expect("removed");
-    apply(&mut state, join(6, coordinator(6))).expect("there is a place again");
+    apply(&mut state, status(5, NodeStatus::Lost)).expect("lost");
+    apply(&mut state, join(6, coordinator(6))).expect("it takes the place of the lost one");
+    apply(&mut state, status(5, NodeStatus::Up)).expect("which may come back all the same");
+    assert_eq!(apply(&mut state, join(7, coordinator(7))), Err(Refusal::TooManyCoordinators(6)));
 }
 
 #[test]
