@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sagitta_model::{CollectionName, FieldPath, Schema, VectorSpec, Violation};
+use sagitta_model::{CollectionName, FieldPath, PointId, Schema, VectorSpec, Violation};
 use serde::{Deserialize, Serialize};
 
 use crate::route::{HashRange, shard_hash};
@@ -41,10 +41,14 @@ pub struct ShardDescriptor {
 
 impl Collection {
     /// The shard that is responsible for a point.
-    pub fn shard_of(&self, id: sagitta_model::PointId) -> &ShardDescriptor {
+    pub fn shard_of(&self, id: PointId) -> &ShardDescriptor {
+        &self.shards[self.place_of(id)]
+    }
+
+    /// Where that shard stands in [`Collection::shards`].
+    pub fn place_of(&self, id: PointId) -> usize {
         let hash = shard_hash(id);
-        let after = self.shards.partition_point(|shard| shard.range.first <= hash);
-        &self.shards[after - 1]
+        self.shards.partition_point(|shard| shard.range.first <= hash) - 1
     }
 }
 

@@ -53,6 +53,8 @@ struct SnapshotJson {
     #[serde(default)]
     nodes: Vec<NodeJson>,
     #[serde(default)]
+    founder: Option<u64>,
+    #[serde(default)]
     join_token: Option<String>,
     collections: Vec<CollectionJson>,
     requests: Vec<BTreeMap<String, String>>,
@@ -74,6 +76,7 @@ impl State {
             cluster_id: format!("{:032x}", self.cluster_id),
             next_shard_id: self.next_shard_id,
             nodes: self.nodes.values().map(|node| NodeJson::from(&**node)).collect(),
+            founder: self.founder,
             join_token: self.join_token.as_ref().map(encode_digest),
             collections: self.collections.values().map(|collection| CollectionJson::from(&**collection)).collect(),
             requests: self.requests.iter().map(request).collect(),
@@ -101,6 +104,7 @@ impl State {
         let json: SnapshotJson = serde_json::from_value(loose).map_err(malformed)?;
         let mut state = Self::new(parse_id(&json.cluster_id)?);
         state.next_shard_id = json.next_shard_id;
+        state.founder = json.founder;
         state.join_token = json.join_token.as_deref().map(decode_digest).transpose()?;
         for node in json.nodes {
             let node = Node::try_from(node)?;

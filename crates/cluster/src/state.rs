@@ -24,6 +24,8 @@ pub struct State {
     pub(crate) cluster_id: u128,
     /// Every node that ever joined: an id is never handed out twice.
     pub(crate) nodes: BTreeMap<u64, Arc<Node>>,
+    /// The node that founded the cluster: the control group's first voter.
+    pub(crate) founder: Option<u64>,
     pub(crate) join_token: Option<[u8; 32]>,
     pub(crate) collections: BTreeMap<CollectionName, Arc<Collection>>,
     pub(crate) next_shard_id: u64,
@@ -39,7 +41,7 @@ impl State {
     pub fn new(cluster_id: u128) -> Self {
         let (nodes, collections, requests) = Default::default();
         let next_shard_id = Self::FIRST_SHARD_ID;
-        Self { cluster_id, nodes, join_token: None, collections, next_shard_id, requests }
+        Self { cluster_id, nodes, founder: None, join_token: None, collections, next_shard_id, requests }
     }
 
     /// Identity of the cluster: a UUID.
@@ -50,6 +52,21 @@ impl State {
     /// The nodes by id, with those that were removed.
     pub fn nodes(&self) -> &BTreeMap<u64, Arc<Node>> {
         &self.nodes
+    }
+
+    /// Whether a shard exists or did: an older state says no of a shard that is created later.
+    pub fn has_placed(&self, shard: u64) -> bool {
+        shard < self.next_shard_id
+    }
+
+    /// How many nodes take replicas: a shard can have as many at most.
+    pub fn nodes_for_replicas(&self) -> usize {
+        self.nodes.values().filter(|node| takes_replicas(node)).count()
+    }
+
+    /// The node that founded the cluster: the first that joined, and the control group's first voter.
+    pub fn founder(&self) -> Option<u64> {
+        self.founder
     }
 
     /// BLAKE3 of the token that lets nodes join; without one none may.
@@ -119,10 +136,7 @@ impl State {
         let mut id = self.next_shard_id;
         for range in HashRange::partition(shards.clamp(1, MAX_SHARDS)) {
             let wanted = replication.max(1);
-            let too_few = || {
-                let nodes = self.nodes.values().filter(|node| takes_replicas(node)).count();
-                Refusal::TooFewNodes { wanted, nodes }
-            };
+            let too_few = || Refusal::TooFewNodes { wanted, nodes: self.nodes_for_replicas() };
             let replicas = place(&self.nodes, &load, wanted as usize).ok_or_else(too_few)?;
             for node in &replicas {
                 *load.entry(*node).or_default() += 1;
@@ -159,7 +173,8 @@ impl State {
                 Node { id, incarnation, place, status, joined_unix_micros: unix_micros }
             }
         };
-        if self.nodes.is_empty() {
+        if self.founder.is_none() {
+            self.founder = Some(id);
             self.settle_on(id);
         }
         let node = Arc::new(node);

@@ -3,10 +3,12 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use sagitta_env::Deadline;
 use sagitta_model::{
     Change, CollectionStatistics, Filter, PointId, Record, SearchQuery, SearchResult, Selection, Wait, WriteResult,
 };
+
 pub use sagitta_model::{Elsewhere, Page, ShardError, ShardRef, Tokens};
 
 /// What a read must see, and until when it is wanted.
@@ -29,7 +31,7 @@ pub trait NodeClient: Send + Sync + 'static {
         node: u64,
         shard: ShardRef,
         request_id: u128,
-        change: Change,
+        change: Arc<Change>,
         wait: Wait,
         deadline: Deadline,
     ) -> impl Future<Output = Result<WriteResult, ShardError>> + Send;
@@ -80,6 +82,17 @@ pub trait NodeClient: Send + Sync + 'static {
         node: u64,
         shard: ShardRef,
     ) -> impl Future<Output = Result<ShardStatistics, ShardError>> + Send;
+
+    /// Has the leader of the control group agree on a command: see [`crate::Control::propose`].
+    fn propose(
+        &self,
+        node: u64,
+        command: Bytes,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<Bytes, ShardError>> + Send;
+
+    /// Asks the leader of the control group: see [`crate::Control::read_index`].
+    fn read_index(&self, node: u64, deadline: Deadline) -> impl Future<Output = Result<u64, ShardError>> + Send;
 
     /// Has another voter lead the shard's group.
     fn hand_over(

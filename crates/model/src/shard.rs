@@ -74,6 +74,16 @@ pub enum Elsewhere {
     Unreachable,
 }
 
+impl Tokens {
+    /// Up to where a shard must have applied its log, if that was asked for.
+    pub fn index_of(&self, shard: u64) -> Option<u64> {
+        match self {
+            Self::AtLeast(places) => places.iter().filter(|(of, _)| *of == shard).map(|(_, index)| *index).max(),
+            Self::Any | Self::Latest => None,
+        }
+    }
+}
+
 impl ShardError {
     /// An error of a kind that says what happened.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
