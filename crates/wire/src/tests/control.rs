@@ -109,7 +109,6 @@ fn each_message_keeps_its_bytes() {
         ("JoinRequest", hex(&join().into_proto())),
         ("JoinResponse", hex(&joined.into_proto())),
         ("NodeReport", hex(&report().into_proto())),
-        ("NodeReport.empty", hex(&Report::default().into_proto())),
         ("ControlState", hex(&p::ControlState { applied_index: 300, state: "state".into() })),
     ];
     golden::check(include_str!("golden_control.txt"), &messages);

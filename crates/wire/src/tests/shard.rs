@@ -106,7 +106,7 @@ proptest! {
     fn similarities_keep_every_bit(similarity in any::<f32>().prop_filter("finite", |x| x.is_finite())) {
         let hit = FoundPoint { id: PointId::Uuid(u128::MAX - 1), similarity, record: None };
         let result = SearchResult { hits: vec![hit], ..SearchResult::default() };
-        let query = (SearchQuery { k: 1, ..query().0 }, Selection::default());
+        let query = (SearchQuery { k: 1, group_by: None, ..query().0 }, Selection::default());
         let asked = (vec![SHARD], Arc::from([query]));
         let arrived = sent(&search_answer(vec![(SHARD.shard, Ok(vec![result]))])).answered(&asked).unwrap();
         let arrived = &arrived[0].1.as_ref().unwrap()[0].hits[0];
