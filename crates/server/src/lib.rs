@@ -8,6 +8,7 @@ mod connections;
 mod data_dir;
 mod deadline;
 mod failure;
+mod nodes;
 mod own_node;
 pub mod peers;
 mod serve;
@@ -16,8 +17,9 @@ mod start;
 pub mod telemetry;
 mod upload;
 
-pub use config::{Config, DEFAULT_LISTEN};
+pub use config::{ClusterConfig, Config, DEFAULT_LISTEN, DEFAULT_PEER_LISTEN};
 pub use data_dir::DataDirError;
+pub use sagitta_cluster::Roles;
 pub use sagitta_node::{BudgetError, MemoryBudget, MemoryShares};
 pub use sagitta_shard::Engines;
 pub use start::{Server, StartError, stop_signal};
