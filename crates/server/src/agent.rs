@@ -42,10 +42,12 @@ impl Placed {
 }
 
 /// The control state as of an entry of its log.
-#[derive(Clone)]
-pub(crate) struct Seen {
-    pub(crate) index: u64,
-    pub(crate) state: Arc<State>,
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The entry.
+    pub index: u64,
+    /// The state.
+    pub state: Arc<State>,
 }
 
 /// Follows the control state.

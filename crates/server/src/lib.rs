@@ -6,6 +6,7 @@ mod agent;
 mod config;
 mod connections;
 mod data_dir;
+pub mod data_plane;
 mod deadline;
 mod failure;
 mod own_node;
@@ -16,6 +17,7 @@ mod start;
 pub mod telemetry;
 mod upload;
 
+pub use agent::Seen;
 pub use config::{Config, DEFAULT_LISTEN};
 pub use data_dir::DataDirError;
 pub use sagitta_node::{BudgetError, MemoryBudget, MemoryShares};
