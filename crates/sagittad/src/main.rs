@@ -13,7 +13,8 @@ use sagitta_engine_faiss::{FaissEngine, release_free_memory};
 use sagitta_engine_rocksdb::{RocksBudget, RocksEngine};
 use sagitta_env::Env;
 use sagitta_server::{
-    ClusterConfig, Config, DEFAULT_LISTEN, DEFAULT_PEER_LISTEN, Engines, MemoryBudget, Roles, Server, stop_signal, telemetry,
+    ClusterConfig, Config, DEFAULT_LISTEN, DEFAULT_PEER_LISTEN, Engines, MemoryBudget, Roles, Server, stop_signal,
+    telemetry,
 };
 
 /// Sagitta: a vector search server that loses nothing and answers with the recall that was asked for.

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::{fs, io};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fs, io};
 
 use arc_swap::ArcSwap;
 use sagitta_cluster::{Collection, ReplicaReport, ReplicaRole, Report, ShardDescriptor, SnapshotError, State};
 use sagitta_consensus::{Condition, NodeId, Role};
+use sagitta_coordinator::Control;
 use sagitta_env::Env;
 use sagitta_model::ErrorKind;
 use sagitta_node::{Node, NodeError, Replica};
@@ -46,10 +47,21 @@ impl Placed {
 }
 
 /// The control state as of an entry of its log.
-#[derive(Clone)]
-pub(crate) struct Seen {
-    pub(crate) index: u64,
-    pub(crate) state: Arc<State>,
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The entry.
+    pub index: u64,
+    /// The state.
+    pub state: Arc<State>,
+}
+
+impl Seen {
+    /// What a control group has applied here.
+    pub(crate) fn of(control: &Control) -> Self {
+        // The index first: a state that is later than its index is looked at once more, the other way around it would be missed.
+        let index = *control.applied().borrow();
+        Self { index, state: control.state() }
+    }
 }
 
 /// Follows the control state.
