@@ -28,7 +28,9 @@ where
     let (text, code) = match check(model, &history, BUDGET_STEPS) {
         Verdict::Linearizable { steps } => (format!("linearizable ({steps} steps)\n"), ExitCode::SUCCESS),
         Verdict::Violation(violation) => (violation.explain(&history), ExitCode::FAILURE),
-        Verdict::Undecided { key } => (format!("undecided within {BUDGET_STEPS} steps: key {key}\n"), ExitCode::FAILURE),
+        Verdict::Undecided { key } => {
+            (format!("undecided within {BUDGET_STEPS} steps: key {key}\n"), ExitCode::FAILURE)
+        }
     };
     print!("{text}");
     Ok(code)

@@ -24,7 +24,9 @@ where
         Verdict::Linearizable { .. } => return,
         Verdict::Violation(violation) => violation.explain(history),
         Verdict::Undecided { key } => {
-            format!("UNDECIDED: {BUDGET_STEPS} steps do not suffice for key {key}; fewer clients or operations a key do")
+            format!(
+                "UNDECIDED: {BUDGET_STEPS} steps do not suffice for key {key}; fewer clients or operations a key do"
+            )
         }
     };
     let path = file_for(label);
@@ -109,9 +111,9 @@ fn timeline<I: Debug, O: Debug>(history: &History<I, O>, shown: &[usize], marked
             })
             .collect();
         let mark = if position == marked { '>' } else { ' ' };
-        let times = operation.returned().map_or(format!("{}..", operation.called), |end| {
-            format!("{}..{end}", operation.called)
-        });
+        let times = operation
+            .returned()
+            .map_or(format!("{}..", operation.called), |end| format!("{}..{end}", operation.called));
         let pad = moments.len() + 2;
         // Writing into a string does not fail.
         let _ = writeln!(text, "{mark} {label:width$}  {bar:pad$}{times}");

@@ -267,7 +267,8 @@ impl<'a, M: Model> Entry<'a, M> {
             Freshness::Session(write) => {
                 let acknowledged = |at: u64| at <= operation.called;
                 let first = history.operations.get(write).filter(|first| first.returned().is_some_and(acknowledged));
-                let first = first.unwrap_or_else(|| panic!("{position} reads after {write}, which is not acknowledged"));
+                let first =
+                    first.unwrap_or_else(|| panic!("{position} reads after {write}, which is not acknowledged"));
                 from = first.called;
                 after = positions.binary_search(&write).ok().map(|number| number as u32);
             }
