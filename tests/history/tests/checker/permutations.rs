@@ -15,7 +15,7 @@ use crate::seeds;
 type HistoryOf<M> = History<<M as Model>::Input, <M as Model>::Output>;
 
 /// Random histories of each model and day.
-const HISTORIES: u64 = 4_000;
+const HISTORIES: u64 = 20_000;
 
 #[test]
 fn small_histories_of_points_agree_with_all_permutations() {
