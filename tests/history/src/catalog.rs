@@ -90,6 +90,24 @@ impl Model for Catalog {
     fn is_read(&self, input: &CatalogInput) -> bool {
         matches!(input, CatalogInput::Get(_) | CatalogInput::List)
     }
+
+    /// Names do not depend on each other, but a list shows all, and an identity can be free again.
+    fn may_reveal(&self, input: &CatalogInput, output: &CatalogOutput, lost: &CatalogInput) -> bool {
+        match (input.name(), lost.name(), output) {
+            (Some(_), Some(_), CatalogOutput::Created(_)) => true,
+            (Some(name), Some(lost), _) => name == lost,
+            _ => true,
+        }
+    }
+}
+
+impl CatalogInput {
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::Create(name) | Self::Delete(name) | Self::Get(name) => Some(name),
+            Self::List => None,
+        }
+    }
 }
 
 /// The collection exists and has this identity, or gets it if nobody knew it.

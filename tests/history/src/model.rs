@@ -29,4 +29,10 @@ pub trait Model {
     /// The operation changes no state, whatever it answers. Such ones are taken as soon as they fit, which spares the
     /// search most of what it would try.
     fn is_read(&self, input: &Self::Input) -> bool;
+
+    /// Whether this answer, or what follows from it, can depend on `lost` having taken effect. `true` is never wrong;
+    /// `false` lets the search forget operations with unknown outcomes, which otherwise stay under way for ever.
+    fn may_reveal(&self, _input: &Self::Input, _output: &Self::Output, _lost: &Self::Input) -> bool {
+        true
+    }
 }

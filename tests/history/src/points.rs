@@ -85,4 +85,9 @@ impl Model for Points {
     fn is_read(&self, input: &PointInput) -> bool {
         matches!(input, PointInput::Get { .. })
     }
+
+    /// A write leaves nothing of what was before, so only a read of just this value tells of it.
+    fn may_reveal(&self, _: &PointInput, output: &PointOutput, lost: &PointInput) -> bool {
+        matches!(output, PointOutput::Found(found) if lost.written() == Some(*found))
+    }
 }

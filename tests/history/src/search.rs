@@ -7,8 +7,8 @@
 //! return to return, and what it remembers of the taken ones is only which of those under way are among them.
 //!
 //! Two things are for clusters, where outcomes get lost. An operation with an unknown outcome stays under way for ever
-//! and need not be taken; an explanation that took fewer of them, all else being equal, makes every other superfluous,
-//! which keeps the search from trying all subsets. And reads are taken as soon as they fit: it closes no way.
+//! and need not be taken. It is forgotten where nothing that returns later can show it; and an explanation that took fewer
+//! of them, all else being equal, makes every other superfluous, which keeps the search from trying all subsets. And reads are taken as soon as they fit: it closes no way.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
@@ -16,13 +16,14 @@ use std::rc::Rc;
 
 use crate::{Freshness, History, Model, Outcome};
 
-/// Steps of the model that one key may cost, for tests that know no better: some seconds, and below a gigabyte.
+/// Operations that may be tried as the next one for each key, for tests that know no better: a few seconds, and memory for
+/// as many states.
 pub const BUDGET_STEPS: u64 = 4_000_000;
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict<S> {
-    /// There is such an order; it took this many steps of the model to see that.
+    /// There is such an order; so many operations were tried as the next one to see that.
     Linearizable {
         /// Of all keys.
         steps: u64,
@@ -98,14 +99,12 @@ struct Search<'a, M: Model> {
     entries: Vec<Entry<'a, M>>,
     /// Entries that returned, by when they did. The search goes from one to the next.
     returns: Vec<u32>,
-    /// For each of the returns: those that are under way then and return, itself among them.
+    /// For each of the returns: those that are under way then, itself among them.
     under_way: Vec<Vec<u32>>,
-    /// Entries with unknown outcomes, by when they may take effect first.
-    lost: Vec<u32>,
     open: BinaryHeap<Config<M::State>>,
-    /// What was reached: at which return, in which state, with which taken of those under way; and the sets of taken
-    /// lost ones, none within another.
-    seen: HashMap<(usize, Rc<M::State>, Vec<u32>), Vec<Vec<u32>>>,
+    /// What was reached: at which return, in which state, with which writes taken of those under way. For each, with
+    /// which of the others: none of these is worse than another in both.
+    seen: HashMap<(usize, Rc<M::State>, Vec<u32>), Vec<Others>>,
     steps: u64,
 }
 
@@ -115,38 +114,53 @@ struct Config<S> {
     /// Index of the return that is due.
     due: usize,
     state: Rc<S>,
-    /// Of those under way, which have taken effect. Sorted.
-    taken: Vec<u32>,
-    /// Of those with unknown outcome, which have. Sorted.
-    taken_lost: Vec<u32>,
-    /// The one that returns was tried as the next; others are to be.
+    /// Of the writes that are under way and return, which have taken effect. Sorted.
+    writes: Vec<u32>,
+    others: Others,
+    /// The one that returns was tried as the next; all else is to be.
     tried_due: bool,
+}
+
+/// What has taken effect that makes an explanation better or worse without deciding what can follow. Sorted.
+#[derive(Clone, Default)]
+struct Others {
+    /// Of the reads that are under way: the more, the less is left to do.
+    reads: Vec<u32>,
+    /// Of the operations with unknown outcomes: the fewer, the more can still be assumed.
+    lost: Vec<u32>,
+}
+
+impl Others {
+    fn is_as_good_as(&self, other: &Self) -> bool {
+        is_subset(&self.lost, &other.lost) && is_subset(&other.reads, &self.reads)
+    }
 }
 
 impl<'a, M: Model> Search<'a, M> {
     fn new(model: &'a M, history: &'a History<M::Input, M::Output>, positions: &[usize]) -> Self {
         let entries: Vec<Entry<'a, M>> =
             positions.iter().map(|&position| Entry::new(model, history, positions, position)).collect();
-        let numbered = |keep: fn(&Entry<'a, M>) -> bool| -> Vec<u32> {
-            (0_u32..).zip(&entries).filter(|(_, entry)| keep(entry)).map(|(number, _)| number).collect()
-        };
-        let mut returns = numbered(|entry| entry.returned.is_some());
-        let mut lost = numbered(|entry| entry.returned.is_none());
+        let numbers = (0_u32..).zip(&entries);
+        let mut returns: Vec<u32> =
+            numbers.clone().filter(|(_, entry)| entry.returned.is_some()).map(|(n, _)| n).collect();
         returns.sort_by_key(|&number| entries[number as usize].returned);
-        lost.sort_by_key(|&number| entries[number as usize].from);
         let mut under_way = vec![Vec::new(); returns.len()];
-        for (last, &number) in returns.iter().enumerate() {
-            let from = entries[number as usize].from;
-            let first = returns.partition_point(|&other| entries[other as usize].returned < Some(from));
-            under_way[first..=last].iter_mut().for_each(|at| at.push(number));
+        for (number, entry) in numbers {
+            let first = returns.partition_point(|&other| entries[other as usize].returned < Some(entry.from));
+            let ends = |&other: &u32| match entry.output {
+                Some(_) => other == number,
+                None => entries[other as usize].may_reveal(model, entry),
+            };
+            let end = returns[first..].iter().rposition(ends).map_or(first, |last| first + last + 1);
+            under_way[first..end].iter_mut().for_each(|at| at.push(number));
         }
-        Self { model, entries, returns, under_way, lost, open: BinaryHeap::new(), seen: HashMap::new(), steps: 0 }
+        Self { model, entries, returns, under_way, open: BinaryHeap::new(), seen: HashMap::new(), steps: 0 }
     }
 
     /// Whether there is an explanation; `None` if the budget did not suffice to tell.
     fn run(&mut self, initial: M::State, budget_steps: u64) -> Option<bool> {
-        let (taken, taken_lost) = (Vec::new(), Vec::new());
-        self.reach(Config { due: 0, state: Rc::new(initial), taken, taken_lost, tried_due: false });
+        let (state, writes, others) = (Rc::new(initial), Vec::new(), Others::default());
+        self.reach(Config { due: 0, state, writes, others, tried_due: false });
         while let Some(config) = self.open.pop() {
             if config.due == self.returns.len() {
                 return Some(true);
@@ -156,8 +170,9 @@ impl<'a, M: Model> Search<'a, M> {
             }
             let due = self.returns[config.due];
             if config.tried_due {
-                let others = [self.under_way[config.due].as_slice(), self.lost_before(due)].concat();
-                others.into_iter().filter(|&other| other != due).for_each(|other| self.take(&config, other));
+                for at in 0..self.under_way[config.due].len() {
+                    self.take(&config, self.under_way[config.due][at]);
+                }
             } else {
                 self.take(&config, due);
                 self.open.push(Config { tried_due: true, ..config });
@@ -166,54 +181,52 @@ impl<'a, M: Model> Search<'a, M> {
         Some(false)
     }
 
-    /// Those with unknown outcome that may take effect before this one returns.
-    fn lost_before(&self, due: u32) -> &[u32] {
-        let until = self.entry(due).returned;
-        let count = self.lost.partition_point(|&lost| Some(self.entry(lost).from) <= until);
-        &self.lost[..count]
-    }
-
     /// Goes on with this operation as the next, if it can be.
     fn take(&mut self, config: &Config<M::State>, number: u32) {
+        self.steps += 1;
         let Some(state) = self.step(config, number) else { return };
         let mut next = Config { state: Rc::new(state), tried_due: false, ..config.clone() };
-        let lost = self.entry(number).returned.is_none();
-        insert(if lost { &mut next.taken_lost } else { &mut next.taken }, number);
+        let set = next.set_of(self.entry(number));
+        set.insert(set.partition_point(|&other| other < number), number);
         self.reach(next);
     }
 
     /// Moves on over every return that has nothing left to do, and remembers the place unless a better one is known.
     fn reach(&mut self, mut config: Config<M::State>) {
+        // Reads that do not fit a state are not asked again before it changes.
+        let mut news_since = 0;
         while config.due < self.returns.len() {
-            for at in 0..self.under_way[config.due].len() {
-                let number = self.under_way[config.due][at];
-                if self.entry(number).read && self.step(&config, number).is_some_and(|state| state == *config.state) {
-                    insert(&mut config.taken, number);
-                }
-            }
-            let Ok(at) = config.taken.binary_search(&self.returns[config.due]) else { break };
-            config.taken.remove(at);
+            let due = config.due;
+            let news = self.under_way[due].iter().filter(|&&number| self.entry(number).from >= news_since);
+            let fits = |&number: &u32| {
+                self.entry(number).read && self.step(&config, number).is_some_and(|state| state == *config.state)
+            };
+            let fitting: Vec<u32> = news.copied().filter(fits).collect();
+            config.others.reads.extend(fitting);
+            config.others.reads.sort_unstable();
+            news_since = self.entry(self.returns[due]).returned.unwrap_or(news_since);
+            let set = config.set_of(self.entry(self.returns[due]));
+            let Ok(at) = set.binary_search(&self.returns[due]) else { break };
+            set.remove(at);
             config.due += 1;
         }
-        let known = self.seen.entry((config.due, config.state.clone(), config.taken.clone())).or_default();
-        if !known.iter().any(|fewer| is_subset(fewer, &config.taken_lost)) {
-            known.retain(|more| !is_subset(&config.taken_lost, more));
-            known.push(config.taken_lost.clone());
+        let known = self.seen.entry((config.due, config.state.clone(), config.writes.clone())).or_default();
+        if !known.iter().any(|known| known.is_as_good_as(&config.others)) {
+            known.retain(|known| !config.others.is_as_good_as(known));
+            known.push(config.others.clone());
             self.open.push(config);
         }
     }
 
     /// The state after the operation, if it can have been the next one.
-    fn step(&mut self, config: &Config<M::State>, number: u32) -> Option<M::State> {
+    fn step(&self, config: &Config<M::State>, number: u32) -> Option<M::State> {
         let entry = &self.entries[number as usize];
-        let done = |number: &u32| config.taken.binary_search(number).is_ok();
-        let lost = entry.returned.is_none();
-        let again = if lost { config.taken_lost.binary_search(&number).is_ok() } else { done(&number) };
-        let early = entry.after.is_some_and(|first| !done(&first) && self.under_way[config.due].contains(&first));
-        if again || early {
+        let early = entry
+            .after
+            .is_some_and(|first| !config.has(self.entry(first), first) && self.under_way[config.due].contains(&first));
+        if early || config.has(entry, number) {
             return None;
         }
-        self.steps += 1;
         self.model.step(&config.state, entry.input, entry.output)
     }
 
@@ -226,12 +239,16 @@ impl<'a, M: Model> Search<'a, M> {
         let deepest = self.seen.keys().map(|(due, ..)| *due).max().unwrap_or(0);
         let stuck = self.returns[deepest];
         let first = self.returns.partition_point(|&other| self.entry(other).returned < Some(self.entry(stuck).from));
-        let met = self.seen.keys().filter(|(due, _, taken)| *due >= first && taken.binary_search(&stuck).is_err());
+        let untaken = |writes: &[u32], others: &[Others]| {
+            let has = |set: &[u32]| set.binary_search(&stuck).is_ok();
+            !has(writes) && !others.iter().all(|others| has(&others.reads))
+        };
+        let reached = self.seen.iter().map(|((due, state, writes), others)| (due, state, untaken(writes, others)));
+        let met = reached.filter(|(due, _, untaken)| **due >= first && *untaken);
         // By their text, so that the same history gives the same message.
         let states: BTreeMap<String, &M::State> = met.map(|(_, state, _)| (format!("{state:?}"), &**state)).collect();
         let positions = |numbers: &[u32]| numbers.iter().map(|&number| self.entry(number).position).collect();
         let overlapping: Vec<u32> = (self.under_way[first..=deepest].iter().flatten())
-            .chain(self.lost_before(stuck))
             .filter(|&&number| number == stuck || self.overlaps(number, stuck))
             .copied()
             .collect();
@@ -276,13 +293,38 @@ impl<'a, M: Model> Entry<'a, M> {
         let returned = operation.returned();
         Self { position, input: &operation.input, output, from, returned, after, read: model.is_read(&operation.input) }
     }
+
+    /// Its answer can tell whether that one has taken effect.
+    fn may_reveal(&self, model: &M, lost: &Self) -> bool {
+        self.output.is_some_and(|output| model.may_reveal(self.input, output, lost.input))
+    }
 }
 
-/// The place to go on from: the furthest; there, the one that assumed least; there, what is due first.
 impl<S> Config<S> {
-    fn rank(&self) -> (usize, Reverse<(usize, usize, bool)>, Reverse<(&[u32], &[u32])>) {
-        let assumed = (self.taken_lost.len(), self.taken.len(), self.tried_due);
-        (self.due, Reverse(assumed), Reverse((&self.taken_lost, &self.taken)))
+    /// The set that such an operation belongs to once it has taken effect.
+    fn set_of<M: Model>(&mut self, entry: &Entry<'_, M>) -> &mut Vec<u32> {
+        match entry.returned {
+            None => &mut self.others.lost,
+            Some(_) if entry.read => &mut self.others.reads,
+            Some(_) => &mut self.writes,
+        }
+    }
+
+    fn has<M: Model>(&self, entry: &Entry<'_, M>, number: u32) -> bool {
+        let set = match entry.returned {
+            None => &self.others.lost,
+            Some(_) if entry.read => &self.others.reads,
+            Some(_) => &self.writes,
+        };
+        set.binary_search(&number).is_ok()
+    }
+
+    /// The place to go on from: the furthest; there, the one that assumed least; there, what is due first. The rest
+    /// makes the order definite, so that the same history takes the same steps.
+    fn rank(&self) -> (usize, Reverse<[usize; 2]>, bool, Reverse<[&[u32]; 3]>) {
+        let assumed = [self.others.lost.len(), self.writes.len()];
+        let rest = [&self.others.lost[..], &self.writes, &self.others.reads];
+        (self.due, Reverse(assumed), !self.tried_due, Reverse(rest))
     }
 }
 
@@ -305,12 +347,6 @@ impl<S> PartialEq for Config<S> {
 }
 
 impl<S> Eq for Config<S> {}
-
-fn insert(sorted: &mut Vec<u32>, number: u32) {
-    if let Err(at) = sorted.binary_search(&number) {
-        sorted.insert(at, number);
-    }
-}
 
 fn is_subset(small: &[u32], large: &[u32]) -> bool {
     small.iter().all(|number| large.binary_search(number).is_ok())

@@ -310,15 +310,18 @@ fn an_end_that_contradicts_what_was_acknowledged_is_noticed() {
 
 #[test]
 fn twenty_thousand_operations_cost_a_few_steps_each() {
-    for seed in seeds("many", 3) {
-        let shape = Shape { clients: 8, points: 200, operations: 20_000, lost: 0.02 };
-        let (history, _) = Store::new(seed, Bug::None, shape).run();
-        match check(&Points, &history, BUDGET_STEPS) {
-            Verdict::Linearizable { steps } => {
-                println!("{} operations, {steps} steps", history.operations.len());
-                assert!(steps < 20 * history.operations.len() as u64, "{steps} steps");
+    let shapes = [(8, 200, 0.02), (8, 200, 0.3), (8, 20, 0.05), (32, 50, 0.02)];
+    for (clients, points, lost) in shapes {
+        for seed in seeds("many", 3) {
+            let shape = Shape { clients, points, operations: 20_000, lost };
+            let (history, _) = Store::new(seed, Bug::None, shape).run();
+            match check(&Points, &history, BUDGET_STEPS) {
+                Verdict::Linearizable { steps } => {
+                    println!("{clients} clients, {points} points, {lost} lost: {steps} steps");
+                    assert!(steps < 20 * history.operations.len() as u64, "{steps} steps");
+                }
+                other => panic!("seed {seed}: {other:?}"),
             }
-            other => panic!("seed {seed}: {other:?}"),
         }
     }
 }
