@@ -99,10 +99,10 @@ fn a_violation_is_explained_as_lines_in_time() {
 not linearizable: key 7, operation 4
   client 2 Get { id: 7 } -> Found(Some(1))
 fits no state that it can have met: Some(2)
-  client 1 #0 Upsert { id: 7, value: 1 } -> Done   ├┤        10..20
-  client 2 #1 Upsert { id: 7, value: 2 } -> Done     ├────┤  30..80
-> client 2 #4 Get { id: 7 } -> Found(Some(1))           ├┤   55..70
-  client 3 #3 Get { id: 7 } -> Found(Some(2))         ├┤     40..50
+  client 1 #0 Upsert { id: 7, value: 1 } -> Done  ├┤        10..20
+  client 2 #1 Upsert { id: 7, value: 2 } -> Done    ├────┤  30..80
+> client 2 #4 Get { id: 7 } -> Found(Some(1))          ├┤   55..70
+  client 3 #3 Get { id: 7 } -> Found(Some(2))        ├┤     40..50
 ";
     assert_eq!(violation.explain(&history), expected);
 }
