@@ -183,6 +183,15 @@ fn a_deletion_that_two_clients_did_is_caught() {
 }
 
 #[test]
+fn a_choice_among_unknown_operations_is_taken_back() {
+    // 5 is 1 + 4 as well as 2 + 3, but only the latter leaves what makes it 6.
+    let lost = "1 0..? add 1 0\n 2 0..? add 4 0\n 3 0..? add 2 0\n 4 0..? add 3 0\n";
+    accepted(&Counter, &format!("{lost} 5 1..2 read 5\n 5 3..4 read 6"));
+    let again = format!("{lost} 5 1..2 read 5\n 5 3..4 read 6\n 5 5..6 read 11");
+    caught(&Counter, &again, 6, &again.replace("read 11", "read 10"));
+}
+
+#[test]
 fn an_undecided_search_is_no_acceptance() {
     let text = "1 0..9 put 1\n 2 0..9 put 2\n 3 0..9 put 3\n 4 10..11 get 4\n 5 0..9 put 5";
     let verdict = check(&Points, &history::<Points>(text), 3);
