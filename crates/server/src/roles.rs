@@ -200,6 +200,10 @@ impl Parts<'_> {
         coordinator.decide(self.new_self(), deadline).await?;
         let (id, status) = (self.me.node.0, NodeStatus::Up);
         coordinator.decide(Command::SetNodeStatus { id, status }, deadline).await?;
+        if let Some(token) = self.config.cluster.as_ref().and_then(|cluster| cluster.join_token.as_ref()) {
+            let digest = *blake3::hash(token.as_bytes()).as_bytes();
+            coordinator.decide(Command::SetJoinToken { digest }, deadline).await?;
+        }
         Ok(())
     }
 
