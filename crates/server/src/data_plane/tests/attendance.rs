@@ -175,11 +175,11 @@ async fn a_state_of_another_cluster_is_not_believed() {
     let attending = Attending::start(1);
     let foreign = Seen { index: 50, state: Arc::new(State::new(0xbad)) };
     wrong.members.states.send_replace(Some(foreign));
-    attending.book.set(NodeId(2), wrong.uri());
-    wrong.members.wait_for_report("it is attended", |told| told.0 == NodeId(1)).await;
-    let mut reports = wrong.members.reports.subscribe();
-    reports.mark_unchanged();
-    within("it is left, and attended again", reports.changed()).await.unwrap();
+    let wire = Wire::to(wrong.address()).await;
+    attending.book.set(NodeId(2), wire.uri.clone());
+    let mut connections = wire.connections.subscribe();
+    within("it is left, and attended again", connections.wait_for(|count| *count > 1)).await.unwrap();
+    assert!(attending.states.borrow().is_none());
     right.members.states.send_replace(Some(seen(3)));
     attending.book.set(NodeId(3), right.uri());
     attending.wait_for_state(3).await;
