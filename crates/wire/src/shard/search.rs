@@ -20,7 +20,7 @@ use crate::value::{object_into, payload_from};
 use crate::vector::{check_dimension, pack, unpack};
 
 /// Shards in one call: as many as a collection has at most.
-pub const MAX_SHARDS: usize = sagitta_cluster::state::MAX_SHARDS as usize;
+pub const MAX_SHARDS: usize = sagitta_cluster::limits::MAX_SHARDS as usize;
 
 /// Queries to some shards.
 #[derive(Clone, Debug, PartialEq)]
