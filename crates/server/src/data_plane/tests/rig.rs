@@ -365,7 +365,10 @@ pub(super) fn place() -> Place {
 pub(super) fn seen(index: u64) -> Seen {
     let mut state = State::new(CLUSTER.0);
     for node in 1..=index {
-        let join = Command::Join { id: node, incarnation: node.into(), place: place(), unix_micros: 1 };
+        let mut place = place();
+        place.peer_address = format!("http://10.0.0.{node}:6381");
+        place.api_address = format!("http://10.0.0.{node}:6380");
+        let join = Command::Join { id: node, incarnation: node.into(), place, unix_micros: 1 };
         state.apply(join).unwrap();
     }
     Seen { index, state: Arc::new(state) }
