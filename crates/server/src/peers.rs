@@ -123,4 +123,4 @@ pub(crate) async fn until_told(mut told: watch::Receiver<bool>) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

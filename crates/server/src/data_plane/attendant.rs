@@ -148,9 +148,7 @@ impl Attendance {
     async fn enter(&self, node: NodeId, address: &Uri) -> Result<Session, Broken> {
         let entered = async {
             let channel = endpoint(address, &self.timing).connect().await?;
-            let mut service = ControlServiceClient::new(channel)
-                .max_encoding_message_size(usize::MAX)
-                .max_decoding_message_size(MAX_MESSAGE_BYTES);
+            let mut service = ControlServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
             let (reports, outgoing) = mpsc::channel(1);
             let mut request = Request::new(ReceiverStream::new(outgoing));
             self.me.hello_to(node).write_to(request.metadata_mut());

@@ -61,7 +61,7 @@ pub fn control_service<M: Membership, N: NodeClient>(
     stopped: watch::Receiver<bool>,
 ) -> ControlServiceServer<ControlPlane<M, N>> {
     let plane = ControlPlane { env, me, membership, node, newest: Arc::default(), stopped };
-    ControlServiceServer::new(plane).max_decoding_message_size(MAX_REPORT_BYTES).max_encoding_message_size(usize::MAX)
+    ControlServiceServer::new(plane).max_decoding_message_size(MAX_REPORT_BYTES)
 }
 
 #[tonic::async_trait]

@@ -4,5 +4,5 @@ mod delivery;
 mod faults;
 mod hosts;
 mod refusals;
-mod rig;
+pub(crate) mod rig;
 mod sockets;
