@@ -111,8 +111,8 @@ pub(crate) struct Group {
     pub(crate) founders: Membership,
     /// Whether the state machine can offer its state.
     pub(crate) offers: bool,
-    /// Whether the applier owes an offer.
-    pub(crate) offering: bool,
+    /// Where the state stood when the state machine was asked for an offer, which it still owes.
+    pub(crate) offering: Option<u64>,
     /// Whether a member could not use what is offered.
     pub(crate) offer_broken: bool,
     /// When somebody last needed what is offered.
@@ -185,7 +185,7 @@ impl Group {
             joint_ticks: 0,
             founders,
             offers,
-            offering: false,
+            offering: None,
             offer_broken: false,
             offer_used: 0,
             offered: BTreeMap::new(),

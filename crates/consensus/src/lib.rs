@@ -41,7 +41,7 @@ pub use ids::{ClusterId, GroupId, NodeId, Position};
 pub use log::engine::{RaftEngineLog, RaftEngineSettings};
 pub use log::memory::{Fault, MemoryLog};
 pub use log::{GroupMeta, GroupState, GroupWrite, LogBatch, LogStore};
-pub use machine::{ApplyError, Committed, Fetching, Offer, StateMachine};
+pub use machine::{ApplyError, Committed, Fetching, Offer, Offering, StateMachine};
 pub use membership::{Members, Membership};
 pub use outcome::{Applied, Doubt, HandoverOutcome, Outcome, ReadOutcome, Refusal};
 pub use settings::{GroupSpec, HostSettings, MAX_PROPOSAL_BYTES};

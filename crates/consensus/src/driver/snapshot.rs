@@ -6,6 +6,7 @@
 //! snapshot: between installing the state and beginning the log anew a crash may come, and only [`Driver::go_on_after`]
 //! knows how to go on.
 
+use crossbeam_channel::Sender;
 use raft::eraftpb::{Message, MessageType};
 use raft::{Progress, RawNode, SnapshotStatus};
 
@@ -16,7 +17,7 @@ use crate::error::LogError;
 use crate::group::Group;
 use crate::ids::{GroupId, NodeId, Position};
 use crate::log::{GroupState, LogBatch};
-use crate::machine::{Fetching, Offer};
+use crate::machine::{Fetching, Offer, OfferEnded, Offering};
 use crate::membership::Membership;
 use crate::outcome::{Doubt, Outcome};
 use crate::settings::{KEEP_OFFER_TICKS, OFFER_AGAIN_TICKS};
@@ -51,7 +52,16 @@ impl Driver {
             return;
         }
         for group in self.groups.values_mut() {
-            group.tend_offer(self.ticks, &mut self.jobs);
+            group.tend_offer(self.ticks, &self.offers.0, &mut self.jobs);
+        }
+    }
+
+    /// Takes over what state machines offer. Called once a tick.
+    pub(super) fn take_offered(&mut self) {
+        while let Ok(OfferEnded { group, result }) = self.offers.1.try_recv() {
+            if let Some(group) = self.groups.get_mut(&group) {
+                group.take_offer(result, self.ticks);
+            }
         }
     }
 
@@ -258,8 +268,11 @@ impl Group {
         }
     }
 
-    pub(super) fn take_offer(&mut self, offered: Result<Offer, String>, ticks: u64) {
-        self.offering = false;
+    fn take_offer(&mut self, offered: Result<Offer, String>, ticks: u64) {
+        // Else it was asked for before the group was opened anew.
+        if self.offering.take().is_none() {
+            return;
+        }
         self.offer_used = ticks;
         match offered {
             Ok(offer) => {
@@ -272,7 +285,7 @@ impl Group {
         }
     }
 
-    fn tend_offer(&mut self, ticks: u64, jobs: &mut Vec<Job>) {
+    fn tend_offer(&mut self, ticks: u64, offers: &Sender<OfferEnded>, jobs: &mut Vec<Job>) {
         let leads = self.is_leader();
         let Some(node) = &mut self.node else { return };
         // It has a state of its own for that, which it does not let others name.
@@ -297,9 +310,12 @@ impl Group {
             node.mut_store().set_offer(None);
             jobs.push(Job::Retract { group: self.id });
         }
-        if wanted && leads && self.offers && !self.offering {
-            self.offering = true;
-            jobs.push(Job::Offer { group: self.id, founders: self.founders.clone() });
+        if wanted && leads && self.offers && self.offering.is_none() {
+            // What it will offer is no older: it applies in order.
+            self.offering = Some(self.applied.index);
+            let (group, founders) = (self.id, self.founders.clone());
+            let done = Offering { group, founders, ended: Some(offers.clone()) };
+            jobs.push(Job::Offer { group, done });
         }
         for member in silent {
             self.with_node(|node| node.report_snapshot(member, SnapshotStatus::Failure));
