@@ -18,6 +18,7 @@ mod drain;
 mod driver;
 mod envelope;
 mod error;
+mod files;
 mod group;
 mod handle;
 mod host;
@@ -35,6 +36,7 @@ mod transport;
 mod testing;
 
 pub use error::{ConsensusError, LogError};
+pub use files::{Checking, FilesError, Manifest, Order, Shelf, StateFile, StateSource, States};
 pub use handle::{GroupHandle, HostHandle};
 pub use host::Host;
 pub use ids::{ClusterId, GroupId, NodeId, Position};
