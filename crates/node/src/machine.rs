@@ -28,8 +28,17 @@ impl ShardMachine {
 
 impl StateMachine for ShardMachine {
     fn apply(&mut self, entries: &[Committed]) -> Result<Vec<Bytes>, ApplyError> {
-        let batch: Vec<_> =
-            entries.iter().map(|entry| Entry { index: entry.index, term: entry.term, data: &entry.data }).collect();
+        let members: Vec<_> = entries.iter().map(|entry| entry.membership.as_ref().map(Membership::encode)).collect();
+        let batch: Vec<_> = entries
+            .iter()
+            .zip(&members)
+            .map(|(Committed { index, term, data, .. }, members)| Entry {
+                index: *index,
+                term: *term,
+                data,
+                members: members.as_deref(),
+            })
+            .collect();
         let outcomes = self.shard.apply(&batch).map_err(apply_error)?;
         self.applied.send_replace(self.shard.applied_index());
         self.builder.ring();
@@ -47,7 +56,7 @@ impl StateMachine for ShardMachine {
     }
 
     fn membership(&self) -> Option<Membership> {
-        None
+        self.shard.view().members().and_then(Membership::decode)
     }
 
     fn flush(&mut self, wait: bool) -> Result<(), ApplyError> {
