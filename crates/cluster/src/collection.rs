@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sagitta_model::{CollectionName, FieldPath, Schema, VectorSpec, Violation};
+use sagitta_model::{CollectionName, FieldPath, PointId, Schema, VectorSpec, Violation};
 use serde::{Deserialize, Serialize};
 
 use crate::route::{HashRange, shard_hash};
@@ -23,7 +23,7 @@ pub struct Collection {
 }
 
 /// One shard of a collection as the control plane wants it to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardDescriptor {
     /// Identity, unique in the cluster and never handed out twice.
     pub id: u64,
@@ -31,14 +31,24 @@ pub struct ShardDescriptor {
     pub range: HashRange,
     /// Version of its placement: a request that names another is stale.
     pub epoch: u64,
+    /// The nodes that should hold a replica, ascending.
+    #[serde(default)]
+    pub replicas: Vec<u64>,
+    /// The first voters of its group. Never changes: a node that has no log of the group founds it with these.
+    #[serde(default)]
+    pub founders: Vec<u64>,
 }
 
 impl Collection {
     /// The shard that is responsible for a point.
-    pub fn shard_of(&self, id: sagitta_model::PointId) -> &ShardDescriptor {
+    pub fn shard_of(&self, id: PointId) -> &ShardDescriptor {
+        &self.shards[self.place_of(id)]
+    }
+
+    /// Where that shard stands in [`Collection::shards`].
+    pub fn place_of(&self, id: PointId) -> usize {
         let hash = shard_hash(id);
-        let after = self.shards.partition_point(|shard| shard.range.first <= hash);
-        &self.shards[after - 1]
+        self.shards.partition_point(|shard| shard.range.first <= hash) - 1
     }
 }
 

@@ -5,12 +5,17 @@
 
 pub mod collection;
 pub mod command;
+pub mod node;
+mod placement;
+pub mod report;
 pub mod route;
 pub mod snapshot;
 pub mod state;
 
 pub use collection::{Collection, ShardDescriptor};
 pub use command::{Command, Effect, Refusal, decode_outcome, encode_outcome};
+pub use node::{Node, NodeStatus, Place, Roles};
+pub use report::{ReplicaReport, ReplicaRole, Report};
 pub use route::{HashRange, shard_hash};
 pub use snapshot::SnapshotError;
 pub use state::State;

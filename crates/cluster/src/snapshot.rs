@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::collection::{Collection, CollectionJson, parse_id};
+use crate::command::{decode_digest, encode_digest};
+use crate::node::{Node, NodeJson};
 use crate::state::State;
 
 /// Format of the snapshot that this build writes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Why bytes are not a snapshot or a command of this build.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +49,13 @@ struct SnapshotJson {
     applied_term: u64,
     cluster_id: String,
     next_shard_id: u64,
+    // Format 1 knew no nodes.
+    #[serde(default)]
+    nodes: Vec<NodeJson>,
+    #[serde(default)]
+    founder: Option<u64>,
+    #[serde(default)]
+    join_token: Option<String>,
     collections: Vec<CollectionJson>,
     requests: Vec<BTreeMap<String, String>>,
 }
@@ -66,6 +75,9 @@ impl State {
             applied_term,
             cluster_id: format!("{:032x}", self.cluster_id),
             next_shard_id: self.next_shard_id,
+            nodes: self.nodes.values().map(|node| NodeJson::from(&**node)).collect(),
+            founder: self.founder,
+            join_token: self.join_token.as_ref().map(encode_digest),
             collections: self.collections.values().map(|collection| CollectionJson::from(&**collection)).collect(),
             requests: self.requests.iter().map(request).collect(),
         };
@@ -92,6 +104,12 @@ impl State {
         let json: SnapshotJson = serde_json::from_value(loose).map_err(malformed)?;
         let mut state = Self::new(parse_id(&json.cluster_id)?);
         state.next_shard_id = json.next_shard_id;
+        state.founder = json.founder;
+        state.join_token = json.join_token.as_deref().map(decode_digest).transpose()?;
+        for node in json.nodes {
+            let node = Node::try_from(node)?;
+            state.nodes.insert(node.id, Arc::new(node));
+        }
         for collection in json.collections {
             let collection = Collection::try_from(collection)?;
             state.collections.insert(collection.name.clone(), Arc::new(collection));

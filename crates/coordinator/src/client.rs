@@ -2,24 +2,14 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
+use bytes::Bytes;
 use sagitta_env::Deadline;
 use sagitta_model::{
-    Change, CollectionStatistics, ErrorKind, Filter, PointId, Record, Schema, SearchQuery, SearchResult, Selection,
-    Wait, WriteResult,
+    Change, CollectionStatistics, Filter, PointId, Record, SearchQuery, SearchResult, Selection, Wait, WriteResult,
 };
 
-/// What a shard is made from.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ShardSpec {
-    /// The shard.
-    pub shard: u64,
-    /// Identity of its collection.
-    pub collection: u128,
-    /// Vectors and declared fields.
-    pub schema: Arc<Schema>,
-}
+pub use sagitta_model::{Elsewhere, Page, ShardError, ShardRef, Tokens};
 
 /// What a read must see, and until when it is wanted.
 #[derive(Clone, Debug)]
@@ -30,71 +20,28 @@ pub struct Read {
     pub deadline: Deadline,
 }
 
-/// What a read must see at the least.
-#[derive(Clone, Debug, Default)]
-pub enum Tokens {
-    /// Anything.
-    #[default]
-    Any,
-    /// In each of these shards, everything up to this index of its log.
-    AtLeast(Arc<[(u64, u64)]>),
-    /// Everything acknowledged before the read began.
-    Latest,
-}
-
 /// Figures of one shard.
 pub type ShardStatistics = CollectionStatistics;
 
-/// Why a shard did not answer.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{message}")]
-pub struct ShardError {
-    /// What to do about it.
-    pub kind: ErrorKind,
-    /// For people.
-    pub message: String,
-    /// The request id was used for another request.
-    pub request_id_reused: bool,
-    /// When to come back, for a kind that may be retried.
-    pub retry_after: Option<Duration>,
-}
-
-impl ShardError {
-    /// An error of a kind that says what happened.
-    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), request_id_reused: false, retry_after: None }
-    }
-}
-
-/// Shards, wherever they are. A future that is dropped stops the work it stands for.
-pub trait ShardClient: Send + Sync + 'static {
-    /// Whether there is room for another shard.
-    fn room(&self) -> impl Future<Output = Result<(), ShardError>> + Send;
-
-    /// Hosts a shard; one that is hosted already stays as it is.
-    fn ensure(&self, spec: ShardSpec) -> impl Future<Output = Result<(), ShardError>> + Send;
-
-    /// Removes a shard and its data; one that is not there is fine.
-    fn remove(&self, shard: u64) -> impl Future<Output = Result<(), ShardError>> + Send;
-
-    /// The shards that are hosted.
-    fn hosted(&self) -> impl Future<Output = Result<Vec<u64>, ShardError>> + Send;
-
-    /// Applies a change, at most once per request id. `affected` counts points; failures carry positions in the change.
+/// The nodes that host replicas, wherever they are. A future that is dropped stops the work it stands for.
+pub trait NodeClient: Send + Sync + 'static {
+    /// Applies a change, at most once per request id. `applied` counts points; failures carry positions in the change.
     fn write(
         &self,
-        shard: u64,
+        node: u64,
+        shard: ShardRef,
         request_id: u128,
-        change: Change,
+        change: Arc<Change>,
         wait: Wait,
         deadline: Deadline,
     ) -> impl Future<Output = Result<WriteResult, ShardError>> + Send;
 
-    /// Runs each query in each of the shards: for every shard one result per query, hydrated as selected, all as of one moment of the shard.
-    /// One call per node, so that a query costs a node one hand-off however many shards it holds.
+    /// Runs each query in each of the shards: for every shard one result per query, hydrated as selected, all as of one moment of
+    /// the shard. One call, so that a query costs a node one hand-off however many shards it holds.
     fn search(
         &self,
-        shards: &[u64],
+        node: u64,
+        shards: &[ShardRef],
         queries: Arc<[(SearchQuery, Selection)]>,
         explain: bool,
         read: Read,
@@ -103,7 +50,8 @@ pub trait ShardClient: Send + Sync + 'static {
     /// The points of these ids that exist, in the order of the ids.
     fn get(
         &self,
-        shard: u64,
+        node: u64,
+        shard: ShardRef,
         ids: Vec<PointId>,
         selection: Selection,
         read: Read,
@@ -112,7 +60,8 @@ pub trait ShardClient: Send + Sync + 'static {
     /// How many points pass the filter.
     fn count(
         &self,
-        shard: u64,
+        node: u64,
+        shard: ShardRef,
         filter: Option<Arc<Filter>>,
         read: Read,
     ) -> impl Future<Output = Result<u64, ShardError>> + Send;
@@ -121,14 +70,36 @@ pub trait ShardClient: Send + Sync + 'static {
     /// weight ([`Record::fill_a_page`]).
     fn scroll(
         &self,
-        shard: u64,
-        after: Option<PointId>,
-        filter: Option<Arc<Filter>>,
-        limit: usize,
-        selection: Selection,
+        node: u64,
+        shard: ShardRef,
+        page: Page,
         read: Read,
     ) -> impl Future<Output = Result<Vec<Record>, ShardError>> + Send;
 
-    /// Figures of a shard.
-    fn statistics(&self, shard: u64) -> impl Future<Output = Result<ShardStatistics, ShardError>> + Send;
+    /// Figures of a replica.
+    fn statistics(
+        &self,
+        node: u64,
+        shard: ShardRef,
+    ) -> impl Future<Output = Result<ShardStatistics, ShardError>> + Send;
+
+    /// Has the leader of the control group agree on a command: see [`crate::Control::propose`].
+    fn propose(
+        &self,
+        node: u64,
+        command: Bytes,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<Bytes, ShardError>> + Send;
+
+    /// Asks the leader of the control group: see [`crate::Control::read_index`].
+    fn read_index(&self, node: u64, deadline: Deadline) -> impl Future<Output = Result<u64, ShardError>> + Send;
+
+    /// Has another voter lead the shard's group.
+    fn hand_over(
+        &self,
+        node: u64,
+        shard: ShardRef,
+        to: u64,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<(), ShardError>> + Send;
 }

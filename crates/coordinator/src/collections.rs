@@ -1,19 +1,19 @@
 //! Collections: created, shown, listed and deleted through the control group.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use sagitta_cluster::{Collection, Command, Effect, Refusal};
 use sagitta_env::Deadline;
-use sagitta_model::{CollectionInfo, CollectionName, CollectionStatistics, Schema};
+use sagitta_model::{CollectionInfo, CollectionName, CollectionStatistics, ErrorKind, Schema};
 
-use crate::client::{ShardClient, ShardSpec};
+use crate::client::{NodeClient, Read, ShardError, Tokens};
 use crate::{Coordinator, Error};
 
-/// Shards of a new collection: one, until splitting them is automatic.
+/// Shards of a new collection, and replicas of each where there are as many nodes, unless the caller says otherwise.
 const SHARDS: u32 = 1;
+const REPLICATION: u32 = 3;
 
-impl<C: ShardClient> Coordinator<C> {
+impl<C: NodeClient> Coordinator<C> {
     /// Creates a collection. Once this returns, points can be written to it.
     pub async fn create_collection(
         &self,
@@ -22,23 +22,52 @@ impl<C: ShardClient> Coordinator<C> {
         schema: Schema,
         deadline: Deadline,
     ) -> Result<CollectionInfo, Error> {
+        let state = self.control.state();
         // One that is there takes no more room, and a repeated request is answered as before.
-        if !self.control.state().collections().contains_key(&name) {
-            self.shards.room().await.map_err(Error::NoRoom)?;
+        if !state.collections().contains_key(&name) {
+            self.room()?;
         }
         let (id, unix_micros) = (self.env.uuid(), self.env.unix_micros());
-        let command = Command::CreateCollection { request_id, id, name, schema, shards: SHARDS, unix_micros };
-        let Effect::Created(collection) = self.control.propose(command, deadline).await? else {
+        let replication = REPLICATION.min(state.nodes_for_replicas() as u32).max(1);
+        let command =
+            Command::CreateCollection { request_id, id, name, schema, shards: SHARDS, replication, unix_micros };
+        let Effect::Created(collection) = self.decide(command, deadline).await? else {
             unreachable!("invariant: creating has the effect of creation");
         };
-        self.host(&collection).await?;
+        for shard in &collection.shards {
+            let led = self.reports.find(|reports| reports.leader(shard.id));
+            if self.env.until(deadline, led).await.is_err() {
+                let what = "the collection was created, and its shard has no leader yet: too few of its nodes are up";
+                let error = ShardError::new(ErrorKind::Unavailable, what);
+                return Err(Error::Shard { shard: shard.id, error });
+            }
+        }
         Ok(info(&collection, None))
     }
 
+    /// Whether any node takes data.
+    fn room(&self) -> Result<(), Error> {
+        let state = self.control.state();
+        let reports: Vec<_> = state.nodes().keys().filter_map(|node| self.reports.of(*node)).collect();
+        let short = reports.iter().find_map(|heard| heard.report.shortage.clone());
+        match short {
+            Some(shortage) if reports.iter().all(|heard| heard.report.shortage.is_some()) => {
+                Err(Error::NoRoom(ShardError::new(ErrorKind::Overloaded, shortage)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A collection, with its statistics if they are asked for.
-    pub async fn collection(&self, name: &CollectionName, statistics: bool) -> Result<CollectionInfo, Error> {
-        let collection = self.find(name)?;
-        let statistics = if statistics { Some(self.statistics(&collection).await?) } else { None };
+    pub async fn collection(
+        &self,
+        name: &CollectionName,
+        statistics: bool,
+        deadline: Deadline,
+    ) -> Result<CollectionInfo, Error> {
+        self.catch_up(deadline).await?;
+        let collection = self.known(name)?;
+        let statistics = if statistics { Some(self.statistics(&collection, deadline).await?) } else { None };
         Ok(info(&collection, statistics))
     }
 
@@ -48,7 +77,9 @@ impl<C: ShardClient> Coordinator<C> {
         after: Option<&CollectionName>,
         limit: usize,
         statistics: bool,
+        deadline: Deadline,
     ) -> Result<(Vec<CollectionInfo>, bool), Error> {
+        self.catch_up(deadline).await?;
         let state = self.control.state();
         let later =
             state.collections().values().filter(|collection| after.is_none_or(|after| collection.name > *after));
@@ -57,13 +88,13 @@ impl<C: ShardClient> Coordinator<C> {
         page.truncate(limit);
         let mut infos = Vec::with_capacity(page.len());
         for collection in page {
-            let statistics = if statistics { Some(self.statistics(&collection).await?) } else { None };
+            let statistics = if statistics { Some(self.statistics(&collection, deadline).await?) } else { None };
             infos.push(info(&collection, statistics));
         }
         Ok((infos, more))
     }
 
-    /// Deletes a collection and its points.
+    /// Deletes a collection and its points. The nodes remove its replicas as they learn of it.
     pub async fn delete_collection(
         &self,
         request_id: u128,
@@ -72,42 +103,19 @@ impl<C: ShardClient> Coordinator<C> {
         deadline: Deadline,
     ) -> Result<(), Error> {
         let command = Command::DeleteCollection { request_id, name };
-        match self.control.propose(command, deadline).await {
-            Ok(_) => self.reconcile().await,
+        match self.decide(command, deadline).await {
+            Ok(_) => Ok(()),
             Err(Error::Refused(Refusal::NotFound(_))) if allow_missing => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Hosts every shard that should be and removes every one that should not. Changes nothing when all is as it should be,
-    /// so it mends what a crash between a decision and its execution left.
-    pub(crate) async fn reconcile(&self) -> Result<(), Error> {
-        let state = self.control.state();
-        let mut wanted = HashSet::new();
-        for collection in state.collections().values() {
-            wanted.extend(collection.shards.iter().map(|shard| shard.id));
-            self.host(collection).await?;
-        }
-        let hosted = self.shards.hosted().await.map_err(Error::of_shard(0))?;
-        for shard in hosted.into_iter().filter(|shard| !wanted.contains(shard)) {
-            self.shards.remove(shard).await.map_err(Error::of_shard(shard))?;
-        }
-        Ok(())
-    }
-
-    async fn host(&self, collection: &Collection) -> Result<(), Error> {
-        let schema = Arc::new(collection.schema.clone());
-        for shard in &collection.shards {
-            let spec = ShardSpec { shard: shard.id, collection: collection.id, schema: schema.clone() };
-            self.shards.ensure(spec).await.map_err(Error::of_shard(shard.id))?;
-        }
-        Ok(())
-    }
-
-    async fn statistics(&self, collection: &Collection) -> Result<CollectionStatistics, Error> {
+    async fn statistics(&self, collection: &Collection, deadline: Deadline) -> Result<CollectionStatistics, Error> {
         let mut total = CollectionStatistics { ready: true, ..CollectionStatistics::default() };
         for shard in &collection.shards {
-            let one = self.shards.statistics(shard.id).await.map_err(Error::of_shard(shard.id))?;
+            let read = Read { tokens: Tokens::Any, deadline };
+            let statistics = |node, shard| self.nodes.statistics(node, shard);
+            let one = self.at_replica(collection, shard, &read, statistics).await?;
             total.ready &= one.ready;
             total.points += one.points;
             total.indexed_points += one.indexed_points;
@@ -122,8 +130,17 @@ impl<C: ShardClient> Coordinator<C> {
         Ok(total)
     }
 
-    /// A collection by name: what requests are resolved against and routed by.
-    pub fn find(&self, name: &CollectionName) -> Result<Arc<Collection>, Error> {
+    /// A collection by name: what requests are resolved against and routed by. One that this coordinator does not know of may
+    /// have been created through another one just before.
+    pub async fn find(&self, name: &CollectionName, deadline: Deadline) -> Result<Arc<Collection>, Error> {
+        if let Ok(collection) = self.known(name) {
+            return Ok(collection);
+        }
+        self.catch_up(deadline).await?;
+        self.known(name)
+    }
+
+    fn known(&self, name: &CollectionName) -> Result<Arc<Collection>, Error> {
         self.control.state().collection(name).map(Arc::clone).map_err(Error::from)
     }
 }

@@ -7,15 +7,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use sagitta_cluster::{Command, Effect, SnapshotError, State, decode_outcome, encode_outcome};
+use sagitta_cluster::{Command, SnapshotError, State, encode_outcome};
 use sagitta_consensus::{
-    ApplyError, Committed, ConsensusError, GroupHandle, GroupId, GroupSpec, HostHandle, Membership, NodeId, Outcome,
-    Position, StateMachine,
+    ApplyError, Committed, ConsensusError, Doubt, GroupHandle, GroupId, GroupSpec, HostHandle, Membership, NodeId,
+    Outcome, Position, ReadOutcome, StateMachine,
 };
-use sagitta_env::{Deadline, Env};
+use sagitta_env::Deadline;
 use sagitta_model::ErrorKind;
-
-use crate::Error;
+use tokio::sync::watch;
 
 /// The control group's id; shards begin at [`State::FIRST_SHARD_ID`].
 const GROUP: GroupId = GroupId(1);
@@ -28,6 +27,15 @@ const SNAPSHOT_EVERY: u64 = 256;
 pub struct Control {
     group: GroupHandle,
     state: Arc<ArcSwap<State>>,
+    applied: watch::Receiver<u64>,
+}
+
+/// What became of a request that only the leader of the control group can answer.
+pub enum Decided<T> {
+    /// It was answered.
+    Done(T),
+    /// Nothing was done here; the leader, if that is known.
+    NotLeader(Option<u64>),
 }
 
 /// Why the control group could not be opened or asked.
@@ -39,7 +47,7 @@ pub struct ControlError {
 }
 
 impl ControlError {
-    fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
     }
 
@@ -56,7 +64,7 @@ impl From<ConsensusError> for ControlError {
 }
 
 impl Control {
-    /// Opens the control group in its folder, founding it with `founders` when there is none.
+    /// Opens the control group in its folder. `founders` are its first voters, the same on every coordinator for ever.
     pub async fn open(
         dir: &Path,
         cluster_id: u128,
@@ -64,10 +72,10 @@ impl Control {
         host: &HostHandle,
     ) -> Result<Self, ControlError> {
         let machine = ControlMachine::open(dir, cluster_id)?;
-        let state = machine.shared.clone();
+        let (state, applied) = (machine.shared.clone(), machine.seen.subscribe());
         let spec = GroupSpec { group: GROUP, found_with: Some(founders) };
         let group = host.open_group(spec, Box::new(machine)).await?;
-        Ok(Self { group, state })
+        Ok(Self { group, state, applied })
     }
 
     /// The state as this coordinator has applied it.
@@ -75,31 +83,44 @@ impl Control {
         self.state.load_full()
     }
 
-    /// Agrees on a command and applies it.
-    pub async fn propose(&self, command: Command, deadline: Deadline) -> Result<Effect, Error> {
-        let internal = |what: String| Error::Control(ControlError::new(ErrorKind::Internal, what));
-        match self.group.propose(Bytes::from(command.encode()), deadline.at()).await {
-            Outcome::Applied(applied) => match decode_outcome(&applied.response) {
-                Ok(outcome) => Ok(outcome?),
-                Err(error) => Err(internal(format!("the control group answered what it should not: {error}"))),
-            },
-            Outcome::Unknown(sagitta_consensus::Doubt::Deadline) => Err(Error::DeadlineExceeded),
-            Outcome::Unknown(doubt) => Err(ControlError::new(ErrorKind::Unavailable, doubt.to_string()).into()),
-            Outcome::Refused(refusal) => Err(ControlError::new(refusal.kind(), refusal.to_string()).into()),
-            Outcome::NotLeader { .. } => {
-                Err(ControlError::new(ErrorKind::Unavailable, "this coordinator does not lead the control group")
-                    .into())
+    /// The last entry of the log that is in the state; whoever subscribes learns of changes.
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.applied.clone()
+    }
+
+    /// The control group, for its members and its leader.
+    pub fn group(&self) -> &GroupHandle {
+        &self.group
+    }
+
+    /// Agrees on a command, if this coordinator leads, and says what came of it: see [`sagitta_cluster::decode_outcome`].
+    pub async fn propose(&self, command: Bytes, deadline: Deadline) -> Result<Decided<Bytes>, ControlError> {
+        match self.group.propose(command, deadline.at()).await {
+            Outcome::Applied(applied) => Ok(Decided::Done(applied.response)),
+            Outcome::NotLeader { hint } => Ok(Decided::NotLeader(hint.map(|node| node.0))),
+            Outcome::Refused(refusal) => {
+                Err(ControlError::new(refusal.kind(), format!("the control group: {refusal}")))
             }
+            Outcome::Unknown(doubt) => Err(doubted(&doubt)),
         }
     }
 
-    /// Waits until every change that was acknowledged before is in [`Control::state`].
-    pub async fn catch_up(&self, env: &Env, deadline: Deadline) -> Result<(), Error> {
-        match env.until(deadline, self.group.read_index(deadline.at())).await {
-            Ok(sagitta_consensus::ReadOutcome::At(_)) => Ok(()),
-            Ok(other) => Err(ControlError::new(ErrorKind::Unavailable, format!("the control group: {other:?}")).into()),
-            Err(_) => Err(Error::DeadlineExceeded),
+    /// An index that is at least that of every change that was acknowledged before, if this coordinator leads.
+    pub async fn read_index(&self, deadline: Deadline) -> Result<Decided<u64>, ControlError> {
+        match self.group.read_index(deadline.at()).await {
+            ReadOutcome::At(index) => Ok(Decided::Done(index)),
+            ReadOutcome::NotLeader { hint } => Ok(Decided::NotLeader(hint.map(|node| node.0))),
+            ReadOutcome::Refused(refusal) => {
+                Err(ControlError::new(refusal.kind(), format!("the control group: {refusal}")))
+            }
+            ReadOutcome::Unknown(doubt) => Err(doubted(&doubt)),
         }
+    }
+
+    /// Waits until the state has everything up to an index.
+    pub async fn wait_applied(&self, index: u64) {
+        // Ends early only when the group is closed, and then with its last state.
+        let _ = self.applied.clone().wait_for(|applied| *applied >= index).await;
     }
 
     /// Writes the state to its file and closes the group.
@@ -108,11 +129,16 @@ impl Control {
     }
 }
 
+fn doubted(doubt: &Doubt) -> ControlError {
+    ControlError::new(ErrorKind::Unavailable, format!("the control group: {doubt}"))
+}
+
 /// The control group's state machine.
 struct ControlMachine {
     dir: PathBuf,
     state: State,
     shared: Arc<ArcSwap<State>>,
+    seen: watch::Sender<u64>,
     applied: Position,
     durable: u64,
 }
@@ -139,7 +165,8 @@ impl ControlMachine {
             return Err(ControlError::new(ErrorKind::Conflict, message));
         }
         let shared = Arc::new(ArcSwap::from_pointee(state.clone()));
-        Ok(Self { dir: dir.to_owned(), state, shared, applied, durable: applied.index })
+        let seen = watch::Sender::new(applied.index);
+        Ok(Self { dir: dir.to_owned(), state, shared, seen, applied, durable: applied.index })
     }
 
     /// Writes the state whole or not at all: to another name, synced, then renamed.
@@ -174,6 +201,7 @@ impl StateMachine for ControlMachine {
             self.applied = Position { index: entry.index, term: entry.term };
         }
         self.shared.store(Arc::new(self.state.clone()));
+        self.seen.send_replace(self.applied.index);
         if self.applied.index - self.durable >= SNAPSHOT_EVERY {
             // Not yet on disk is no loss: the log keeps the entries until it is.
             if let Err(error) = self.save() {

@@ -53,9 +53,4 @@ impl Error {
             _ => None,
         }
     }
-
-    /// Turns what a shard said into a request's error.
-    pub(crate) fn of_shard(shard: u64) -> impl FnOnce(ShardError) -> Self {
-        move |error| Self::Shard { shard, error }
-    }
 }

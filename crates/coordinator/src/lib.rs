@@ -1,43 +1,59 @@
 //! Life of a request: check it, find its shards, ask them, put the answers together.
 //!
-//! Holds the control group (which collections exist) and routes by it. May not know: gRPC, the threads and
-//! storage of a node; it asks shards through [`ShardClient`].
+//! Holds the control group (what the cluster is) and routes by it. May not know: gRPC, the threads and storage of a
+//! node; it asks nodes through [`NodeClient`].
 
 mod client;
 mod collections;
 mod control;
+mod decide;
 mod error;
+mod keeper;
 mod merge;
 mod points;
+mod reports;
+mod router;
+mod scatter;
 mod search;
 
 use std::sync::Arc;
 
 use sagitta_env::Env;
 
-pub use client::{Read, ShardClient, ShardError, ShardSpec, ShardStatistics, Tokens};
-pub use control::{Control, ControlError};
+pub use client::{Elsewhere, NodeClient, Page, Read, ShardError, ShardRef, ShardStatistics, Tokens};
+pub use control::{Control, ControlError, Decided};
 pub use error::Error;
-pub use points::{Page, Write};
+pub use points::Write;
+pub use reports::{Heard, Reports};
 pub use search::Search;
 
 /// Answers every request of the API, in the words of the model. Cheap to share.
 pub struct Coordinator<C> {
     env: Env,
+    me: u64,
     control: Control,
-    shards: Arc<C>,
+    nodes: Arc<C>,
+    reports: Arc<Reports>,
 }
 
-impl<C: ShardClient> Coordinator<C> {
-    /// A coordinator over an open control group; makes sure that every shard of it is hosted.
-    pub async fn start(env: Env, control: Control, shards: Arc<C>) -> Result<Self, Error> {
-        let coordinator = Self { env, control, shards };
-        coordinator.reconcile().await?;
-        Ok(coordinator)
+impl<C> Coordinator<C> {
+    /// The coordinator on node `me`, over an open control group.
+    pub fn new(env: Env, me: u64, control: Control, nodes: Arc<C>, reports: Arc<Reports>) -> Self {
+        Self { env, me, control, nodes, reports }
     }
 
-    /// The control group, for shutting down.
+    /// Its time and chance.
+    pub fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// The control group.
     pub fn control(&self) -> &Control {
         &self.control
+    }
+
+    /// What was heard from the nodes.
+    pub fn reports(&self) -> &Arc<Reports> {
+        &self.reports
     }
 }

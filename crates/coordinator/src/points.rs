@@ -1,13 +1,14 @@
 //! Points: written to the shards that are responsible for them, read back from there.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use sagitta_cluster::Collection;
+use futures_util::future::{join_all, try_join_all};
+use sagitta_cluster::{Collection, ShardDescriptor};
 use sagitta_env::Deadline;
 use sagitta_model::{Change, Consistency, Filter, PointId, Record, Selection, Target, Wait, WriteResult};
 
-use crate::client::{Read, ShardClient, Tokens};
+use crate::client::{NodeClient, Page, Read, Tokens};
 use crate::{Coordinator, Error};
 
 /// One write of one collection, resolved against its schema.
@@ -23,30 +24,28 @@ pub struct Write {
     pub deadline: Deadline,
 }
 
-/// One page of a scroll.
-#[derive(Clone, Debug)]
-pub struct Page {
-    /// The points after this one; from the start if `None`.
-    pub after: Option<PointId>,
-    /// At most so many.
-    pub limit: usize,
-    /// Those that this filter passes.
-    pub filter: Option<Arc<Filter>>,
-    /// These parts of them.
-    pub selection: Selection,
-}
-
-impl<C: ShardClient> Coordinator<C> {
-    /// Changes points. Each shard applies its part whole, or fails it whole.
+impl<C: NodeClient> Coordinator<C> {
+    /// Changes points. Each shard applies its part whole, or fails it whole; all parts are written at once, and when some fail
+    /// the others stand: the same request again completes them.
     pub async fn write(&self, collection: &Collection, write: Write) -> Result<WriteResult, Error> {
-        let mut result = WriteResult::default();
-        for part in split(collection, write.change) {
-            let written =
-                self.shards.write(part.shard, write.request_id, part.change, write.wait, write.deadline).await;
-            let mut written = written.map_err(Error::of_shard(part.shard))?;
+        let Write { request_id, change, wait, deadline } = write;
+        let parts = split(collection, change).into_iter().map(|Part { shard, change, positions }| async move {
+            let change = Arc::new(change);
+            let written = self
+                .at_leader(collection, shard, deadline, |node, shard| {
+                    self.nodes.write(node, shard, request_id, change.clone(), wait, deadline)
+                })
+                .await;
+            let mut written = written?;
             for failure in &mut written.failures {
-                failure.index = part.positions.as_ref().map_or(failure.index, |positions| positions[failure.index]);
+                failure.index = positions.as_ref().map_or(failure.index, |positions| positions[failure.index]);
             }
+            Ok::<WriteResult, Error>(written)
+        });
+        let mut result = WriteResult::default();
+        // To their end, whatever becomes of the others: one that is cut short would be in doubt.
+        for written in join_all(parts).await {
+            let mut written = written?;
             result.applied += written.applied;
             result.failures.append(&mut written.failures);
             result.tokens.append(&mut written.tokens);
@@ -64,16 +63,19 @@ impl<C: ShardClient> Coordinator<C> {
         consistency: &Consistency,
         deadline: Deadline,
     ) -> Result<Vec<Record>, Error> {
-        let read = read(consistency, deadline);
+        let read = &read(consistency, deadline);
+        let selection = &selection;
+        let from = |shard, ids: Vec<PointId>| async move {
+            let get = |node, shard| self.nodes.get(node, shard, ids.clone(), selection.clone(), read.clone());
+            self.at_replica(collection, shard, read, get).await
+        };
         if let [shard] = &collection.shards[..] {
-            let records = self.shards.get(shard.id, ids, selection, read).await;
-            return records.map_err(Error::of_shard(shard.id));
+            return from(shard, ids).await;
         }
-        let mut found = HashMap::new();
-        for (shard, part) in by_shard(collection, ids.iter().copied()) {
-            let records = self.shards.get(shard, part, selection.clone(), read.clone()).await;
-            found.extend(records.map_err(Error::of_shard(shard))?.into_iter().map(|record| (record.id, record)));
-        }
+        let parts = split_items(collection, ids.iter().copied(), |id| *id);
+        let parts = parts.map(|(shard, (ids, _))| from(shard, ids));
+        let found = try_join_all(parts).await?.into_iter().flatten();
+        let found: HashMap<_, _> = found.map(|record| (record.id, record)).collect();
         Ok(ids.iter().filter_map(|id| found.get(id).cloned()).collect())
     }
 
@@ -85,13 +87,12 @@ impl<C: ShardClient> Coordinator<C> {
         consistency: &Consistency,
         deadline: Deadline,
     ) -> Result<u64, Error> {
-        let read = read(consistency, deadline);
-        let mut count = 0;
-        for shard in &collection.shards {
-            let part = self.shards.count(shard.id, filter.clone(), read.clone()).await;
-            count += part.map_err(Error::of_shard(shard.id))?;
-        }
-        Ok(count)
+        let (read, filter) = (&read(consistency, deadline), &filter);
+        let parts = collection.shards.iter().map(|shard| {
+            let count = |node, shard| self.nodes.count(node, shard, filter.clone(), read.clone());
+            self.at_replica(collection, shard, read, count)
+        });
+        Ok(try_join_all(parts).await?.into_iter().sum())
     }
 
     /// One page of the points that pass the filter, ascending by id. It has fewer than `limit` points when these fill it by
@@ -103,13 +104,12 @@ impl<C: ShardClient> Coordinator<C> {
         consistency: &Consistency,
         deadline: Deadline,
     ) -> Result<Vec<Record>, Error> {
-        let read = read(consistency, deadline);
-        let mut records = Vec::new();
-        for shard in &collection.shards {
-            let (filter, selection) = (page.filter.clone(), page.selection.clone());
-            let part = self.shards.scroll(shard.id, page.after, filter, page.limit, selection, read.clone()).await;
-            records.append(&mut part.map_err(Error::of_shard(shard.id))?);
-        }
+        let (read, page) = (&read(consistency, deadline), &page);
+        let parts = collection.shards.iter().map(|shard| {
+            let scroll = |node, shard| self.nodes.scroll(node, shard, page.clone(), read.clone());
+            self.at_replica(collection, shard, read, scroll)
+        });
+        let mut records: Vec<Record> = try_join_all(parts).await?.into_iter().flatten().collect();
         if collection.shards.len() > 1 {
             // A shard that ended its part early filled a page alone, so this one is cut before anything would be missing.
             records.sort_unstable_by_key(|record| record.id);
@@ -133,61 +133,50 @@ pub(crate) fn read(consistency: &Consistency, deadline: Deadline) -> Read {
 }
 
 /// A shard's part of a change.
-struct Part {
-    shard: u64,
+struct Part<'a> {
+    shard: &'a ShardDescriptor,
     change: Change,
     /// Where the part's items stood in the whole change; `None` where that is the same.
     positions: Option<Vec<usize>>,
 }
 
-fn split(collection: &Collection, change: Change) -> Vec<Part> {
+fn split(collection: &Collection, change: Change) -> Vec<Part<'_>> {
     let whole = |shard, change| Part { shard, change, positions: None };
     if let [shard] = &collection.shards[..] {
-        return vec![whole(shard.id, change)];
+        return vec![whole(shard, change)];
     }
-    let to_all = |change: Change| collection.shards.iter().map(|shard| whole(shard.id, change.clone())).collect();
+    let part = |shard, change, positions| Part { shard, change, positions: Some(positions) };
     match change {
-        Change::Upsert(points) => {
-            split_items(collection, points, |point| point.id).map(|(shard, (items, positions))| Part {
-                shard,
-                change: Change::Upsert(items),
-                positions: Some(positions),
-            })
-        }
-        .collect(),
+        Change::Upsert(points) => split_items(collection, points, |point| point.id)
+            .map(|(shard, (points, positions))| part(shard, Change::Upsert(points), positions))
+            .collect(),
         Change::Delete(ids) => split_items(collection, ids, |id| *id)
-            .map(|(shard, (ids, positions))| Part { shard, change: Change::Delete(ids), positions: Some(positions) })
+            .map(|(shard, (ids, positions))| part(shard, Change::Delete(ids), positions))
             .collect(),
         Change::UpdatePayload { target: Target::Ids(ids), change } => split_items(collection, ids, |id| *id)
             .map(|(shard, (ids, positions))| {
-                let change = Change::UpdatePayload { target: Target::Ids(ids), change: change.clone() };
-                Part { shard, change, positions: Some(positions) }
+                part(shard, Change::UpdatePayload { target: Target::Ids(ids), change: change.clone() }, positions)
             })
             .collect(),
-        change @ (Change::DeleteByFilter(_) | Change::UpdatePayload { .. }) => to_all(change),
+        change @ (Change::DeleteByFilter(_) | Change::UpdatePayload { .. }) => {
+            collection.shards.iter().map(|shard| whole(shard, change.clone())).collect()
+        }
     }
 }
 
 type Items<T> = (Vec<T>, Vec<usize>);
 
+/// The items by the shard that is responsible for them, each with where it stood.
 fn split_items<T>(
     collection: &Collection,
-    items: Vec<T>,
+    items: impl IntoIterator<Item = T>,
     id: impl Fn(&T) -> PointId,
-) -> impl Iterator<Item = (u64, Items<T>)> {
-    let mut parts: BTreeMap<u64, Items<T>> = BTreeMap::new();
+) -> impl Iterator<Item = (&ShardDescriptor, Items<T>)> {
+    let mut parts: Vec<Items<T>> = collection.shards.iter().map(|_| Items::default()).collect();
     for (at, item) in items.into_iter().enumerate() {
-        let (items, positions) = parts.entry(collection.shard_of(id(&item)).id).or_default();
+        let (items, positions) = &mut parts[collection.place_of(id(&item))];
         items.push(item);
         positions.push(at);
     }
-    parts.into_iter()
-}
-
-fn by_shard(collection: &Collection, ids: impl Iterator<Item = PointId>) -> BTreeMap<u64, Vec<PointId>> {
-    let mut parts: BTreeMap<u64, Vec<PointId>> = BTreeMap::new();
-    for id in ids {
-        parts.entry(collection.shard_of(id).id).or_default().push(id);
-    }
-    parts
+    collection.shards.iter().zip(parts).filter(|(_, (items, _))| !items.is_empty())
 }

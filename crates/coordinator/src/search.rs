@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use sagitta_cluster::Collection;
 use sagitta_env::Deadline;
-use sagitta_model::{Consistency, Coverage, Problem, SearchQuery, SearchResult, Selection};
+use sagitta_model::{Consistency, Coverage, ErrorKind, Problem, SearchQuery, SearchResult, Selection};
 
-use crate::client::ShardClient;
+use crate::client::NodeClient;
 use crate::merge::merge_results;
 use crate::points::read;
+use crate::scatter::scatter;
 use crate::{Coordinator, Error};
 
 /// Some searches of one collection, resolved against its schema.
@@ -26,7 +27,7 @@ pub struct Search {
     pub deadline: Deadline,
 }
 
-impl<C: ShardClient> Coordinator<C> {
+impl<C: NodeClient> Coordinator<C> {
     /// Runs the searches: one result for each, in their order, and which shards were searched.
     pub async fn search(
         &self,
@@ -35,20 +36,19 @@ impl<C: ShardClient> Coordinator<C> {
     ) -> Result<(Vec<SearchResult>, Coverage), Error> {
         let started = self.env.now();
         let queries: Arc<[_]> = search.queries.into();
-        let shards: Vec<u64> = collection.shards.iter().map(|shard| shard.id).collect();
         let read = read(&search.consistency, search.deadline);
-        let answers = self.shards.search(&shards, queries.clone(), search.explain, read).await;
+        let patience = if search.allow_partial { self.earlier(search.deadline) } else { search.deadline };
+        let answers = scatter(self, collection, queries.clone(), search.explain, read, patience).await?;
 
-        let mut coverage = Coverage { shards: shards.len(), missing: Vec::new() };
+        let mut coverage = Coverage { shards: answers.len(), missing: Vec::new() };
         let mut parts = Vec::with_capacity(answers.len());
-        for (shard, answer) in answers {
+        for (shard, answer) in collection.shards.iter().zip(answers) {
             match answer {
-                Ok(results) => parts.push(results),
-                Err(error) if search.allow_partial => {
-                    let problem = Problem { kind: error.kind, message: error.message, violations: Vec::new() };
-                    coverage.missing.push((shard, problem));
-                }
-                Err(error) => return Err(Error::Shard { shard, error }),
+                Some(Ok(results)) => parts.push(results),
+                Some(Err(error)) if !search.allow_partial => return Err(Error::Shard { shard: shard.id, error }),
+                None if !search.allow_partial => return Err(Error::DeadlineExceeded),
+                Some(Err(error)) => coverage.missing.push((shard.id, problem(error.kind, error.message))),
+                None => coverage.missing.push((shard.id, problem(ErrorKind::Unavailable, "no answer in time".into()))),
             }
         }
         let mut results = merge_results(parts, &queries);
@@ -60,4 +60,16 @@ impl<C: ShardClient> Coordinator<C> {
         }
         Ok((results, coverage))
     }
+
+    /// Soon enough before a deadline for a partial answer to arrive in time.
+    fn earlier(&self, deadline: Deadline) -> Deadline {
+        deadline.remaining(&self.env).map_or(deadline, |left| self.env.deadline(left - left / PARTIAL_MARGIN))
+    }
+}
+
+/// A partial answer is given when this part of the time is left.
+const PARTIAL_MARGIN: u32 = 10;
+
+fn problem(kind: ErrorKind, message: String) -> Problem {
+    Problem { kind, message, violations: Vec::new() }
 }

@@ -14,6 +14,7 @@ pub mod path;
 pub mod point;
 pub mod query;
 pub mod schema;
+pub mod shard;
 pub mod value;
 pub mod write;
 
@@ -32,5 +33,6 @@ pub use query::{
     Consistency, Effort, GroupBy, Knobs, PayloadSelection, SearchQuery, Selection, VectorSelection, VersionToken,
 };
 pub use schema::{CollectionName, FieldType, IndexPolicy, Schema, VectorSpec};
+pub use shard::{Elsewhere, Page, ShardError, ShardRef, Tokens};
 pub use value::{Object, Value};
 pub use write::{Change, PayloadChange, Target, Wait};

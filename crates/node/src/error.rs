@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sagitta_consensus::{ConsensusError, Doubt, Refusal};
+use sagitta_consensus::{ConsensusError, Doubt, NodeId, Refusal};
 use sagitta_engine::kv::KvError;
 use sagitta_model::{ErrorKind, Problem};
 use sagitta_shard::ShardError;
@@ -45,7 +45,10 @@ pub enum NodeError {
     Unknown(#[from] Doubt),
     /// The replica does not lead its group.
     #[error("this replica does not lead its group")]
-    NotLeader,
+    NotLeader {
+        /// Who does, as far as it knows.
+        hint: Option<NodeId>,
+    },
     /// The command was refused when it was applied.
     #[error("{}", .0.message)]
     Command(Problem),
@@ -104,7 +107,7 @@ impl NodeError {
     /// What the caller should do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotHosted { .. } | Self::NotLeader | Self::Unknown(_) | Self::DeadlinePassed => {
+            Self::NotHosted { .. } | Self::NotLeader { .. } | Self::Unknown(_) | Self::DeadlinePassed => {
                 ErrorKind::Unavailable
             }
             Self::Shard { error, .. } => error.kind(),

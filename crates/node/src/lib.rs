@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use sagitta_consensus::{GroupId, GroupSpec, HostHandle, NodeId};
+use sagitta_consensus::{GroupHandle, GroupId, GroupSpec, GroupStatus, HostHandle, NodeId};
 use sagitta_env::Env;
 use sagitta_shard::{Engines, Shard, ShardOptions, ShardSpec};
 
@@ -68,6 +68,20 @@ pub struct Node {
     builder: Builder,
     resources: Arc<Resources>,
     watch: Watch,
+    changes: tokio::sync::watch::Sender<u64>,
+}
+
+/// Counts the changes of a group that others want to know of; an applied entry is none.
+async fn tell_changes(mut group: GroupHandle, changes: tokio::sync::watch::Sender<u64>) {
+    let known = |status: &GroupStatus| (status.role, status.leader, status.term, status.condition.clone());
+    let mut before = known(&group.status());
+    while let Ok(status) = group.changed().await {
+        let now = known(&status);
+        if now != before {
+            changes.send_modify(|count| *count += 1);
+        }
+        before = now;
+    }
 }
 
 /// The open replicas by shard.
@@ -107,11 +121,12 @@ impl Node {
             Watch::start(&env, &options, engines.kv.clone(), replicas.clone(), builder.bell(), resources.clone());
         let watch = watch.map_err(threads)?;
         options.shard = options.memory.shares().fit(options.shard);
-        Ok(Self { env, options, engines, host, pool, replicas, builder, resources, watch })
+        Ok(Self { env, options, engines, host, pool, replicas, builder, resources, watch, changes: Default::default() })
     }
 
-    /// Hosts a replica of a shard; one that is hosted already stays as it is.
-    pub async fn ensure(&self, spec: ShardSpec) -> Result<(), NodeError> {
+    /// Hosts a replica of a shard; one that is hosted already stays as it is. `founders` are the first voters of its group, the
+    /// same on every member for ever.
+    pub async fn ensure(&self, spec: ShardSpec, founders: Vec<NodeId>) -> Result<(), NodeError> {
         let id = spec.shard;
         if self.replicas.get(id).is_some() {
             return Ok(());
@@ -122,14 +137,16 @@ impl Node {
         let shard = opening.await.map_err(|_| NodeError::Failed { what: "opening the shard" })?;
         let shard = shard.map_err(|error| NodeError::Shard { shard: id, error })?;
         let (machine, applied) = ShardMachine::new(shard.clone(), self.builder.bell());
-        let group = GroupSpec { group: GroupId(id), found_with: Some(vec![self.options.node]) };
+        let group = GroupSpec { group: GroupId(id), found_with: Some(founders) };
         let group = self.host.open_group(group, Box::new(machine)).await;
         let group = group.map_err(|error| NodeError::Consensus { shard: id, error })?;
         let shared =
             Shared { pool: self.pool.clone(), resources: self.resources.clone(), builder: self.builder.bell() };
+        self.env.spawn(tell_changes(group.clone(), self.changes.clone()));
         let replica = Replica::new(id, self.env.clone(), shard, group, applied, shared);
         self.replicas.insert(id, Arc::new(replica));
         self.builder.bell().ring();
+        self.changes.send_modify(|count| *count += 1);
         Ok(())
     }
 
@@ -178,6 +195,21 @@ impl Node {
     /// [`NodeError::Shortage`], which names what there is too little of.
     pub fn room(&self) -> Result<(), NodeError> {
         Ok(self.resources.check()?)
+    }
+
+    /// All hosted replicas, ascending by shard.
+    pub fn replicas(&self) -> Vec<(u64, Arc<Replica>)> {
+        self.replicas.all()
+    }
+
+    /// Changes whenever a replica comes, or its group has another leader or stops working.
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Searches that wait for a thread.
+    pub fn searches_waiting(&self) -> usize {
+        self.pool.waiting()
     }
 
     /// A hosted replica.

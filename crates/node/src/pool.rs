@@ -90,6 +90,13 @@ impl Pool {
     }
 }
 
+impl Pool {
+    /// Jobs that wait for a thread.
+    pub(crate) fn waiting(&self) -> usize {
+        self.inbox.lock().jobs.len()
+    }
+}
+
 impl Drop for Pool {
     fn drop(&mut self) {
         self.inbox.close();

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use sagitta_consensus::{Condition, GroupHandle, Outcome, ReadOutcome};
+use sagitta_consensus::{Condition, GroupHandle, GroupStatus, HandoverOutcome, NodeId, Outcome, ReadOutcome};
 use sagitta_engine::index::Stop;
 use sagitta_env::{Deadline, Env};
 use sagitta_model::{
@@ -78,7 +78,7 @@ impl Replica {
     pub async fn write(
         &self,
         request_id: u128,
-        change: Change,
+        change: Arc<Change>,
         wait: Wait,
         deadline: Deadline,
     ) -> Result<WriteResult, NodeError> {
@@ -137,7 +137,7 @@ impl Replica {
         match self.group.propose(data, deadline.at()).await {
             Outcome::Applied(applied) => WriteOutcome::from_sealed(&applied.response)
                 .map_err(|error| NodeError::Answer(error.to_string().into())),
-            Outcome::NotLeader { .. } => Err(NodeError::NotLeader),
+            Outcome::NotLeader { hint } => Err(NodeError::NotLeader { hint }),
             Outcome::Refused(refusal) => Err(refusal.into()),
             Outcome::Unknown(doubt) => Err(doubt.into()),
         }
@@ -161,7 +161,7 @@ impl Replica {
             Freshness::AtLeast(index) => index,
             Freshness::Latest => match self.group.read_index(deadline.at()).await {
                 ReadOutcome::At(index) => index,
-                ReadOutcome::NotLeader { .. } => return Err(NodeError::NotLeader),
+                ReadOutcome::NotLeader { hint } => return Err(NodeError::NotLeader { hint }),
                 ReadOutcome::Refused(refusal) => return Err(refusal.into()),
                 ReadOutcome::Unknown(doubt) => return Err(doubt.into()),
             },
@@ -293,6 +293,21 @@ impl Replica {
             Ok(Err(error)) => Err(NodeError::Shard { shard: self.id, error }),
             Err(Refused::QueueFull) => Err(NodeError::SearchQueueFull),
             Err(Refused::Failed) => Err(NodeError::Failed { what: "the search" }),
+        }
+    }
+
+    /// How the replica stands in its group.
+    pub fn status(&self) -> GroupStatus {
+        self.group.status()
+    }
+
+    /// Has another voter lead the group.
+    pub async fn hand_over(&self, to: NodeId, deadline: Deadline) -> Result<(), NodeError> {
+        match self.group.hand_over(to, deadline.at()).await {
+            HandoverOutcome::Done => Ok(()),
+            HandoverOutcome::NotLeader { hint } => Err(NodeError::NotLeader { hint }),
+            HandoverOutcome::Refused(refusal) => Err(refusal.into()),
+            HandoverOutcome::Unknown(doubt) => Err(doubt.into()),
         }
     }
 

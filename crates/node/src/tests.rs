@@ -92,7 +92,7 @@ impl Fixture {
         let mut schema = Schema::default();
         schema.vectors.insert("v".to_owned(), VectorSpec { dim, metric: Metric::L2, index: IndexPolicy::Flat });
         schema.fields.insert("group".parse().expect("a path"), FieldType::Keyword);
-        self.node.ensure(ShardSpec { collection: 1, shard, schema }).await.expect("hosted");
+        self.node.ensure(ShardSpec { collection: 1, shard, schema }, vec![NodeId(1)]).await.expect("hosted");
         let replica = self.node.replica(shard).expect("hosted");
         if points > 0 {
             write(&replica, 1, dim, 0..points).await;
@@ -113,7 +113,7 @@ fn point(id: u64, dim: usize, text: &str) -> Point {
 
 async fn write(replica: &Replica, request_id: u128, dim: usize, ids: Range<u64>) {
     let change = Change::Upsert(ids.map(|id| point(id, dim, "")).collect());
-    replica.write(request_id, change, Wait::Committed, Deadline::NEVER).await.expect("written");
+    replica.write(request_id, change.into(), Wait::Committed, Deadline::NEVER).await.expect("written");
 }
 
 /// A search that returns payloads, of so many points or groups of two.
@@ -197,7 +197,7 @@ async fn all_searches_of_a_batch_share_the_room_of_one_answer() {
     let fixture = Fixture::start();
     let replica = fixture.host(1, USUAL, 0).await;
     let heavy = Change::Upsert(vec![point(1, USUAL, &"x".repeat(TEXT_BYTES))]);
-    replica.write(1, heavy, Wait::Committed, Deadline::NEVER).await.expect("written");
+    replica.write(1, heavy.into(), Wait::Committed, Deadline::NEVER).await.expect("written");
     let batch =
         |count: usize| replica.search(vec![search(1, false); count].into(), false, Freshness::Latest, Deadline::NEVER);
     assert_eq!(batch(8).await.expect("there is room").len(), 8);

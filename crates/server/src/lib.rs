@@ -2,15 +2,16 @@
 //!
 //! Handlers decode, call one function of the coordinator, encode. May not know: how anything is stored or searched.
 
+mod agent;
 mod config;
 mod connections;
 mod data_dir;
 mod deadline;
 mod failure;
+mod own_node;
 pub mod peers;
 mod serve;
 mod services;
-mod shards;
 mod start;
 pub mod telemetry;
 mod upload;

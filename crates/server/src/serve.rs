@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sagitta_coordinator::{Coordinator, ShardClient};
+use sagitta_coordinator::{Coordinator, NodeClient};
 use sagitta_env::Env;
 use sagitta_model::limits;
 use sagitta_wire::v1;
@@ -52,7 +52,7 @@ impl Health {
 }
 
 /// The health of a server and the future that serves until `stopped`.
-pub(crate) fn serve<C: ShardClient>(
+pub(crate) fn serve<C: NodeClient>(
     coordinator: Arc<Coordinator<C>>,
     env: Env,
     listener: TcpListener,

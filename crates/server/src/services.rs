@@ -7,8 +7,8 @@ mod search;
 use std::sync::Arc;
 
 use sagitta_cluster::Collection;
-use sagitta_coordinator::{Coordinator, ShardClient};
-use sagitta_env::Env;
+use sagitta_coordinator::{Coordinator, NodeClient};
+use sagitta_env::{Deadline, Env};
 use sagitta_model::CollectionName;
 use sagitta_wire::{Failure, RequestId};
 
@@ -20,13 +20,13 @@ pub(crate) struct Services<C> {
     env: Env,
 }
 
-impl<C: ShardClient> Services<C> {
+impl<C: NodeClient> Services<C> {
     pub(crate) fn new(coordinator: Arc<Coordinator<C>>, env: Env) -> Self {
         Self { coordinator, env }
     }
 
-    fn find(&self, name: &CollectionName) -> Result<Arc<Collection>, Failure> {
-        self.coordinator.find(name).map_err(|error| failure(error, Some(name)))
+    async fn find(&self, name: &CollectionName, deadline: Deadline) -> Result<Arc<Collection>, Failure> {
+        self.coordinator.find(name, deadline).await.map_err(|error| failure(error, Some(name)))
     }
 
     /// The caller's request id, or one of our own for a caller that gives up that protection.

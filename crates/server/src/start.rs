@@ -7,20 +7,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sagitta_cluster::{Command, NodeStatus, Place, Report, Roles};
 use sagitta_consensus::{
     ClusterId, ConsensusError, Host, HostSettings, LogError, NodeId, RaftEngineLog, RaftEngineSettings, SilentTransport,
 };
-use sagitta_coordinator::{Control, ControlError, Coordinator};
-use sagitta_env::{Env, JoinHandle};
+use sagitta_coordinator::{Control, ControlError, Coordinator, Reports};
+use sagitta_env::{Deadline, Env, JoinHandle};
 use sagitta_node::{ByteSize, Node, NodeError, NodeOptions};
 use sagitta_shard::{Engines, ShardOptions};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
+use crate::agent::{Agent, Placed, Seen};
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
+use crate::own_node::OwnNode;
 use crate::serve::{Health, serve};
-use crate::shards::LocalShards;
 
 /// How long calls that run may go on after the process was told to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -32,7 +34,8 @@ pub struct Server {
     data: DataDir,
     host: Host,
     node: Arc<Node>,
-    coordinator: Arc<Coordinator<LocalShards>>,
+    coordinator: Arc<Coordinator<OwnNode>>,
+    tasks: Vec<JoinHandle<()>>,
     health: Health,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -108,9 +111,22 @@ impl Server {
         };
         let node = Arc::new(Node::start(env.clone(), options, engines, handle.clone())?);
         let control = Control::open(&data.control(), data.cluster_id(), vec![node_id], &handle).await?;
-        control.catch_up(&env, env.deadline(GRACE)).await?;
-        let shards = Arc::new(LocalShards::new(node.clone()));
-        let coordinator = Arc::new(Coordinator::start(env.clone(), control, shards).await?);
+        let placed = Placed::default();
+        let own = Arc::new(OwnNode::new(node.clone(), placed.clone(), Some(control.clone())));
+        let reports = Arc::new(Reports::new(env.clone()));
+        let coordinator = Coordinator::new(env.clone(), node_id.0, control.clone(), own, reports.clone());
+        let coordinator = Arc::new(coordinator);
+        take_part(&coordinator, &data, address, env.deadline(GRACE)).await?;
+        let agent = Agent::new(env.clone(), node_id.0, node.clone(), placed);
+        agent.follow(&seen(&control)).await?;
+        let tasks = vec![
+            env.spawn(tell(agent.reports(), reports, node_id.0)),
+            env.spawn(agent.run(states_of(&env, control))),
+            env.spawn({
+                let coordinator = coordinator.clone();
+                async move { coordinator.keep().await }
+            }),
+        ];
 
         let (stop, stopped) = oneshot::channel();
         let (health, service) = serve(coordinator.clone(), env.clone(), listener, async {
@@ -120,7 +136,7 @@ impl Server {
         health.serving().await;
         let memory = ByteSize(config.memory.bytes());
         tracing::info!(%address, data = %data.path().display(), %memory, "serving");
-        Ok(Self { env, address, data, host, node, coordinator, health, stop, serving })
+        Ok(Self { env, address, data, host, node, coordinator, tasks, health, stop, serving })
     }
 
     /// Where the API listens.
@@ -145,6 +161,11 @@ impl Server {
                 Ok(())
             }
         };
+        for task in self.tasks {
+            task.abort();
+            // Ended, so that nothing is hosted any more from here on.
+            let _ = task.await;
+        }
         self.node.close().await;
         let deadline = self.env.deadline(GRACE);
         if let Err(error) = self.coordinator.control().close(deadline).await {
@@ -154,6 +175,62 @@ impl Server {
         tracing::info!("stopped");
         Ok(served?)
     }
+}
+
+/// Registers the only node of a cluster with itself, and waits until the cluster has it.
+async fn take_part(
+    coordinator: &Coordinator<OwnNode>,
+    data: &DataDir,
+    address: SocketAddr,
+    deadline: Deadline,
+) -> Result<(), StartError> {
+    let id = raft_id(data.node_id()).0;
+    coordinator.catch_up(deadline).await?;
+    let place = Place {
+        peer_address: String::new(),
+        api_address: format!("http://{address}"),
+        zone: String::new(),
+        roles: Roles { coordinator: true, shard: true },
+    };
+    let known = coordinator.control().state().nodes().get(&id).cloned();
+    if known.as_ref().is_none_or(|node| node.place != place) {
+        let unix_micros = coordinator.env().unix_micros();
+        let join = Command::Join { id, incarnation: data.node_id(), place, unix_micros };
+        coordinator.decide(join, deadline).await?;
+    }
+    if known.is_none_or(|node| node.status != NodeStatus::Up) {
+        coordinator.decide(Command::SetNodeStatus { id, status: NodeStatus::Up }, deadline).await?;
+    }
+    Ok(())
+}
+
+/// Brings the reports of the own node to the own coordinator.
+async fn tell(mut told: watch::Receiver<Report>, reports: Arc<Reports>, me: u64) {
+    loop {
+        let report = told.borrow_and_update().clone();
+        reports.heard(me, report);
+        if told.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn seen(control: &Control) -> Seen {
+    // The index first: a state that is later than its index is looked at once more, the other way around it would be missed.
+    let index = *control.applied().borrow();
+    Seen { index, state: control.state() }
+}
+
+/// The states of a control group that this process is a member of.
+fn states_of(env: &Env, control: Control) -> watch::Receiver<Option<Seen>> {
+    let (states, receiver) = watch::channel(Some(seen(&control)));
+    env.spawn(async move {
+        let mut applied = control.applied();
+        while applied.changed().await.is_ok() {
+            states.send_replace(Some(seen(&control)));
+        }
+    });
+    receiver
 }
 
 fn start_consensus(data: &DataDir, node: NodeId, env: &Env) -> Result<Host, StartError> {

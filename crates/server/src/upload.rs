@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sagitta_cluster::Collection;
-use sagitta_coordinator::{Coordinator, ShardClient, Write};
+use sagitta_coordinator::{Coordinator, NodeClient, Write};
 use sagitta_env::Env;
 use sagitta_model::{Change, ErrorKind, Problem, Wait, WriteResult};
 use sagitta_wire::upload::{Ack, Chunk, Credit, UploadAnswer, UploadRequest};
@@ -28,7 +28,7 @@ const CHUNK_TIMEOUT: Duration = Duration::from_secs(120);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Serves an upload: the stream of answers to a stream of requests.
-pub(crate) fn run<C: ShardClient>(
+pub(crate) fn run<C: NodeClient>(
     coordinator: Arc<Coordinator<C>>,
     env: Env,
     requests: Streaming<v1::UpsertStreamRequest>,
@@ -50,7 +50,7 @@ struct Upload<C> {
 /// The caller no longer reads.
 struct Gone;
 
-impl<C: ShardClient> Upload<C> {
+impl<C: NodeClient> Upload<C> {
     async fn serve(mut self, mut requests: Streaming<v1::UpsertStreamRequest>) {
         if let Err(status) = self.converse(&mut requests).await {
             let _ = self.answers.send(Err(status)).await;
@@ -61,8 +61,8 @@ impl<C: ShardClient> Upload<C> {
         let Some(UploadRequest::Open(open)) = self.next(requests).await? else {
             return Err(broken("the first message must be `open`"));
         };
-        let collection =
-            self.coordinator.find(&open.collection).map_err(|error| failure(error, Some(&open.collection)))?;
+        let found = self.coordinator.find(&open.collection, self.env.deadline(CHUNK_TIMEOUT)).await;
+        let collection = found.map_err(|error| failure(error, Some(&open.collection)))?;
         if self.answer(WINDOW, None).await.is_err() {
             return Ok(());
         }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use sagitta_model::{Change, ItemFailure, PointId, Problem};
 
 /// Points that one command deletes by a filter at most: bounds the size of the atomic batch it becomes.
@@ -30,8 +32,8 @@ pub struct Command {
     /// [`MAX_DELETED_BY_FILTER`] or [`MAX_UPDATED_BY_FILTER`] points; its outcome says where the next
     /// command, with a request id of its own, goes on.
     pub after: Option<PointId>,
-    /// The change.
-    pub change: Change,
+    /// The change; shared with whoever may have to send it again.
+    pub change: Arc<Change>,
 }
 
 /// What came of a [`Command`]. The same on every replica.

@@ -1,6 +1,6 @@
 //! `CollectionService`.
 
-use sagitta_coordinator::ShardClient;
+use sagitta_coordinator::NodeClient;
 use sagitta_wire::collections::{
     CollectionPage, CreateCollection, DeleteCollection, GetCollection, ListCollections, View,
 };
@@ -13,7 +13,7 @@ use crate::deadline::deadline;
 use crate::failure::failure;
 
 #[tonic::async_trait]
-impl<C: ShardClient> CollectionService for Services<C> {
+impl<C: NodeClient> CollectionService for Services<C> {
     async fn create_collection(
         &self,
         request: Request<v1::CreateCollectionRequest>,
@@ -30,8 +30,9 @@ impl<C: ShardClient> CollectionService for Services<C> {
         &self,
         request: Request<v1::GetCollectionRequest>,
     ) -> Result<Response<v1::Collection>, Status> {
+        let deadline = deadline(request.metadata(), &self.env);
         let get = GetCollection::from_proto(request.into_inner()).map_err(sagitta_wire::Failure::from)?;
-        let found = self.coordinator.collection(&get.name, get.view == View::Full).await;
+        let found = self.coordinator.collection(&get.name, get.view == View::Full, deadline).await;
         Ok(Response::new(found.map_err(|error| failure(error, Some(&get.name)))?.into_proto()))
     }
 
@@ -39,8 +40,10 @@ impl<C: ShardClient> CollectionService for Services<C> {
         &self,
         request: Request<v1::ListCollectionsRequest>,
     ) -> Result<Response<v1::ListCollectionsResponse>, Status> {
+        let deadline = deadline(request.metadata(), &self.env);
         let (list, page) = ListCollections::from_proto(request.get_ref())?;
-        let listed = self.coordinator.collections(page.after.as_ref(), page.size, list.view == View::Full).await;
+        let listed =
+            self.coordinator.collections(page.after.as_ref(), page.size, list.view == View::Full, deadline).await;
         let (collections, more) = listed.map_err(|error| failure(error, None))?;
         let last = collections.last().filter(|_| more);
         let next_page_token = last.map(|last| page.next_token(&last.name)).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use sagitta_coordinator::{Page, ShardClient};
+use sagitta_coordinator::{NodeClient, Page};
 use sagitta_env::Deadline;
 use sagitta_model::{Record, WriteResult};
 use sagitta_wire::points::{Count, Get, PointPage, Scroll, Write, get_response};
@@ -17,7 +17,7 @@ use crate::failure::failure;
 use crate::upload;
 
 #[tonic::async_trait]
-impl<C: ShardClient> PointService for Services<C> {
+impl<C: NodeClient> PointService for Services<C> {
     type UpsertStreamStream = Pin<Box<dyn Stream<Item = Result<v1::UpsertStreamResponse, Status>> + Send>>;
 
     async fn upsert(&self, request: Request<v1::UpsertRequest>) -> Result<Response<v1::WriteResponse>, Status> {
@@ -49,7 +49,7 @@ impl<C: ShardClient> PointService for Services<C> {
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {
         let deadline = deadline(request.metadata(), &self.env);
         let get = Get::from_proto(request.into_inner())?;
-        let collection = self.find(&get.collection)?;
+        let collection = self.find(&get.collection, deadline).await?;
         get.resolve(&collection.schema).map_err(Failure::from)?;
         let found = self.coordinator.get(&collection, get.ids, get.selection, &get.consistency, deadline).await;
         let records = found.map_err(|error| failure(error, Some(&collection.name)))?;
@@ -59,7 +59,7 @@ impl<C: ShardClient> PointService for Services<C> {
     async fn count(&self, request: Request<v1::CountRequest>) -> Result<Response<v1::CountResponse>, Status> {
         let deadline = deadline(request.metadata(), &self.env);
         let count = Count::from_proto(request.into_inner())?;
-        let collection = self.find(&count.collection)?;
+        let collection = self.find(&count.collection, deadline).await?;
         count.resolve(&collection.schema).map_err(Failure::from)?;
         let counted = self.coordinator.count(&collection, count.filter, &count.consistency, deadline).await;
         let count = counted.map_err(|error| failure(error, Some(&collection.name)))?;
@@ -69,7 +69,7 @@ impl<C: ShardClient> PointService for Services<C> {
     async fn scroll(&self, request: Request<v1::ScrollRequest>) -> Result<Response<v1::ScrollResponse>, Status> {
         let deadline = deadline(request.metadata(), &self.env);
         let (scroll, asked) = Scroll::from_proto(request.into_inner())?;
-        let collection = self.find(&scroll.collection)?;
+        let collection = self.find(&scroll.collection, deadline).await?;
         scroll.resolve(&collection.schema).map_err(Failure::from)?;
         let page = Page { after: asked.after, limit: asked.size, filter: scroll.filter, selection: scroll.selection };
         let read = self.coordinator.scroll(&collection, page, &scroll.consistency, deadline).await;
@@ -90,7 +90,7 @@ impl<C: ShardClient> PointService for Services<C> {
     }
 }
 
-impl<C: ShardClient> Services<C> {
+impl<C: NodeClient> Services<C> {
     async fn write_response<E: Into<Failure>>(
         &self,
         write: Result<Write, E>,
@@ -101,7 +101,7 @@ impl<C: ShardClient> Services<C> {
     }
 
     async fn write(&self, mut write: Write, deadline: Deadline) -> Result<WriteResult, Failure> {
-        let collection = self.find(&write.collection)?;
+        let collection = self.find(&write.collection, deadline).await?;
         write.resolve(&collection.schema)?;
         let request_id = self.request_id(write.request_id);
         let write = sagitta_coordinator::Write { request_id, change: write.change, wait: write.wait, deadline };

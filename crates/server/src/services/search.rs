@@ -1,6 +1,6 @@
 //! `SearchService`.
 
-use sagitta_coordinator::{Search, ShardClient};
+use sagitta_coordinator::{NodeClient, Search};
 use sagitta_env::Deadline;
 use sagitta_wire::search::{ScoredResult, SearchAnswer, Searches};
 use sagitta_wire::v1::search_service_server::SearchService;
@@ -12,7 +12,7 @@ use crate::deadline::deadline;
 use crate::failure::failure;
 
 #[tonic::async_trait]
-impl<C: ShardClient> SearchService for Services<C> {
+impl<C: NodeClient> SearchService for Services<C> {
     async fn search(&self, request: Request<v1::SearchRequest>) -> Result<Response<v1::SearchResponse>, Status> {
         let deadline = deadline(request.metadata(), &self.env);
         let answer = self.answer(Searches::from_single(request.into_inner())?, deadline).await?;
@@ -29,9 +29,9 @@ impl<C: ShardClient> SearchService for Services<C> {
     }
 }
 
-impl<C: ShardClient> Services<C> {
+impl<C: NodeClient> Services<C> {
     async fn answer(&self, mut searches: Searches, deadline: Deadline) -> Result<SearchAnswer, Failure> {
-        let collection = self.find(&searches.collection)?;
+        let collection = self.find(&searches.collection, deadline).await?;
         let metrics = searches.resolve(&collection.schema)?;
         let search = Search {
             explain: searches.searches.iter().any(|search| search.explain),

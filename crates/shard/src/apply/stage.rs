@@ -113,7 +113,7 @@ impl<'a> Stage<'a> {
             })?;
             return Ok(WriteOutcome { deduplicated: true, ..outcome });
         }
-        let mut outcome = self.change(index, command.after, command.change)?;
+        let mut outcome = self.change(index, command.after, Arc::unwrap_or_clone(command.change))?;
         outcome.index = index;
         self.requests.insert(id, Known { index, hash });
         self.outcomes.insert(index, (Request { id, hash }, outcome.clone()));

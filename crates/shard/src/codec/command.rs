@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use sagitta_model::{Change, FieldPath, Filter, NamedVectors, Object, PayloadChange, Point, PointId, Target};
 
@@ -13,7 +14,7 @@ impl Record for Command {
     const FORMAT: u8 = 3;
 
     fn format(&self) -> u8 {
-        match &self.change {
+        match &*self.change {
             Change::DeleteByFilter(filter) | Change::UpdatePayload { target: Target::Filter(filter), .. } => {
                 filter.format()
             }
@@ -30,7 +31,8 @@ impl Encode for Command {
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let command = Self { request_id: reader.u128()?, after: reader.option()?, change: Change::decode(reader)? };
+        let (request_id, after) = (reader.u128()?, reader.option()?);
+        let command = Self { request_id, after, change: Arc::new(Change::decode(reader)?) };
         // What a format has no place for is nonsense in it, to the programs that know no other and so to all.
         if ![BARE, command.format()].contains(&reader.format()) {
             return Err(reader.fail("it is not in the oldest format that can hold it"));

@@ -56,7 +56,7 @@ fn command(sampler: &mut Sampler) -> Command {
         },
     };
     let after = if sampler.one_in(3) { Some(sampler.id()) } else { None };
-    Command { request_id: u128::from(sampler.below(1000) as u64) << 100 | 7, after, change }
+    Command { request_id: u128::from(sampler.below(1000) as u64) << 100 | 7, after, change: change.into() }
 }
 
 fn outcome(sampler: &mut Sampler) -> WriteOutcome {
@@ -293,7 +293,7 @@ fn golden_command() -> Command {
     payload.insert("v".into(), Value::Array(vec![Value::Null, true.into(), 0.5.into()]));
     let vectors = [("v".to_owned(), vec![1.0, -2.0])].into();
     let point = Point { id: PointId::Num(300), vectors, payload };
-    Command { request_id: 1, after: Some(PointId::Uuid(2)), change: Change::Upsert(vec![point]) }
+    Command { request_id: 1, after: Some(PointId::Uuid(2)), change: Change::Upsert(vec![point]).into() }
 }
 
 fn filter_of_format_1() -> Filter {
@@ -344,7 +344,7 @@ fn by_filter(filter: Filter) -> [Command; 2] {
         target: Target::Filter(filter.clone()),
         change: PayloadChange::Delete(vec![field_path("a.b")]),
     };
-    [Change::DeleteByFilter(filter), update].map(|change| Command { request_id: 1, after: None, change })
+    [Change::DeleteByFilter(filter), update].map(|change| Command { request_id: 1, after: None, change: change.into() })
 }
 
 /// The bytes of a format never change, and every later version reads them: a new format gets bytes of its own beside

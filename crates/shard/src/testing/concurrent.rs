@@ -94,7 +94,7 @@ pub(super) fn write_round(shard: &Arc<Shard>, dice: &Dice, round: u64) {
         Point { id: PointId::Num(id), vectors, payload: [("year".to_owned(), Value::Int(round as i64))].into() }
     };
     let change = Change::Upsert((0..POINTS).map(point).collect());
-    let data = Command { request_id: round.into(), after: None, change }.to_sealed();
+    let data = Command { request_id: round.into(), after: None, change: change.into() }.to_sealed();
     shard
         .apply(&[Entry { index: round, term: 1, data: &data, members: Some(&round.to_le_bytes()) }])
         .expect("the entry applies");

@@ -155,7 +155,7 @@ impl Dice {
             _ => Change::UpdatePayload { target: Target::Filter(self.narrow_filter()), change: self.payload_change() },
         };
         let after = self.one_in(4).then(|| self.id());
-        Command { request_id: self.request_id(), after, change }
+        Command { request_id: self.request_id(), after, change: change.into() }
     }
 
     fn points(&self, schema: &Schema) -> Vec<Point> {

@@ -190,7 +190,7 @@ impl<'a> Driver<'a> {
     pub(super) fn fill(&mut self, count: u64) {
         let point = |n| Point { id: PointId::Uuid(1 << 120 | u128::from(n)), ..self.dice.point(&self.schema) };
         let change = Change::Upsert((0..count).map(point).collect());
-        let command = Command { request_id: self.dice.request_id(), after: None, change };
+        let command = Command { request_id: self.dice.request_id(), after: None, change: change.into() };
         self.next_index += 1;
         let entry = self.command_entry(self.next_index, command);
         self.log.push(entry.clone());

@@ -66,7 +66,7 @@ impl Naive {
     fn change(&mut self, index: u64, command: &Command) -> Expected {
         let applied = |applied: usize| Expected { applied: applied as u64, ..Expected::default() };
         let refused = Expected { refused: true, ..Expected::default() };
-        match &command.change {
+        match &*command.change {
             Change::Upsert(points) => {
                 if points.iter().any(|point| point.validate(&self.schema).is_err()) {
                     return refused;

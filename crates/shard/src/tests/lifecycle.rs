@@ -49,7 +49,7 @@ impl<'a> Fixture<'a> {
 }
 
 fn apply(shard: &Shard, index: u64, after: Option<PointId>, change: Change) -> Result<WriteOutcome, ShardError> {
-    let data = Command { request_id: index.into(), after, change }.to_sealed();
+    let data = Command { request_id: index.into(), after, change: change.into() }.to_sealed();
     Ok(shard.apply(&[Entry { index, term: 1, data: &data, members: None }])?.remove(0))
 }
 
@@ -92,7 +92,7 @@ fn an_entry_that_is_damaged_or_newer_stops_this_replica_only() {
     in_folder(|dir| {
         let fixture = Fixture::new(dir);
         let shard = fixture.open(small_options());
-        let mut data = Command { request_id: 1, after: None, change: Change::Delete(Vec::new()) }.to_sealed();
+        let mut data = Command { request_id: 1, after: None, change: Change::Delete(Vec::new()).into() }.to_sealed();
         data[3] ^= 1;
         let error = shard.apply(&[Entry { index: 1, term: 1, data: &data, members: None }]).expect_err("damaged");
         assert_eq!(error.kind(), ErrorKind::Corrupt);

@@ -78,7 +78,7 @@ impl Library {
 
     fn apply(&mut self, change: Change) {
         self.index += 1;
-        let command = Command { request_id: self.index.into(), after: None, change };
+        let command = Command { request_id: self.index.into(), after: None, change: change.into() };
         let outcomes = self
             .shard
             .apply(&[Entry { index: self.index, term: 1, data: &command.to_sealed(), members: None }])

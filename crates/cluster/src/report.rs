@@ -1,0 +1,47 @@
+//! What nodes tell of themselves many times a minute. Never part of the agreed state, never in a log: it may be late, and it is
+//! lost without harm.
+
+/// What a node tells of itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// The replicas that it hosts, ascending by shard.
+    pub replicas: Vec<ReplicaReport>,
+    /// Searches that wait for a thread.
+    pub searches_waiting: u32,
+    /// Why it takes no more data, if it does not.
+    pub shortage: Option<String>,
+}
+
+/// What a node tells of one replica.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReplicaReport {
+    /// The shard.
+    pub shard: u64,
+    /// The epoch of its placement as the node knows it.
+    pub epoch: u64,
+    /// What the replica is in its group.
+    pub role: ReplicaRole,
+    /// Who leads the group, as far as it knows.
+    pub leader: Option<u64>,
+    /// The term that it is in: of two reports the one of the later term knows better who leads.
+    pub term: u64,
+    /// The last entry of the log that it has applied.
+    pub applied: u64,
+    /// Points that it holds.
+    pub points: u64,
+    /// Bytes on disk.
+    pub disk_bytes: u64,
+    /// Why it does not serve, if it does not.
+    pub problem: Option<String>,
+}
+
+/// What a replica is in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplicaRole {
+    /// Takes writes.
+    Leader,
+    /// Votes, and has the same points a moment later.
+    Follower,
+    /// Receives, and has no vote yet.
+    Learner,
+}

@@ -1,0 +1,112 @@
+//! What the leader of the control group does unasked: notes which nodes are there, and makes coordinators vote.
+
+use std::time::Duration;
+
+use sagitta_cluster::{Command, Node, NodeStatus, State};
+use sagitta_consensus::{Members, Membership, NodeId, Outcome, Role};
+use sagitta_env::Deadline;
+
+use crate::client::NodeClient;
+use crate::{Coordinator, Error};
+
+/// How often it looks.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// A node that has not been heard of for so long is lost. Longer than a restart takes, so that one causes nothing.
+const LOST_AFTER: Duration = Duration::from_secs(30);
+/// How long one decision may take; what was not decided is looked at again.
+const DECIDE_WITHIN: Duration = Duration::from_secs(5);
+/// Coordinators that vote at most. More make decisions slower, and no safer.
+const MAX_VOTERS: usize = 5;
+
+impl<C: NodeClient> Coordinator<C> {
+    /// Looks again and again, for ever; acts while this coordinator leads.
+    pub async fn keep(&self) {
+        let mut leads_since = None;
+        loop {
+            self.env.sleep(LOOK_EVERY).await;
+            if self.control.group().status().role != Role::Leader {
+                leads_since = None;
+                continue;
+            }
+            let since = *leads_since.get_or_insert(self.env.now());
+            let deadline = self.env.deadline(DECIDE_WITHIN);
+            if let Err(error) = self.keep_once(since, deadline).await {
+                tracing::debug!(%error, "the cluster could not be looked after; trying again");
+            }
+        }
+    }
+
+    async fn keep_once(&self, since: Duration, deadline: Deadline) -> Result<(), Error> {
+        let state = self.control.state();
+        for node in state.nodes().values() {
+            if let Some(status) = self.status_of(node, since) {
+                tracing::info!(node = node.id, before = %node.status, now = %status, "a node's status changed");
+                self.decide(Command::SetNodeStatus { id: node.id, status }, deadline).await?;
+            }
+        }
+        let status = self.control.group().status();
+        if status.membership.is_joint() {
+            return Ok(());
+        }
+        let peers = self.control.group().peers().await.map_err(crate::ControlError::from)?;
+        let caught_up = |node: NodeId| peers.iter().any(|peer| peer.node == node && peer.heard && peer.matched > 0);
+        let Some(members) = wanted_members(&state, &status.membership, caught_up) else { return Ok(()) };
+        tracing::info!(voters = ?members.voters, learners = ?members.learners, "changing the control group");
+        match self.control.group().change_members(members, deadline.at()).await {
+            Outcome::Applied(_) => {}
+            // A learner that lags, a voter that is silent for a moment: looked at again soon.
+            other => tracing::debug!(?other, "the control group was not changed"),
+        }
+        Ok(())
+    }
+
+    /// The status that a node should have, if it is another one than it has.
+    fn status_of(&self, node: &Node, since: Duration) -> Option<NodeStatus> {
+        let heard = self.reports.of(node.id).map(|heard| heard.at);
+        let silent = self.env.now().saturating_sub(heard.unwrap_or(since).max(since)) >= LOST_AFTER;
+        match node.status {
+            NodeStatus::Joining | NodeStatus::Lost if heard.is_some() && !silent => Some(NodeStatus::Up),
+            NodeStatus::Joining | NodeStatus::Up if silent => Some(NodeStatus::Lost),
+            _ => None,
+        }
+    }
+}
+
+/// The members that the control group should have next, if they are others than it has.
+///
+/// Coordinators become learners as they come. They become voters in pairs, so that the number of voters stays odd: an even number
+/// withstands no more losses than the odd one below it. One that has caught up takes the place of a lost one at once. A lost one
+/// stays until then, for it may come back.
+fn wanted_members(state: &State, now: &Membership, caught_up: impl Fn(NodeId) -> bool) -> Option<Members> {
+    let status = |node: &NodeId| state.nodes().get(&node.0).map_or(NodeStatus::Removed, |node| node.status);
+    let mut members = now.members();
+    members.learners.retain(|node| status(node) != NodeStatus::Removed);
+    let present = state.nodes().values().filter(|node| node.place.roles.coordinator && node.status == NodeStatus::Up);
+    for node in present.map(|node| NodeId(node.id)) {
+        if !now.contains(node) && members.learners.len() < MAX_VOTERS {
+            members.learners.push(node);
+        }
+    }
+    let ready: Vec<NodeId> = now.learners.iter().copied().filter(|node| caught_up(*node)).collect();
+    let mut ready = ready.into_iter().filter(|node| status(node) == NodeStatus::Up);
+    let promote = |members: &mut Members, node: NodeId| {
+        members.learners.retain(|learner| *learner != node);
+        members.voters.push(node);
+    };
+    let gone = |node: &NodeId| matches!(status(node), NodeStatus::Lost | NodeStatus::Removed);
+    if let Some(lost) = now.voters.iter().copied().find(gone) {
+        if let Some(node) = ready.next() {
+            members.voters.retain(|voter| *voter != lost);
+            promote(&mut members, node);
+        }
+    } else if now.voters.len() + 2 <= MAX_VOTERS
+        && let (Some(one), Some(other)) = (ready.next(), ready.next())
+    {
+        promote(&mut members, one);
+        promote(&mut members, other);
+    }
+    (members != now.members()).then_some(members)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,61 @@
+use sagitta_cluster::{Place, Roles};
+
+use super::*;
+
+/// Coordinators of these statuses, numbered from 1.
+fn state(statuses: &[NodeStatus]) -> State {
+    let mut state = State::new(1);
+    for (id, status) in (1..).zip(statuses) {
+        let place = Place {
+            peer_address: format!("http://peer:{id}"),
+            api_address: format!("http://api:{id}"),
+            zone: String::new(),
+            roles: Roles { coordinator: true, shard: false },
+        };
+        state.apply(Command::Join { id, incarnation: u128::from(id), place, unix_micros: 1 }).expect("joined");
+        for step in [NodeStatus::Up, *status] {
+            if state.nodes()[&id].status != step {
+                state.apply(Command::SetNodeStatus { id, status: step }).expect("set");
+            }
+        }
+    }
+    state
+}
+
+fn members(voters: &[u64], learners: &[u64]) -> Members {
+    let ids = |ids: &[u64]| ids.iter().copied().map(NodeId).collect();
+    Members { voters: ids(voters), learners: ids(learners) }
+}
+
+fn wanted(state: &State, voters: &[u64], learners: &[u64], ready: &[u64]) -> Option<Members> {
+    let Members { voters, learners } = members(voters, learners);
+    let now = Membership { voters, learners, ..Membership::default() };
+    wanted_members(state, &now, |node| ready.contains(&node.0))
+}
+
+#[test]
+fn coordinators_become_learners_at_once_and_voters_in_pairs() {
+    use NodeStatus::Up;
+    let three = state(&[Up, Up, Up]);
+    assert_eq!(wanted(&three, &[1], &[], &[]), Some(members(&[1], &[2, 3])));
+    assert_eq!(wanted(&three, &[1], &[2, 3], &[2]), None, "an even number withstands no more losses");
+    assert_eq!(wanted(&three, &[1], &[2, 3], &[2, 3]), Some(members(&[1, 2, 3], &[])));
+    assert_eq!(wanted(&three, &[1, 2, 3], &[], &[]), None);
+}
+
+#[test]
+fn one_that_has_caught_up_takes_the_place_of_a_lost_one_and_a_lost_one_stays_until_then() {
+    use NodeStatus::{Lost, Up};
+    let four = state(&[Up, Lost, Up, Up]);
+    assert_eq!(wanted(&four, &[1, 2, 3], &[], &[]), Some(members(&[1, 2, 3], &[4])));
+    assert_eq!(wanted(&four, &[1, 2, 3], &[4], &[]), None);
+    assert_eq!(wanted(&four, &[1, 2, 3], &[4], &[4]), Some(members(&[1, 3, 4], &[])));
+    assert_eq!(wanted(&state(&[Up, Lost, Up]), &[1, 2, 3], &[], &[]), None);
+}
+
+#[test]
+fn no_more_than_five_vote() {
+    let seven = state(&[NodeStatus::Up; 7]);
+    assert_eq!(wanted(&seven, &[1, 2, 3], &[4, 5, 6, 7], &[4, 5, 6, 7]), Some(members(&[1, 2, 3, 4, 5], &[6, 7])));
+    assert_eq!(wanted(&seven, &[1, 2, 3, 4, 5], &[6, 7], &[6, 7]), None);
+}

@@ -1,0 +1,179 @@
+//! What this coordinator has heard from the nodes, and what it has seen of them itself: where leaders are, and who is busy.
+//!
+//! Soft state: a guess that costs a detour when it is wrong, and nothing else.
+
+mod load;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use sagitta_cluster::{ReplicaReport, ReplicaRole, Report};
+use sagitta_env::Env;
+use tokio::sync::watch;
+
+pub(crate) use load::Load;
+
+/// A node that has not reported for so long is asked last.
+const SILENT: Duration = Duration::from_secs(3);
+
+/// What has been heard and seen.
+pub struct Reports {
+    env: Env,
+    known: RwLock<Known>,
+    /// Counts reports, for those who wait for a change.
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Known {
+    nodes: BTreeMap<u64, Heard>,
+    leaders: HashMap<u64, Leader>,
+}
+
+/// What a node last told of itself.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// What it told.
+    pub report: Arc<Report>,
+    /// When, on the environment's clock.
+    pub at: Duration,
+    pub(crate) load: Arc<Load>,
+}
+
+#[derive(Clone, Copy)]
+struct Leader {
+    node: u64,
+    term: u64,
+}
+
+impl Reports {
+    /// Nothing heard yet.
+    pub fn new(env: Env) -> Self {
+        Self { env, known: RwLock::default(), changes: watch::Sender::new(0) }
+    }
+
+    /// Takes a node's report.
+    pub fn heard(&self, node: u64, report: Report) {
+        let mut known = self.lock();
+        for replica in &report.replicas {
+            known.note_leader(node, replica);
+        }
+        let load = known.nodes.get(&node).map(|heard| heard.load.clone()).unwrap_or_default();
+        known.nodes.insert(node, Heard { report: Arc::new(report), at: self.env.now(), load });
+        drop(known);
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Forgets a node that was removed.
+    pub fn forget(&self, node: u64) {
+        let mut known = self.lock();
+        known.nodes.remove(&node);
+        known.leaders.retain(|_, leader| leader.node != node);
+    }
+
+    /// What a node last told, if it ever did.
+    pub fn of(&self, node: u64) -> Option<Heard> {
+        self.read().nodes.get(&node).cloned()
+    }
+
+    /// Who leads a shard's group, as far as anybody told.
+    pub fn leader(&self, shard: u64) -> Option<u64> {
+        self.read().leaders.get(&shard).map(|leader| leader.node)
+    }
+
+    /// Waits until `found` finds something in what is known.
+    pub(crate) async fn find<T>(&self, found: impl Fn(&Self) -> Option<T>) -> T {
+        let mut changes = self.changes.subscribe();
+        loop {
+            // Marked as seen before looking: what comes meanwhile is looked at again.
+            changes.mark_unchanged();
+            if let Some(found) = found(self) {
+                return found;
+            }
+            // This holds the sender.
+            let _ = changes.changed().await;
+        }
+    }
+
+    /// A member named the leader: better than what was reported earlier.
+    pub(crate) fn note_leader(&self, shard: u64, node: u64) {
+        let mut known = self.lock();
+        let term = known.leaders.get(&shard).map_or(0, |leader| leader.term);
+        known.leaders.insert(shard, Leader { node, term });
+    }
+
+    /// A node that was taken for the leader did not act as one.
+    pub(crate) fn suspect(&self, shard: u64, node: u64) {
+        let mut known = self.lock();
+        if known.leaders.get(&shard).is_some_and(|leader| leader.node == node) {
+            known.leaders.remove(&shard);
+        }
+    }
+
+    /// The replicas of a shard that are worth asking, best first: two of those that seem well are drawn and the less busy one
+    /// comes first (the power of two choices), then the other ones, then those of whom nothing good is known.
+    pub(crate) fn rank(&self, shard: u64, replicas: &[u64], at_least: u64) -> Vec<u64> {
+        let known = self.read();
+        let now = self.env.now();
+        let hosts = |heard: &Heard| {
+            let replica = heard.report.replicas.binary_search_by_key(&shard, |replica| replica.shard);
+            replica.is_ok_and(|at| {
+                let replica = &heard.report.replicas[at];
+                replica.problem.is_none() && (replica.applied >= at_least || replica.role != ReplicaRole::Learner)
+            })
+        };
+        let well = |node: &u64| {
+            known.nodes.get(node).is_some_and(|heard| now.saturating_sub(heard.at) < SILENT && hosts(heard))
+        };
+        let (mut ranked, doubtful): (Vec<u64>, Vec<u64>) = replicas.iter().partition(|node| well(node));
+        if ranked.len() > 1 {
+            self.shuffle(&mut ranked);
+            let cost = |node: u64| known.nodes.get(&node).map_or(0, |heard| heard.load.cost(&heard.report));
+            if cost(ranked[1]) < cost(ranked[0]) {
+                ranked.swap(0, 1);
+            }
+        }
+        ranked.extend(doubtful);
+        ranked
+    }
+
+    /// What this coordinator sees of a node.
+    pub(crate) fn load(&self, node: u64) -> Arc<Load> {
+        if let Some(heard) = self.read().nodes.get(&node) {
+            return heard.load.clone();
+        }
+        Arc::default()
+    }
+
+    fn shuffle(&self, nodes: &mut [u64]) {
+        for at in (1..nodes.len()).rev() {
+            nodes.swap(at, self.env.random_below(at as u64 + 1) as usize);
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn note_leader(&mut self, node: u64, replica: &ReplicaReport) {
+        let leader = match replica.role {
+            ReplicaRole::Leader => Some(node),
+            ReplicaRole::Follower | ReplicaRole::Learner => replica.leader,
+        };
+        let Some(leader) = leader else { return };
+        let known = self.leaders.entry(replica.shard).or_insert(Leader { node: leader, term: 0 });
+        if replica.term >= known.term {
+            *known = Leader { node: leader, term: replica.term };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,76 @@
+use super::*;
+
+fn replica(shard: u64, role: ReplicaRole, leader: Option<u64>, term: u64) -> ReplicaReport {
+    let (epoch, applied, points, disk_bytes) = (1, 10, 0, 0);
+    ReplicaReport { shard, epoch, role, leader, term, applied, points, disk_bytes, problem: None }
+}
+
+fn report(replicas: Vec<ReplicaReport>) -> Report {
+    Report { replicas, ..Report::default() }
+}
+
+#[test]
+fn the_leader_of_the_latest_term_counts_whoever_tells_and_a_suspected_one_no_longer() {
+    let reports = Reports::new(Env::seeded(1).0);
+    reports.heard(1, report(vec![replica(7, ReplicaRole::Leader, None, 3)]));
+    assert_eq!(reports.leader(7), Some(1));
+    reports.heard(2, report(vec![replica(7, ReplicaRole::Follower, Some(3), 4)]));
+    assert_eq!(reports.leader(7), Some(3));
+    reports.heard(1, report(vec![replica(7, ReplicaRole::Leader, None, 3)]));
+    assert_eq!(reports.leader(7), Some(3), "who leads an old term leads no longer");
+    reports.suspect(7, 1);
+    assert_eq!(reports.leader(7), Some(3));
+    reports.suspect(7, 3);
+    assert_eq!(reports.leader(7), None);
+    reports.note_leader(7, 2);
+    assert_eq!(reports.leader(7), Some(2));
+    reports.forget(2);
+    assert_eq!((reports.leader(7), reports.of(2).is_none()), (None, true));
+}
+
+#[test]
+fn silent_failing_and_unknown_replicas_are_ranked_behind_those_that_are_well() {
+    let (env, clock) = Env::seeded(2);
+    let reports = Reports::new(env);
+    let follower = || replica(7, ReplicaRole::Follower, None, 1);
+    reports.heard(1, report(vec![follower()]));
+    clock.advance(SILENT);
+    reports.heard(2, report(vec![follower()]));
+    let problem = Some("damaged".into());
+    reports.heard(3, report(vec![ReplicaReport { problem, ..follower() }]));
+    reports.heard(4, report(vec![replica(8, ReplicaRole::Leader, None, 1)]));
+    for _ in 0..20 {
+        assert_eq!(reports.rank(7, &[1, 2, 3, 4, 5], 0), [2, 1, 3, 4, 5]);
+    }
+}
+
+#[test]
+fn of_two_replicas_the_less_busy_one_comes_first() {
+    let reports = Reports::new(Env::seeded(3).0);
+    for node in [1, 2] {
+        reports.heard(node, report(vec![replica(7, ReplicaRole::Follower, None, 1)]));
+    }
+    let first = |reports: &Reports| {
+        let first = (0..200).filter(|_| reports.rank(7, &[1, 2], 0)[0] == 1).count();
+        first as f64 / 200.0
+    };
+    let share = first(&reports);
+    assert!((0.3..0.7).contains(&share), "equal ones share the work: {share}");
+    let load = reports.load(1);
+    let _busy = load.begin(Duration::ZERO);
+    assert!(first(&reports) < 0.01);
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_leader_learns_of_it_even_if_it_was_there_before() {
+    let reports = Arc::new(Reports::new(Env::real()));
+    let waiting = {
+        let reports = reports.clone();
+        Env::real().spawn(async move { reports.find(|reports| reports.leader(7)).await })
+    };
+    tokio::task::yield_now().await;
+    reports.heard(2, report(vec![]));
+    reports.heard(1, report(vec![replica(7, ReplicaRole::Leader, None, 1)]));
+    assert_eq!(waiting.await.expect("no panic"), 1);
+    assert_eq!(reports.find(|reports| reports.leader(7)).await, 1);
+}

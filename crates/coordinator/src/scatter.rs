@@ -1,0 +1,199 @@
+//! One search, scattered: one call per node with all of its shards, another replica for what fails, and one more for what is slow.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use sagitta_cluster::Collection;
+use sagitta_env::Deadline;
+use sagitta_model::{ErrorKind, SearchQuery, SearchResult, Selection};
+
+use crate::client::{NodeClient, Read, ShardError, Tokens};
+use crate::router::{ROUNDS, Route};
+use crate::{Coordinator, Error};
+
+/// What a shard answered: one result per query.
+pub(crate) type Answer = Result<Vec<SearchResult>, ShardError>;
+type Queries = Arc<[(SearchQuery, Selection)]>;
+
+/// Asks every shard of a collection and waits until `patience` ends: one answer for each, in their order. `None` for one that has
+/// not answered by then.
+pub(crate) async fn scatter<C: NodeClient>(
+    coordinator: &Coordinator<C>,
+    collection: &Collection,
+    queries: Queries,
+    explain: bool,
+    read: Read,
+    patience: Deadline,
+) -> Result<Vec<Option<Answer>>, Error> {
+    let asked = collection.shards.iter().map(|shard| Asked::new(Route::new(shard))).collect();
+    let calls = FuturesUnordered::new();
+    let mut scatter = Scatter { coordinator, collection, queries, explain, read, asked, calls };
+    scatter.ask((0..collection.shards.len()).collect());
+    while scatter.asked.iter().any(|asked| asked.answer.is_none()) {
+        // Every shard without an answer has a call or a pause under way.
+        let Ok(Some(event)) = coordinator.env.until(patience, scatter.calls.next()).await else { break };
+        scatter.take(event)?;
+    }
+    // Dropping the calls that are left stops their work.
+    Ok(scatter.asked.into_iter().map(|asked| asked.answer.or(asked.failed.map(Err))).collect())
+}
+
+struct Scatter<'a, C> {
+    coordinator: &'a Coordinator<C>,
+    collection: &'a Collection,
+    queries: Queries,
+    explain: bool,
+    read: Read,
+    asked: Vec<Asked<'a>>,
+    calls: FuturesUnordered<Pin<Box<dyn Future<Output = Event> + Send + 'a>>>,
+}
+
+/// How far it is with one shard.
+struct Asked<'a> {
+    route: Route<'a>,
+    /// Replicas that were not asked in this round, the next one last.
+    left: Vec<u64>,
+    rounds: usize,
+    /// Calls under way that may still answer.
+    pending: usize,
+    hedged: bool,
+    answer: Option<Answer>,
+    /// What the last replica that failed said.
+    failed: Option<ShardError>,
+}
+
+enum Event {
+    /// A node has answered for some shards, which are given by their places.
+    Answered { node: u64, places: Vec<usize>, answers: Vec<(u64, Answer)> },
+    /// A node is slower than usual.
+    Late { places: Vec<usize> },
+    /// A shard whose replicas all failed may be asked again.
+    Again { place: usize },
+}
+
+impl<'a> Asked<'a> {
+    fn new(route: Route<'a>) -> Self {
+        let (left, rounds, pending, hedged, answer, failed) = Default::default();
+        Self { route, left, rounds, pending, hedged, answer, failed }
+    }
+}
+
+impl<'a, C: NodeClient> Scatter<'a, C> {
+    /// Asks the next replica of each of these shards.
+    fn ask(&mut self, places: Vec<usize>) {
+        let mut by_node: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+        for place in places {
+            let asked = &mut self.asked[place];
+            if asked.left.is_empty() {
+                asked.left = asked.route.ranked(&self.coordinator.reports, &self.read.tokens);
+                asked.left.reverse();
+            }
+            let Some(node) = asked.left.pop() else { continue };
+            asked.pending += 1;
+            by_node.entry(node).or_default().push(place);
+        }
+        for (node, places) in by_node {
+            self.call(node, places);
+        }
+    }
+
+    fn call(&mut self, node: u64, places: Vec<usize>) {
+        let coordinator = self.coordinator;
+        let (queries, explain, read) = (self.queries.clone(), self.explain, self.read.clone());
+        let shards: Vec<_> = places.iter().map(|place| self.asked[*place].route.reference()).collect();
+        let load = coordinator.reports.load(node);
+        // Whoever reads the latest asks the leader, and nobody else could answer for a slow one.
+        let may_hedge = !matches!(self.read.tokens, Tokens::Latest);
+        let spare = |place: &&usize| !self.asked[**place].hedged && !self.asked[**place].left.is_empty();
+        let slow: Vec<usize> = places.iter().filter(spare).copied().collect();
+        if let Some(usual) = load.p95().filter(|_| may_hedge && !slow.is_empty()) {
+            self.calls.push(Box::pin(async move {
+                coordinator.env.sleep(usual).await;
+                Event::Late { places: slow }
+            }));
+        }
+        self.calls.push(Box::pin(async move {
+            let timed = load.begin(coordinator.env.now());
+            let answers = coordinator.nodes.search(node, &shards, queries, explain, read).await;
+            timed.answered(coordinator.env.now());
+            Event::Answered { node, places, answers }
+        }));
+    }
+
+    fn take(&mut self, event: Event) -> Result<(), Error> {
+        match event {
+            Event::Answered { node, places, answers } => {
+                let mut retry = Vec::new();
+                let mut answers = answers.into_iter().map(|(_, answer)| answer);
+                for place in places {
+                    let missing = || Err(ShardError::new(ErrorKind::Internal, "the node left the shard out"));
+                    if self.note(node, place, answers.next().unwrap_or_else(missing)) {
+                        retry.push(place);
+                    }
+                }
+                self.ask(retry);
+            }
+            Event::Late { places } => {
+                let waiting = |place: &usize| {
+                    let asked = &self.asked[*place];
+                    asked.answer.is_none() && asked.pending > 0 && !asked.hedged && !asked.left.is_empty()
+                };
+                let late: Vec<usize> = places.into_iter().filter(waiting).collect();
+                for place in &late {
+                    self.asked[*place].hedged = true;
+                }
+                self.ask(late);
+            }
+            Event::Again { place } => {
+                let asked = &mut self.asked[place];
+                asked.pending -= 1;
+                asked.route.follow(&self.coordinator.control, self.collection)?;
+                self.ask(vec![place]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes what a replica answered for a shard; says whether another one should be asked at once.
+    fn note(&mut self, node: u64, place: usize, answer: Answer) -> bool {
+        let (coordinator, latest) = (self.coordinator, matches!(self.read.tokens, Tokens::Latest));
+        let asked = &mut self.asked[place];
+        asked.pending -= 1;
+        let error = match answer {
+            _ if asked.answer.is_some() => return false,
+            Ok(results) => {
+                asked.answer = Some(Ok(results));
+                return false;
+            }
+            Err(error) => error,
+        };
+        if !asked.route.may_be_elsewhere(&error) {
+            asked.answer = Some(Err(error));
+            return false;
+        }
+        asked.route.learn(&coordinator.reports, node, &error);
+        asked.failed = Some(error.clone());
+        if asked.pending > 0 {
+            return false;
+        }
+        if !asked.left.is_empty() {
+            return true;
+        }
+        asked.rounds += 1;
+        if asked.rounds > ROUNDS && !latest {
+            asked.answer = Some(Err(error));
+            return false;
+        }
+        asked.pending += 1;
+        let (pause, deadline) = (asked.route.pause_after(node), self.read.deadline);
+        self.calls.push(Box::pin(async move {
+            coordinator.wait(pause, &error, deadline).await;
+            Event::Again { place }
+        }));
+        false
+    }
+}

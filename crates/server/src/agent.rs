@@ -1,0 +1,176 @@
+//! Makes the node host what the control state says it should, and tells what it hosts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use sagitta_cluster::{Collection, ReplicaReport, ReplicaRole, Report, ShardDescriptor, State};
+use sagitta_consensus::{Condition, NodeId, Role};
+use sagitta_env::Env;
+use sagitta_model::ErrorKind;
+use sagitta_node::{Node, NodeError, Replica};
+use sagitta_shard::ShardSpec;
+use tokio::sync::watch;
+
+/// How often the node reports when nothing has changed: soon enough to tell whether it is there.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// A replica that could not be opened is tried again after so long, for the cause may be gone: a full disk, too many files.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// What the control state says of the replicas of this node. Clones share it.
+#[derive(Clone, Default)]
+pub(crate) struct Placed(Arc<ArcSwap<BTreeMap<u64, Placement>>>);
+
+#[derive(Clone)]
+struct Placement {
+    epoch: u64,
+    /// Why it is not hosted, if it is not.
+    problem: Option<(ErrorKind, String)>,
+}
+
+impl Placed {
+    /// The epoch of a shard's placement, if the shard should be here.
+    pub(crate) fn epoch(&self, shard: u64) -> Option<u64> {
+        self.0.load().get(&shard).map(|placement| placement.epoch)
+    }
+
+    /// Why a shard that should be here is not.
+    pub(crate) fn problem(&self, shard: u64) -> Option<(ErrorKind, String)> {
+        self.0.load().get(&shard).and_then(|placement| placement.problem.clone())
+    }
+}
+
+/// The control state as of an entry of its log.
+#[derive(Clone)]
+pub(crate) struct Seen {
+    pub(crate) index: u64,
+    pub(crate) state: Arc<State>,
+}
+
+/// Follows the control state.
+pub(crate) struct Agent {
+    env: Env,
+    me: u64,
+    node: Arc<Node>,
+    placed: Placed,
+    reports: watch::Sender<Report>,
+}
+
+impl Agent {
+    /// An agent of the node, which is known to the cluster as `me`, that shares what it knows in `placed`.
+    pub(crate) fn new(env: Env, me: u64, node: Arc<Node>, placed: Placed) -> Self {
+        Self { env, me, node, placed, reports: watch::Sender::default() }
+    }
+
+    /// What the node hosts, whenever that changes, and every second.
+    pub(crate) fn reports(&self) -> watch::Receiver<Report> {
+        self.reports.subscribe()
+    }
+
+    /// Follows the states until nobody sends any more.
+    pub(crate) async fn run(self, mut states: watch::Receiver<Option<Seen>>) {
+        let mut changes = self.node.changes();
+        let mut retry: Option<Duration> = None;
+        loop {
+            changes.mark_unchanged();
+            self.report();
+            let until_retry = retry.map_or(REPORT_EVERY, |retry| retry.saturating_sub(self.env.now()));
+            tokio::select! {
+                changed = states.changed() => match changed {
+                    Ok(()) => {}
+                    Err(_) => return,
+                },
+                // The node, which holds the other end, is held here.
+                _ = changes.changed() => continue,
+                () = self.env.sleep(until_retry.min(REPORT_EVERY)) => {
+                    if retry.is_none_or(|retry| self.env.now() < retry) {
+                        continue;
+                    }
+                }
+            }
+            let Some(seen) = states.borrow_and_update().clone() else { continue };
+            let followed = self.follow(&seen).await;
+            retry = followed.err().map(|_| self.env.now() + RETRY_AFTER);
+        }
+    }
+
+    /// Hosts every replica that should be here and removes every one that should not. Changes nothing when all is as it should be,
+    /// so it mends what a crash between a decision and its execution left. What fails is kept for those who ask for it, and
+    /// does not hold up the rest; the error is the first one.
+    pub(crate) async fn follow(&self, seen: &Seen) -> Result<(), NodeError> {
+        let state = &seen.state;
+        let mut first = Ok(());
+        let mut placed = BTreeMap::new();
+        let mine = |shard: &&ShardDescriptor| shard.replicas.contains(&self.me);
+        for collection in state.collections().values() {
+            for shard in collection.shards.iter().filter(mine) {
+                let problem = match self.host(collection, shard).await {
+                    Ok(()) => None,
+                    Err(error) => {
+                        tracing::error!(shard = shard.id, %error, "cannot host a replica");
+                        let problem = (error.kind(), error.to_string());
+                        first = first.and(Err(error));
+                        Some(problem)
+                    }
+                };
+                placed.insert(shard.id, Placement { epoch: shard.epoch, problem });
+            }
+        }
+        let wanted: BTreeSet<u64> = placed.keys().copied().collect();
+        self.placed.0.store(Arc::new(placed));
+        let hosted = match self.node.hosted() {
+            Ok(hosted) => hosted,
+            Err(error) => return first.and(Err(error)),
+        };
+        // What this state does not know of yet was placed by a later one.
+        let gone = hosted.into_iter().filter(|shard| !wanted.contains(shard) && state.has_placed(*shard));
+        for shard in gone {
+            if let Err(error) = self.node.remove(shard).await {
+                tracing::error!(shard, %error, "cannot remove a replica");
+                first = first.and(Err(error));
+            }
+        }
+        first
+    }
+
+    async fn host(&self, collection: &Collection, shard: &ShardDescriptor) -> Result<(), NodeError> {
+        let spec = ShardSpec { collection: collection.id, shard: shard.id, schema: collection.schema.clone() };
+        self.node.ensure(spec, shard.founders.iter().copied().map(NodeId).collect()).await
+    }
+
+    fn report(&self) {
+        let placed = self.placed.0.load();
+        let epoch = |shard: u64| placed.get(&shard).map_or(0, |placement| placement.epoch);
+        let replicas = self.node.replicas();
+        let replicas = replicas.iter().map(|(shard, replica)| of_replica(*shard, epoch(*shard), self.me, replica));
+        self.reports.send_replace(Report {
+            replicas: replicas.collect(),
+            searches_waiting: u32::try_from(self.node.searches_waiting()).unwrap_or(u32::MAX),
+            shortage: self.node.room().err().map(|shortage| shortage.to_string()),
+        });
+    }
+}
+
+fn of_replica(shard: u64, epoch: u64, me: u64, replica: &Replica) -> ReplicaReport {
+    let (status, statistics) = (replica.status(), replica.statistics());
+    let role = match status.role {
+        Role::Leader => ReplicaRole::Leader,
+        _ if status.membership.learners.contains(&NodeId(me)) => ReplicaRole::Learner,
+        Role::Follower | Role::Candidate => ReplicaRole::Follower,
+    };
+    ReplicaReport {
+        shard,
+        epoch,
+        role,
+        leader: status.leader.map(|node| node.0),
+        term: status.term,
+        applied: status.applied,
+        points: statistics.points,
+        disk_bytes: statistics.disk_bytes,
+        problem: match status.condition {
+            Condition::Running => None,
+            Condition::Full(why) | Condition::Stopped(why) => Some(why),
+        },
+    }
+}
