@@ -334,7 +334,7 @@ impl Driver {
             // Nothing comes between a state that is being installed and the log that goes on after it.
             _ if group.is_installing() => return,
             MessageType::MsgSnapshot => return self.offer_arrived(envelope.group, &envelope.message),
-            MessageType::MsgSnapStatus => group.fetched_there(from, envelope.message.reject),
+            MessageType::MsgSnapStatus => group.fetched_there(from, envelope.message.reject, self.ticks),
             _ => group.step(envelope.message, self.ticks),
         }
         self.woken.insert(envelope.group);

@@ -306,6 +306,13 @@ impl Order {
     }
 }
 
+impl std::fmt::Debug for States {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let source = self.source.as_ref().map(|_| "..");
+        f.debug_struct("States").field("shelf", &self.shelf).field("source", &source).finish()
+    }
+}
+
 /// Where a node keeps the states that it offers, and where it gets those of others. By default it does neither.
 #[derive(Clone, Default)]
 pub struct States {

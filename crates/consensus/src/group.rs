@@ -115,6 +115,10 @@ pub(crate) struct Group {
     pub(crate) offering: Option<u64>,
     /// Whether a member could not use what is offered.
     pub(crate) offer_broken: bool,
+    /// How often in a row members could not use what was offered, and the tick before which nothing is offered again.
+    pub(crate) offer_failures: u32,
+    /// See there.
+    pub(crate) offer_after: u64,
     /// When somebody last needed what is offered.
     pub(crate) offer_used: u64,
     /// Members that were offered the state, and when.
@@ -187,6 +191,8 @@ impl Group {
             offers,
             offering: None,
             offer_broken: false,
+            offer_failures: 0,
+            offer_after: 0,
             offer_used: 0,
             offered: BTreeMap::new(),
             fetch: None,

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sagitta_consensus::{ClusterId, Host, HostSettings, MemoryLog, NodeId, SilentTransport};
+use sagitta_consensus::{ClusterId, Host, HostSettings, MemoryLog, NodeId, SilentTransport, States};
 use sagitta_engine::index::exact::ExactEngine;
 use sagitta_engine::index::{
     BuildControl, Built, IndexEngine, IndexError, IndexFile, IndexSpec, Never, Rows, Similarities, VectorIndex,
@@ -81,6 +81,7 @@ impl Fixture {
             release_memory: || (),
             // What failed is not tried again while a test runs.
             shard: ShardOptions { retry_after: Duration::from_secs(300), ..ShardOptions::default() },
+            states: States::default(),
         };
         let engines = Engines { kv: Arc::new(MemoryEngine::new()), index: Arc::new(Moody) };
         let node = Node::start(env, options, engines, host.handle()).expect("a node");

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use sagitta_cluster::{Command, NodeStatus, Place, Report, Roles};
 use sagitta_consensus::{
-    ClusterId, ConsensusError, Host, HostSettings, LogError, NodeId, RaftEngineLog, RaftEngineSettings, SilentTransport,
+    ClusterId, ConsensusError, Host, HostSettings, LogError, NodeId, RaftEngineLog, RaftEngineSettings,
+    SilentTransport, States,
 };
 use sagitta_coordinator::{Control, ControlError, Coordinator, Reports};
 use sagitta_env::{Deadline, Env, JoinHandle};
@@ -108,6 +109,7 @@ impl Server {
             memory: config.memory,
             release_memory: config.release_memory,
             shard: ShardOptions::default(),
+            states: States::default(),
         };
         let node = Arc::new(Node::start(env.clone(), options, engines, handle.clone())?);
         let control = Control::open(&data.control(), data.cluster_id(), vec![node_id], &handle).await?;

@@ -20,7 +20,7 @@ use crate::log::{GroupState, LogBatch};
 use crate::machine::{Fetching, Offer, OfferEnded, Offering};
 use crate::membership::Membership;
 use crate::outcome::{Doubt, Outcome};
-use crate::settings::{KEEP_OFFER_TICKS, OFFER_AGAIN_TICKS};
+use crate::settings::{KEEP_OFFER_TICKS, OFFER_AGAIN_TICKS, OFFER_PAUSE_DOUBLINGS, OFFER_PAUSE_TICKS};
 use crate::storage::GroupStorage;
 
 /// A state on its way here.
@@ -255,9 +255,12 @@ impl Group {
     }
 
     /// A member says how fetching ended there.
-    pub(super) fn fetched_there(&mut self, from: NodeId, failed: bool) {
+    pub(super) fn fetched_there(&mut self, from: NodeId, failed: bool, ticks: u64) {
         let status = if failed { SnapshotStatus::Failure } else { SnapshotStatus::Finish };
         self.offered.remove(&from);
+        if !failed {
+            self.offer_failures = 0;
+        }
         self.with_node(|node| node.report_snapshot(from.0, status));
         // What is offered may be broken. Raft asks again at once, and then it is made anew, unless another is fetching it.
         if let Some(node) = self.node.as_mut().filter(|_| failed)
@@ -265,6 +268,7 @@ impl Group {
         {
             node.mut_store().set_offer(None);
             self.offer_broken = true;
+            self.put_off_offers(ticks);
         }
     }
 
@@ -281,8 +285,19 @@ impl Group {
                 }
             }
             // Raft asks again.
-            Err(why) => tracing::warn!(group = %self.id, why, "cannot offer the group's state"),
+            Err(why) => {
+                tracing::warn!(group = %self.id, why, "cannot offer the group's state");
+                self.put_off_offers(ticks);
+            }
         }
+    }
+
+    /// Making an offer costs a large group much: one that fails for a lasting reason, such as a full disk, must not be
+    /// repeated at once and for ever.
+    fn put_off_offers(&mut self, ticks: u64) {
+        let pause = OFFER_PAUSE_TICKS << self.offer_failures.min(OFFER_PAUSE_DOUBLINGS);
+        self.offer_after = ticks + pause;
+        self.offer_failures = self.offer_failures.saturating_add(1);
     }
 
     fn tend_offer(&mut self, ticks: u64, offers: &Sender<OfferEnded>, jobs: &mut Vec<Job>) {
@@ -310,7 +325,7 @@ impl Group {
             node.mut_store().set_offer(None);
             jobs.push(Job::Retract { group: self.id });
         }
-        if wanted && leads && self.offers && self.offering.is_none() {
+        if wanted && leads && self.offers && self.offering.is_none() && ticks >= self.offer_after {
             // What it will offer is no older: it applies in order.
             self.offering = Some(self.applied.index);
             let (group, founders) = (self.id, self.founders.clone());

@@ -148,6 +148,27 @@ fn a_state_that_could_not_be_fetched_or_installed_is_offered_again() {
 }
 
 #[test]
+fn a_state_that_can_never_be_fetched_is_offered_ever_more_seldom() {
+    let (mut crew, leader, fresh) = cut_off(10);
+    crew.machine(fresh).lock().slow = true;
+    let offers = |crew: &mut Crew, ticks: usize| {
+        let before = crew.machine(leader).lock().retracted;
+        for _ in 0..ticks {
+            crew.ticks(1);
+            let waiting = crew.machine(fresh).lock().waiting.pop();
+            waiting.into_iter().for_each(|waiting| waiting.end(Err("no room".to_owned())));
+        }
+        crew.machine(leader).lock().retracted - before
+    };
+    let first = offers(&mut crew, 500);
+    let later = offers(&mut crew, 2_000);
+    assert!((4..=8).contains(&first) && (2..=4).contains(&later), "{first}, then {later}");
+    crew.machine(fresh).lock().slow = false;
+    crew.ticks(700);
+    all_have(&crew, &[leader, fresh], 500);
+}
+
+#[test]
 fn a_member_that_dies_while_it_fetches_or_whose_answer_is_lost_is_offered_again() {
     for dies in [true, false] {
         let (mut crew, leader, fresh) = cut_off(4);
