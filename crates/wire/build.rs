@@ -9,7 +9,7 @@ use prost::Message as _;
 const PUBLIC: [&str; 4] =
     ["sagitta/v1/common.proto", "sagitta/v1/collections.proto", "sagitta/v1/points.proto", "sagitta/v1/search.proto"];
 /// Between nodes. Compiled apart, so that its descriptors stay out of the public reflection.
-const INTERNAL: [&str; 1] = ["sagitta/internal/v1/raft.proto"];
+const INTERNAL: [&str; 2] = ["sagitta/internal/v1/raft.proto", "sagitta/internal/v1/state.proto"];
 // Relative to this package, where cargo runs us: an absolute path would make clones that share a target folder read
 // each other's files.
 const ROOT: &str = "../../proto";

@@ -294,7 +294,7 @@ pub struct Order {
     /// Where to put it.
     pub into: PathBuf,
     /// Told how it went.
-    pub done: Box<dyn FnOnce(Result<(), String>) + Send>,
+    pub done: Box<dyn FnOnce(Result<(), String>) + Send + Sync>,
     /// Gone when nobody waits any more.
     pub wanted: Weak<()>,
 }

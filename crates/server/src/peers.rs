@@ -1,4 +1,5 @@
-//! The network between the Raft hosts of several nodes: one gRPC stream for each ordered pair of them.
+//! The network between the Raft hosts of several nodes: one gRPC stream for each ordered pair of them, and whole states
+//! beside it.
 //!
 //! [`GrpcTransport`] takes what a host has for others, in bounded queues, and never waits; the tasks of [`Outbound`]
 //! bring it there. A [`PeerListener`] takes what others bring and hands it to the host. What does not fit or cannot be
@@ -6,7 +7,7 @@
 //! which may change at any time.
 //!
 //! Whoever reaches the listener and names the right cluster and nodes is believed, so only nodes may reach it. Mutual
-//! transport security goes into two places: `link::connect` makes the connections of this side, `listener::incoming`
+//! transport security goes into two places: `link::endpoint` makes the connections of this side, `listener::incoming`
 //! those of the other one.
 
 mod book;
@@ -16,17 +17,20 @@ mod link;
 mod listener;
 mod pace;
 mod queue;
+mod states;
 mod transport;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use sagitta_consensus::{ClusterId, HostHandle, MAX_PROPOSAL_BYTES, NodeId};
+use sagitta_wire::peer::{Hello, PROTOCOL};
 use tokio::sync::watch;
 
 pub use book::AddressBook;
 pub use counters::{PeerCounters, PeerStats};
 pub use listener::PeerListener;
+pub use states::StateFetcher;
 pub use transport::{GrpcTransport, Outbound, Sending, outbound};
 
 /// Who this node is to the others.
@@ -84,6 +88,8 @@ struct Timing {
     max_backoff: Duration,
     /// The wait after a refusal, which only a person or a new address can change.
     refused_backoff: Duration,
+    /// Without a byte of a state within this, fetching it is given up, and so is handing one out that nobody takes.
+    fetch_patience: Duration,
 }
 
 impl Default for Timing {
@@ -95,8 +101,15 @@ impl Default for Timing {
             min_backoff: Duration::from_millis(50),
             max_backoff: Duration::from_secs(1),
             refused_backoff: Duration::from_secs(10),
+            fetch_patience: Duration::from_secs(60),
         }
     }
+}
+
+/// How this node introduces itself to another one.
+fn hello(me: &PeerIdentity, receiver: NodeId) -> Hello {
+    let (cluster, sender) = (me.cluster.0, me.node.0);
+    Hello { protocol: PROTOCOL, cluster, sender, incarnation: me.incarnation, receiver: receiver.0 }
 }
 
 /// Waits until told to stop, or until nobody could tell any more.

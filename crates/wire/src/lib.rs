@@ -5,7 +5,7 @@
 //! the model, in [`collections`], [`points`], [`upload`] and [`search`], or in the model itself ([`Convert`]).
 //! Decoding checks everything that can be checked without knowing the collection, and names an offending field by
 //! its path; `resolve` checks the rest against the collection's schema. [`Failure`] becomes a status with details,
-//! and a status is read back into it. [`internal`] and [`peer`] are the same for what nodes say to each other, which is
+//! and a status is read back into it. [`internal`], [`peer`] and [`state`] are the same for what nodes say to each other, which is
 //! no part of the public API.
 //!
 //! May not know: storage, the cluster, time, sockets. Nothing below this crate may know prost or tonic.
@@ -44,6 +44,7 @@ pub mod points;
 mod read;
 mod seal;
 pub mod search;
+pub mod state;
 pub mod upload;
 pub mod v1;
 mod value;

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sagitta_consensus::{ClusterId, NodeId};
+use sagitta_consensus::{ClusterId, NodeId, Shelf};
 use sagitta_env::{Env, JoinHandle};
 use sagitta_model::ErrorKind;
 use sagitta_wire::Failure;
 use sagitta_wire::internal::raft_service_server::{RaftService, RaftServiceServer};
+use sagitta_wire::internal::state_service_server::StateServiceServer;
 use sagitta_wire::internal::{DeliverRequest, DeliverResponse};
 use sagitta_wire::peer::{Hello, PROTOCOL, Welcome, refusal};
 use tokio::net::TcpListener;
@@ -19,6 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::guests::{Guest, Guests};
+use super::states::StateDesk;
 use super::{Inbox, MAX_FRAME_BYTES, PeerCounters, PeerIdentity, Timing, until_told};
 use crate::connections::{self, Connection, Limits};
 
@@ -54,15 +56,16 @@ const GRACE: Duration = Duration::from_secs(2);
 const ANSWERS: usize = 2;
 
 impl PeerListener {
-    /// Begins to take messages for `inbox`. To be called within a tokio runtime.
+    /// Begins to take messages for `inbox`, and to hand out what is on `shelf`. To be called within a tokio runtime.
     pub fn start(
         env: &Env,
         listener: TcpListener,
         me: PeerIdentity,
         inbox: Arc<dyn Inbox>,
+        shelf: Shelf,
         counters: Arc<PeerCounters>,
     ) -> io::Result<Self> {
-        Self::start_in(env, listener, me, inbox, counters, Timing::default())
+        Self::start_in(env, listener, me, inbox, shelf, counters, Timing::default())
     }
 
     pub(super) fn start_in(
@@ -70,11 +73,13 @@ impl PeerListener {
         listener: TcpListener,
         me: PeerIdentity,
         inbox: Arc<dyn Inbox>,
+        shelf: Shelf,
         counters: Arc<PeerCounters>,
         timing: Timing,
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let (closing, closed) = watch::channel(false);
+        let states = StateDesk::new(env, me, shelf, timing, counters.clone(), closed.clone());
         let guests = Arc::default();
         let reception = Reception { env: env.clone(), me, inbox, counters, guests, closing: closed.clone() };
         let service = RaftServiceServer::new(reception)
@@ -88,6 +93,7 @@ impl PeerListener {
             .http2_keepalive_interval(Some(timing.ping_every))
             .http2_keepalive_timeout(Some(timing.ping_timeout))
             .add_service(service)
+            .add_service(StateServiceServer::new(states))
             .serve_with_incoming_shutdown(incoming, until_told(closed));
         Ok(Self { env: env.clone(), address, closing, serving: env.spawn(serving), accepting })
     }
@@ -200,7 +206,7 @@ impl Reception {
 }
 
 /// Whether a caller may come in.
-fn judge(hello: &Hello, me: &PeerIdentity) -> Result<(), Failure> {
+pub(super) fn judge(hello: &Hello, me: &PeerIdentity) -> Result<(), Failure> {
     let (sender, here) = (NodeId(hello.sender), me.node);
     if hello.protocol != PROTOCOL {
         let message = format!("{sender} speaks protocol {} between nodes, {here} speaks {PROTOCOL}", hello.protocol);

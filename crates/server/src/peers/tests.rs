@@ -6,3 +6,4 @@ mod hosts;
 mod refusals;
 mod rig;
 mod sockets;
+mod states;

@@ -120,7 +120,7 @@ fn a_state_machine_that_does_not_come_to_an_offer_is_asked_again() {
     let again = crew.machine(leader).lock().offering.pop().expect("it was asked again");
     drop(again);
     crew.machine(leader).lock().slow_to_offer = false;
-    crew.ticks(ELECTION_TICKS);
+    crew.ticks(3 * ELECTION_TICKS);
     all_have(&crew, &[leader, fresh], 500);
 }
 

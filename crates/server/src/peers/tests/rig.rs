@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sagitta_consensus::{ClusterId, NodeId};
+use sagitta_consensus::{ClusterId, NodeId, Shelf};
 use sagitta_env::Env;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -135,6 +135,7 @@ impl Sender {
 pub(super) struct Receiver {
     pub(super) listener: PeerListener,
     pub(super) inbox: Recorder,
+    pub(super) shelf: Shelf,
     counters: Arc<PeerCounters>,
 }
 
@@ -146,9 +147,9 @@ impl Receiver {
     pub(super) async fn start_at(me: PeerIdentity, address: &str) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let (counters, inbox) = (Arc::new(PeerCounters::default()), Recorder::new());
-        let taken = Arc::new(inbox.clone());
-        let listener = PeerListener::start(&Env::real(), listener, me, taken, counters.clone()).unwrap();
-        Self { listener, inbox, counters }
+        let (taken, shelf) = (Arc::new(inbox.clone()), Shelf::default());
+        let listener = PeerListener::start(&Env::real(), listener, me, taken, shelf.clone(), counters.clone()).unwrap();
+        Self { listener, inbox, shelf, counters }
     }
 
     pub(super) fn uri(&self) -> Uri {
