@@ -112,7 +112,8 @@ impl Server {
             states: States::default(),
         };
         let node = Arc::new(Node::start(env.clone(), options, engines, handle.clone())?);
-        let control = Control::open(&data.control(), data.cluster_id(), vec![node_id], &handle).await?;
+        let control =
+            Control::open(&env, &data.control(), data.cluster_id(), vec![node_id], &handle, States::default()).await?;
         let placed = Placed::default();
         let own = Arc::new(OwnNode::new(node.clone(), placed.clone(), Some(control.clone())));
         let reports = Arc::new(Reports::new(env.clone()));
