@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use sagitta_model::{CollectionName, FieldPath, PointId, Schema, VectorSpec, Violation};
 use serde::{Deserialize, Serialize};
 
+use crate::hex::{hex, parse_id};
 use crate::route::{HashRange, shard_hash};
 
 /// A named set of points with one schema.
@@ -18,6 +19,8 @@ pub struct Collection {
     pub schema: Schema,
     /// Shards in the order of their hash ranges, which cover every hash once.
     pub shards: Vec<ShardDescriptor>,
+    /// How many replicas each of them should have.
+    pub replication: u32,
     /// When it was created, in microseconds since 1970.
     pub created_unix_micros: u64,
 }
@@ -61,7 +64,14 @@ pub(crate) struct CollectionJson {
     vectors: BTreeMap<String, VectorJson>,
     fields: BTreeMap<String, String>,
     shards: Vec<ShardDescriptor>,
+    // Format 1 has none.
+    #[serde(default = "one")]
+    replication: u32,
     created_unix_micros: u64,
+}
+
+fn one() -> u32 {
+    1
 }
 
 #[derive(Serialize, Deserialize)]
@@ -76,11 +86,12 @@ impl From<&Collection> for CollectionJson {
     fn from(collection: &Collection) -> Self {
         let schema = SchemaJson::from(&collection.schema);
         Self {
-            id: format!("{:032x}", collection.id),
+            id: hex(collection.id),
             name: collection.name.to_string(),
             vectors: schema.vectors,
             fields: schema.fields,
             shards: collection.shards.clone(),
+            replication: collection.replication,
             created_unix_micros: collection.created_unix_micros,
         }
     }
@@ -95,6 +106,7 @@ impl TryFrom<CollectionJson> for Collection {
             name: json.name.parse()?,
             schema: SchemaJson { vectors: json.vectors, fields: json.fields }.try_into()?,
             shards: json.shards,
+            replication: json.replication,
             created_unix_micros: json.created_unix_micros,
         })
     }
@@ -136,8 +148,4 @@ impl TryFrom<SchemaJson> for Schema {
         }
         Ok(schema)
     }
-}
-
-pub(crate) fn parse_id(hex: &str) -> Result<u128, Violation> {
-    u128::from_str_radix(hex, 16).map_err(|_| Violation::new("id", format!("`{hex}` is not 32 hexadecimal digits")))
 }

@@ -5,7 +5,11 @@
 
 pub mod collection;
 pub mod command;
+mod hex;
+mod invariants;
+pub mod limits;
 pub mod node;
+pub mod outcome;
 mod placement;
 pub mod report;
 pub mod route;
@@ -13,8 +17,9 @@ pub mod snapshot;
 pub mod state;
 
 pub use collection::{Collection, ShardDescriptor};
-pub use command::{Command, Effect, Refusal, decode_outcome, encode_outcome};
+pub use command::Command;
 pub use node::{Node, NodeStatus, Place, Roles};
+pub use outcome::{Effect, Refusal, decode_outcome, encode_outcome};
 pub use report::{ReplicaReport, ReplicaRole, Report};
 pub use route::{HashRange, shard_hash};
 pub use snapshot::SnapshotError;

@@ -6,7 +6,9 @@ use std::str::FromStr;
 use sagitta_model::Violation;
 use serde::{Deserialize, Serialize};
 
-use crate::collection::parse_id;
+use crate::hex::{hex, parse_id};
+use crate::limits;
+use crate::outcome::Refusal;
 
 /// One node: a data folder and the process that runs over it. A folder that was wiped is another node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,14 +29,50 @@ pub struct Node {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Place {
-    /// Where other nodes reach it, such as `http://10.0.0.7:6381`.
+    /// Where other nodes reach it, such as `http://10.0.0.7:6381`; empty if they cannot, or when another node has taken the address over.
     pub peer_address: String,
-    /// Where clients reach it, such as `http://10.0.0.7:6380`.
+    /// Where clients reach it, such as `http://10.0.0.7:6380`; empty if they cannot, or when another node has taken the address over.
     pub api_address: String,
     /// What fails together with it: a rack, a data centre. Replicas of a shard are spread over zones.
     pub zone: String,
     /// What it does.
     pub roles: Roles,
+}
+
+impl Place {
+    /// Whether one of its addresses is this one; hosts are the same in upper and lower case.
+    pub(crate) fn has(&self, address: &str) -> bool {
+        !address.is_empty() && self.addresses().into_iter().any(|own| own.eq_ignore_ascii_case(address))
+    }
+
+    pub(crate) fn addresses(&self) -> [&str; 2] {
+        [&self.peer_address, &self.api_address]
+    }
+
+    /// Says what can never be right.
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
+        let plain = |field: &str, text: &str, most: usize| {
+            if text.len() > most {
+                return Err(Refusal::invalid(field, format!("has {} bytes, at most {most} are allowed", text.len())));
+            }
+            match text.chars().find(|c| c.is_control() || c.is_whitespace()) {
+                Some(found) => {
+                    Err(Refusal::invalid(field, format!("has the character {found:?}, which it cannot have")))
+                }
+                None => Ok(()),
+            }
+        };
+        plain("peer_address", &self.peer_address, limits::MAX_ADDRESS_BYTES)?;
+        plain("api_address", &self.api_address, limits::MAX_ADDRESS_BYTES)?;
+        plain("zone", &self.zone, limits::MAX_ZONE_BYTES)?;
+        if !self.peer_address.is_empty() && self.peer_address.eq_ignore_ascii_case(&self.api_address) {
+            return Err(Refusal::invalid("peer_address", "is the api_address, too: nodes and clients need one each"));
+        }
+        if self.roles == (Roles { coordinator: false, shard: false }) {
+            return Err(Refusal::invalid("roles", "are none: a node is a coordinator, hosts shards, or both"));
+        }
+        Ok(())
+    }
 }
 
 /// What a node does.
@@ -66,7 +104,8 @@ pub enum NodeStatus {
 }
 
 impl NodeStatus {
-    const NAMES: [(Self, &str); 6] = [
+    /// Every status, with its name.
+    pub const NAMES: [(Self, &str); 6] = [
         (Self::Joining, "joining"),
         (Self::Up, "up"),
         (Self::Draining, "draining"),
@@ -74,6 +113,41 @@ impl NodeStatus {
         (Self::Lost, "lost"),
         (Self::Removed, "removed"),
     ];
+
+    /// Whether a node may come from this status to another, as far as that depends on nothing else. The same again is always
+    /// allowed.
+    pub fn may_become(self, to: Self) -> bool {
+        use NodeStatus::*;
+        let next: &[Self] = match self {
+            Joining => &[Up, Lost, Removed],
+            Up => &[Draining, Lost],
+            // Its replicas are moved away whether it is heard of or not, so it need not be lost.
+            Draining => &[Up, Drained],
+            Drained => &[Up, Removed],
+            Lost => &[Up, Draining, Removed],
+            Removed => &[],
+        };
+        self == to || next.contains(&to)
+    }
+
+    /// What to do instead of a change that is not allowed.
+    pub(crate) fn hint(self, to: Self) -> &'static str {
+        use NodeStatus::*;
+        match (self, to) {
+            (Removed, _) => "start it with an empty data folder, so that it joins as a new node",
+            (_, Joining) => "a node joins once",
+            (Joining, Draining | Drained) => "it has not been heard of and holds nothing: remove it",
+            (Drained, Draining) => "it holds no replica any more",
+            (Draining | Drained, Lost) => "its replicas are moved away whether it is heard of or not",
+            (Draining, Removed) => "wait until it is drained",
+            _ => "drain it first",
+        }
+    }
+
+    /// Whether another node may take its place: its address, and its turn among the coordinators.
+    pub(crate) fn out_of_service(self) -> bool {
+        matches!(self, Self::Drained | Self::Lost | Self::Removed)
+    }
 
     /// As people and logs name it.
     pub fn name(self) -> &'static str {
@@ -111,7 +185,7 @@ impl From<&Node> for NodeJson {
     fn from(node: &Node) -> Self {
         Self {
             id: node.id,
-            incarnation: format!("{:032x}", node.incarnation),
+            incarnation: hex(node.incarnation),
             place: node.place.clone(),
             status: node.status,
             joined_unix_micros: node.joined_unix_micros,

@@ -1,16 +1,15 @@
 //! The state as bytes: what a coordinator keeps on disk and sends to others.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sagitta_model::Violation;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::collection::{Collection, CollectionJson, parse_id};
-use crate::command::{decode_digest, encode_digest};
+use crate::collection::{Collection, CollectionJson};
+use crate::hex::{decode_digest, encode_digest, hex, parse_id};
 use crate::node::{Node, NodeJson};
-use crate::state::State;
+use crate::state::{Asked, Request, State};
 
 /// Format of the snapshot that this build writes.
 const FORMAT: u32 = 2;
@@ -42,6 +41,12 @@ impl From<Violation> for SnapshotError {
     }
 }
 
+#[derive(Deserialize)]
+struct FormatJson {
+    #[serde(default)]
+    format: u32,
+}
+
 #[derive(Serialize, Deserialize)]
 struct SnapshotJson {
     format: u32,
@@ -56,30 +61,62 @@ struct SnapshotJson {
     founder: Option<u64>,
     #[serde(default)]
     join_token: Option<String>,
+    #[serde(default)]
+    voters: Vec<u64>,
     collections: Vec<CollectionJson>,
-    requests: Vec<BTreeMap<String, String>>,
+    requests: Vec<RequestJson>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RequestJson {
+    request: String,
+    collection: String,
+    // Format 1 has neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    created: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deleted: Option<String>,
+}
+
+impl From<&Request> for RequestJson {
+    fn from(request: &Request) -> Self {
+        let (created, deleted) = match &request.asked {
+            Some(Asked::Create(name)) => (Some(name.to_string()), None),
+            Some(Asked::Delete(name)) => (None, Some(name.to_string())),
+            None => (None, None),
+        };
+        Self { request: hex(request.id), collection: hex(request.collection), created, deleted }
+    }
+}
+
+impl TryFrom<RequestJson> for Request {
+    type Error = Violation;
+
+    fn try_from(json: RequestJson) -> Result<Self, Violation> {
+        let asked = match (json.created, json.deleted) {
+            (Some(name), _) => Some(Asked::Create(name.parse()?)),
+            (None, Some(name)) => Some(Asked::Delete(name.parse()?)),
+            (None, None) => None,
+        };
+        Ok(Self { id: parse_id(&json.request)?, collection: parse_id(&json.collection)?, asked })
+    }
 }
 
 impl State {
     /// The state as of a place in the log: a JSON document, a line feed and its XXH3-64 in hexadecimal.
     pub fn encode(&self, applied_index: u64, applied_term: u64) -> Vec<u8> {
-        let request = |(request, collection): &(u128, u128)| {
-            BTreeMap::from([
-                ("request".into(), format!("{request:032x}")),
-                ("collection".into(), format!("{collection:032x}")),
-            ])
-        };
         let json = SnapshotJson {
             format: FORMAT,
             applied_index,
             applied_term,
-            cluster_id: format!("{:032x}", self.cluster_id),
+            cluster_id: hex(self.cluster_id),
             next_shard_id: self.next_shard_id,
             nodes: self.nodes.values().map(|node| NodeJson::from(&**node)).collect(),
             founder: self.founder,
             join_token: self.join_token.as_ref().map(encode_digest),
+            voters: self.voters.clone(),
             collections: self.collections.values().map(|collection| CollectionJson::from(&**collection)).collect(),
-            requests: self.requests.iter().map(request).collect(),
+            requests: self.requests.iter().map(RequestJson::from).collect(),
         };
         let mut bytes = serde_json::to_vec(&json).expect("invariant: maps with text keys and numbers always serialise");
         let sum = xxh3_64(&bytes);
@@ -96,28 +133,26 @@ impl State {
             return Err(SnapshotError::Damaged);
         }
         let malformed = |e: serde_json::Error| SnapshotError::Malformed(e.to_string());
-        let loose: serde_json::Value = serde_json::from_slice(body).map_err(malformed)?;
-        let found = loose["format"].as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or_default();
+        // First the format alone: a newer one may have anything else.
+        let FormatJson { format: found } = serde_json::from_slice(body).map_err(malformed)?;
         if found > FORMAT {
             return Err(SnapshotError::Newer { found });
         }
-        let json: SnapshotJson = serde_json::from_value(loose).map_err(malformed)?;
+        let json: SnapshotJson = serde_json::from_slice(body).map_err(malformed)?;
         let mut state = Self::new(parse_id(&json.cluster_id)?);
         state.next_shard_id = json.next_shard_id;
         state.founder = json.founder;
         state.join_token = json.join_token.as_deref().map(decode_digest).transpose()?;
-        for node in json.nodes {
-            let node = Node::try_from(node)?;
-            state.nodes.insert(node.id, Arc::new(node));
-        }
-        for collection in json.collections {
+        state.voters = json.voters;
+        let nodes = json.nodes.into_iter().map(|node| Node::try_from(node).map(|node| (node.id, Arc::new(node))));
+        state.nodes = Arc::new(nodes.collect::<Result<_, _>>()?);
+        let collections = json.collections.into_iter().map(|collection| {
             let collection = Collection::try_from(collection)?;
-            state.collections.insert(collection.name.clone(), Arc::new(collection));
-        }
-        for request in &json.requests {
-            let part = |name: &str| parse_id(request.get(name).map_or("", String::as_str));
-            state.requests.push_back((part("request")?, part("collection")?));
-        }
+            Ok((collection.name.clone(), Arc::new(collection)))
+        });
+        state.collections = Arc::new(collections.collect::<Result<_, Violation>>()?);
+        let requests = json.requests.into_iter().map(Request::try_from);
+        state.requests = Arc::new(requests.collect::<Result<_, _>>()?);
         Ok((state, json.applied_index, json.applied_term))
     }
 }

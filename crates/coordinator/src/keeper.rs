@@ -48,6 +48,11 @@ impl<C: NodeClient> Coordinator<C> {
         if status.membership.is_joint() {
             return Ok(());
         }
+        let mut voters: Vec<u64> = status.membership.voters.iter().map(|voter| voter.0).collect();
+        voters.sort_unstable();
+        if state.voters() != voters && voters.iter().all(|voter| state.nodes().contains_key(voter)) {
+            self.decide(Command::SetVoters { voters }, deadline).await?;
+        }
         let peers = self.control.group().peers().await.map_err(crate::ControlError::from)?;
         let caught_up = |node: NodeId| peers.iter().any(|peer| peer.node == node && peer.heard && peer.matched > 0);
         let Some(members) = wanted_members(&state, &status.membership, caught_up) else { return Ok(()) };

@@ -41,5 +41,9 @@ pub const MAX_PATH_BYTES: usize = 256;
 pub const MAX_KEYWORD_BYTES: usize = 4_096;
 /// Length of a collection's or vector's name, in bytes.
 pub const MAX_NAME_BYTES: usize = 128;
+/// Shards of a collection.
+pub const MAX_SHARDS: u32 = 1_024;
+/// Replicas of a shard: seven survive three losses at once, and every write waits for the majority of them.
+pub const MAX_REPLICATION: u32 = 7;
 /// Size of one gRPC message, in bytes: room for a full write batch of 1,536-dimensional vectors.
 pub const MAX_MESSAGE_BYTES: usize = 64 << 20;

@@ -1,7 +1,9 @@
 //! What must hold for all messages.
 
 mod any;
+mod control;
 mod golden;
 mod hostile;
 mod limits;
 mod round_trip;
+mod shard;

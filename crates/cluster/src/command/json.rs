@@ -1,0 +1,132 @@
+//! Commands as they are written to the log. Names instead of codes, so that a person can read a log.
+
+use serde::{Deserialize, Serialize};
+
+use super::Command;
+use crate::collection::SchemaJson;
+use crate::hex::{decode_digest, encode_digest, hex, parse_id};
+use crate::node::{NodeStatus, Place};
+use crate::snapshot::SnapshotError;
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+enum CommandJson {
+    CreateCollection {
+        request_id: String,
+        id: String,
+        name: String,
+        schema: SchemaJson,
+        shards: u32,
+        // The oldest form has none.
+        #[serde(default = "one", skip_serializing_if = "is_one")]
+        replication: u32,
+        unix_micros: u64,
+    },
+    DeleteCollection {
+        request_id: String,
+        name: String,
+    },
+    Join {
+        id: u64,
+        incarnation: String,
+        place: Place,
+        unix_micros: u64,
+    },
+    SetNodeStatus {
+        id: u64,
+        status: NodeStatus,
+    },
+    SetJoinToken {
+        digest: String,
+    },
+    SetVoters {
+        voters: Vec<u64>,
+    },
+    SetReplicas {
+        shard: u64,
+        epoch: u64,
+        replicas: Vec<u64>,
+    },
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn is_one(number: &u32) -> bool {
+    *number == 1
+}
+
+impl Command {
+    /// The command as it is written to the log: one JSON document.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(&CommandJson::from(self))
+            .expect("invariant: maps with text keys and numbers always serialise")
+    }
+
+    /// Reads what [`Command::encode`] wrote.
+    pub fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let json: CommandJson = serde_json::from_slice(bytes).map_err(|e| SnapshotError::Malformed(e.to_string()))?;
+        json.try_into()
+    }
+}
+
+impl From<&Command> for CommandJson {
+    fn from(command: &Command) -> Self {
+        match command {
+            Command::CreateCollection { request_id, id, name, schema, shards, replication, unix_micros } => {
+                Self::CreateCollection {
+                    request_id: hex(*request_id),
+                    id: hex(*id),
+                    name: name.to_string(),
+                    schema: schema.into(),
+                    shards: *shards,
+                    replication: *replication,
+                    unix_micros: *unix_micros,
+                }
+            }
+            Command::DeleteCollection { request_id, name } => {
+                Self::DeleteCollection { request_id: hex(*request_id), name: name.to_string() }
+            }
+            Command::Join { id, incarnation, place, unix_micros } => {
+                Self::Join { id: *id, incarnation: hex(*incarnation), place: place.clone(), unix_micros: *unix_micros }
+            }
+            Command::SetNodeStatus { id, status } => Self::SetNodeStatus { id: *id, status: *status },
+            Command::SetJoinToken { digest } => Self::SetJoinToken { digest: encode_digest(digest) },
+            Command::SetVoters { voters } => Self::SetVoters { voters: voters.clone() },
+            Command::SetReplicas { shard, epoch, replicas } => {
+                Self::SetReplicas { shard: *shard, epoch: *epoch, replicas: replicas.clone() }
+            }
+        }
+    }
+}
+
+impl TryFrom<CommandJson> for Command {
+    type Error = SnapshotError;
+
+    fn try_from(json: CommandJson) -> Result<Self, SnapshotError> {
+        Ok(match json {
+            CommandJson::CreateCollection { request_id, id, name, schema, shards, replication, unix_micros } => {
+                Self::CreateCollection {
+                    request_id: parse_id(&request_id)?,
+                    id: parse_id(&id)?,
+                    name: name.parse()?,
+                    schema: schema.try_into()?,
+                    shards,
+                    replication,
+                    unix_micros,
+                }
+            }
+            CommandJson::DeleteCollection { request_id, name } => {
+                Self::DeleteCollection { request_id: parse_id(&request_id)?, name: name.parse()? }
+            }
+            CommandJson::Join { id, incarnation, place, unix_micros } => {
+                Self::Join { id, incarnation: parse_id(&incarnation)?, place, unix_micros }
+            }
+            CommandJson::SetNodeStatus { id, status } => Self::SetNodeStatus { id, status },
+            CommandJson::SetJoinToken { digest } => Self::SetJoinToken { digest: decode_digest(&digest)? },
+            CommandJson::SetVoters { voters } => Self::SetVoters { voters },
+            CommandJson::SetReplicas { shard, epoch, replicas } => Self::SetReplicas { shard, epoch, replicas },
+        })
+    }
+}

@@ -1,0 +1,150 @@
+//! What is true of every state, and of every two states of which one came from the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::collection::{Collection, ShardDescriptor};
+use crate::limits;
+use crate::node::NodeStatus;
+use crate::placement::takes_replicas;
+use crate::state::State;
+
+/// Says what is wrong unless a condition holds.
+macro_rules! hold {
+    ($condition:expr, $($what:tt)+) => {
+        if !$condition {
+            return Err(format!($($what)+));
+        }
+    };
+}
+
+impl State {
+    /// Checks everything that the rest of the system relies on: for tests and simulations, which call it after every change.
+    /// `before` is the state before the change. Says what is wrong.
+    pub fn check(&self, before: Option<&Self>) -> Result<(), String> {
+        self.check_nodes()?;
+        let (mut ids, mut collections) = (BTreeSet::new(), BTreeSet::new());
+        for collection in self.collections().values() {
+            hold!(collections.insert(collection.id), "collection {} has the id of another", collection.name);
+            check_ranges(collection)?;
+            for shard in &collection.shards {
+                hold!(ids.insert(shard.id), "shard {} is there twice", shard.id);
+                hold!(shard.id < self.next_shard_id, "the id of shard {} will be handed out again", shard.id);
+                self.check_shard(shard)?;
+            }
+        }
+        hold!(ids.len() <= limits::MAX_CLUSTER_SHARDS, "there are {} shards", ids.len());
+        hold!(self.collections.len() <= limits::MAX_COLLECTIONS, "there are {} collections", self.collections.len());
+        hold!(self.requests.len() <= limits::REMEMBERED_REQUESTS, "{} requests are remembered", self.requests.len());
+        match before {
+            Some(before) => self.check_change(before),
+            None => Ok(()),
+        }
+    }
+
+    fn check_nodes(&self) -> Result<(), String> {
+        hold!(self.nodes.len() <= limits::MAX_NODES, "there are {} nodes", self.nodes.len());
+        let living = || self.nodes.values().filter(|node| node.status != NodeStatus::Removed);
+        let mut addresses = BTreeMap::new();
+        for node in self.nodes.values() {
+            for address in node.place.addresses().into_iter().filter(|address| !address.is_empty()) {
+                let other = addresses.insert(address.to_ascii_lowercase(), node.id);
+                hold!(other.is_none(), "{address} is the address of nodes {other:?} and {}", node.id);
+            }
+        }
+        for voter in &self.voters {
+            let known = living().any(|node| node.id == *voter && node.place.roles.coordinator);
+            hold!(known, "voter {voter} is no coordinator of the cluster");
+        }
+        Ok(())
+    }
+
+    fn check_shard(&self, shard: &ShardDescriptor) -> Result<(), String> {
+        let id = shard.id;
+        // Until the first node joins there is nobody to place the shards of the oldest format on.
+        let placed = self.nodes.values().any(|node| node.place.roles.shard);
+        hold!(!placed || !shard.replicas.is_empty() && !shard.founders.is_empty(), "shard {id} is nowhere");
+        hold!(shard.replicas.is_sorted_by(|a, b| a < b), "shard {id}: {:?} are not distinct", shard.replicas);
+        hold!(shard.replicas.len() <= limits::MAX_REPLICATION as usize, "shard {id} has too many replicas");
+        for replica in &shard.replicas {
+            let node =
+                self.nodes.get(replica).ok_or_else(|| format!("shard {id} is on node {replica}, which is none"))?;
+            hold!(node.place.roles.shard, "shard {id} is on node {replica}, which hosts none");
+            let gone = matches!(node.status, NodeStatus::Drained | NodeStatus::Removed);
+            hold!(!gone, "shard {id} is on node {replica}, which is {}", node.status);
+        }
+        Ok(())
+    }
+
+    fn check_change(&self, before: &Self) -> Result<(), String> {
+        hold!(self.cluster_id == before.cluster_id, "the cluster became another");
+        hold!(self.next_shard_id >= before.next_shard_id, "ids of shards are handed out again");
+        hold!(before.founder.is_none() || self.founder == before.founder, "the cluster has another founder");
+        for (id, old) in before.nodes() {
+            let new = self.nodes.get(id).ok_or_else(|| format!("node {id} was forgotten"))?;
+            hold!(new.incarnation == old.incarnation, "node {id} became another");
+            hold!(old.status.may_become(new.status), "node {id} came from {} to {}", old.status, new.status);
+        }
+        let coordinators = |state: &Self| -> BTreeSet<u64> {
+            let coordinators = state.nodes.values().filter(|node| node.place.roles.coordinator);
+            coordinators.filter(|node| !node.status.out_of_service()).map(|node| node.id).collect()
+        };
+        let (serving, served) = (coordinators(self), coordinators(before));
+        let came = serving.iter().any(|id| before.nodes.get(id).is_none_or(|node| !node.place.roles.coordinator));
+        let fit = serving.len() <= limits::MAX_COORDINATORS || serving.len() <= served.len();
+        hold!(!came || fit, "there are {} coordinators", serving.len());
+        let known: BTreeMap<u64, (u128, &ShardDescriptor)> =
+            before.shards().map(|(collection, shard)| (shard.id, (collection.id, shard))).collect();
+        for (collection, shard) in self.shards() {
+            let id = shard.id;
+            let Some((owner, old)) = known.get(&id) else {
+                hold!(id >= before.next_shard_id, "the id of shard {id} was handed out again");
+                continue;
+            };
+            hold!(*owner == collection.id, "shard {id} came to another collection");
+            hold!(shard.range == old.range, "shard {id} has another range");
+            // What the oldest format did not know is filled in once.
+            hold!(old.founders.is_empty() || shard.founders == old.founders, "shard {id} has other founders");
+            let settled = old.replicas.is_empty();
+            let epochs = shard.epoch.checked_sub(old.epoch);
+            let expected = u64::from(!settled && shard.replicas != old.replicas);
+            hold!(epochs == Some(expected), "shard {id} came from epoch {} to {}", old.epoch, shard.epoch);
+        }
+        for collection in self.collections().values() {
+            if !before.collections().values().any(|old| old.id == collection.id) {
+                self.check_spread(collection)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the replicas of a new collection's shards are spread over the zones as evenly as the nodes allow.
+    fn check_spread(&self, collection: &Collection) -> Result<(), String> {
+        let mut room: BTreeMap<&str, usize> = BTreeMap::new();
+        for node in self.nodes.values().filter(|node| takes_replicas(node)) {
+            *room.entry(&node.place.zone).or_default() += 1;
+        }
+        for shard in &collection.shards {
+            hold!(shard.epoch == 1 && shard.founders == shard.replicas, "shard {} is not new", shard.id);
+            let mut used: BTreeMap<&str, usize> = room.keys().map(|zone| (*zone, 0)).collect();
+            for replica in &shard.replicas {
+                let node = &self.nodes[replica];
+                hold!(takes_replicas(node), "shard {} is on node {replica}, which takes none", shard.id);
+                *used.entry(&node.place.zone).or_default() += 1;
+            }
+            let most = used.values().copied().max().unwrap_or(0);
+            let crowded = used.iter().find(|(zone, used)| **used + 1 < most && **used < room[*zone]);
+            hold!(crowded.is_none(), "shard {} could be spread better: {used:?} of {room:?}", shard.id);
+        }
+        Ok(())
+    }
+}
+
+fn check_ranges(collection: &Collection) -> Result<(), String> {
+    let name = &collection.name;
+    let ranges: Vec<_> = collection.shards.iter().map(|shard| shard.range).collect();
+    let ends = (ranges.first().map(|range| range.first), ranges.last().map(|range| range.last));
+    hold!(ends == (Some(0), Some(u64::MAX)), "the shards of {name} do not cover every hash");
+    let touch = ranges.windows(2).all(|pair| pair[0].last.checked_add(1) == Some(pair[1].first));
+    hold!(touch && ranges.iter().all(|range| range.first <= range.last), "the shards of {name} overlap or leave a gap");
+    Ok(())
+}

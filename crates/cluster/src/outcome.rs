@@ -1,0 +1,199 @@
+//! What comes of a command.
+
+mod json;
+
+use std::sync::Arc;
+
+use sagitta_model::ErrorKind;
+
+use crate::collection::{Collection, ShardDescriptor};
+use crate::limits;
+use crate::node::{Node, NodeStatus};
+
+pub use json::{decode_outcome, encode_outcome};
+
+/// What an applied command asks of the node: the difference between before and after.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// This collection exists now (or already did, created by the same request).
+    Created(Arc<Collection>),
+    /// The collection with this id and these shards is gone.
+    Deleted {
+        /// Identity of the deleted collection.
+        id: u128,
+        /// Identities of its shards.
+        shards: Vec<u64>,
+    },
+    /// This node is in the cluster, like this.
+    Node(Arc<Node>),
+    /// The token is another one from now on.
+    JoinToken,
+    /// These vote in the control group, ascending.
+    Voters(Vec<u64>),
+    /// The shard is placed like this.
+    Placed {
+        /// Identity of the shard's collection.
+        collection: u128,
+        /// The shard.
+        shard: ShardDescriptor,
+    },
+}
+
+/// Why a command changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The name is taken.
+    #[error("collection `{0}` already exists: choose another name, or delete it first")]
+    AlreadyExists(String),
+    /// The request id was used for something else, or what it created was deleted since.
+    #[error(
+        "the request id {0:032x} was used before, for another request or for a collection that was deleted since: send this request with an id of its own"
+    )]
+    RequestIdReused(u128),
+    /// There is no such collection.
+    #[error("collection `{0}` does not exist")]
+    NotFound(String),
+    /// The cluster holds as many collections as it can.
+    #[error("the cluster holds {0} collections, which is the most it can: delete one first")]
+    TooMany(usize),
+    /// The cluster would hold more shards than it can.
+    #[error(
+        "the cluster would hold {0} shards, and {most} is the most it can: ask for fewer shards, or delete a collection first",
+        most = limits::MAX_CLUSTER_SHARDS
+    )]
+    TooManyShards(usize),
+    /// There are not enough nodes for so many replicas.
+    #[error(
+        "{wanted} replicas need as many nodes that take data, and there are {nodes}: add nodes, or ask for fewer replicas"
+    )]
+    TooFewNodes {
+        /// How many replicas were asked for.
+        wanted: u32,
+        /// How many nodes could take one.
+        nodes: usize,
+    },
+    /// A value can never be right.
+    #[error("{field} {reason}")]
+    Invalid {
+        /// Which value.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another data folder has this id.
+    #[error(
+        "node {id} is the data folder {known:032x}, not {claimed:032x}: start it with an empty data folder, so that it joins as a new node"
+    )]
+    OtherIncarnation {
+        /// The id.
+        id: u64,
+        /// The folder that has it.
+        known: u128,
+        /// The folder that claims it.
+        claimed: u128,
+    },
+    /// The node was removed for ever.
+    #[error(
+        "node {0} was removed from the cluster and cannot come back: start it with an empty data folder, so that it joins as a new node"
+    )]
+    Removed(u64),
+    /// There is no such node.
+    #[error("node {0} is not in the cluster")]
+    NoNode(u64),
+    /// The cluster has had as many nodes as it can.
+    #[error("{0} nodes have joined this cluster, the removed ones included, which is the most there may be")]
+    TooManyNodes(usize),
+    /// There are as many coordinators as there may be.
+    #[error(
+        "the cluster has {0} nodes with the role coordinator, and {most} is the most there may be: start this one without it, or drain one of them first",
+        most = limits::MAX_COORDINATORS
+    )]
+    TooManyCoordinators(usize),
+    /// Another node has this address.
+    #[error(
+        "the address {address} belongs to node {node}, which is {status}: give this node an address of its own; if it is to take the place of node {node}, that must be drained or lost first"
+    )]
+    AddressTaken {
+        /// The address.
+        address: String,
+        /// Whose it is.
+        node: u64,
+        /// How that node stands to the cluster.
+        status: NodeStatus,
+    },
+    /// A node cannot come from one status to another.
+    #[error("node {node} is {from} and cannot become {to}: {hint}", hint = from.hint(*to))]
+    Transition {
+        /// The node.
+        node: u64,
+        /// How it stands to the cluster.
+        from: NodeStatus,
+        /// How it was to stand.
+        to: NodeStatus,
+    },
+    /// Shards want the node.
+    #[error(
+        "node {node} should hold replicas of {shards} shards, such as shard {shard}: they must be moved away first"
+    )]
+    Wanted {
+        /// The node.
+        node: u64,
+        /// One of the shards.
+        shard: u64,
+        /// How many there are.
+        shards: usize,
+    },
+    /// The node votes in the control group.
+    #[error(
+        "node {0} votes in the control group: it must leave the group before it can be removed or give up the role coordinator"
+    )]
+    Votes(u64),
+    /// There is no such shard.
+    #[error("shard {0} does not exist")]
+    NoShard(u64),
+    /// The shard was placed anew meanwhile.
+    #[error("shard {shard} was placed anew meanwhile: its epoch is {epoch}, not {expected}")]
+    Stale {
+        /// The shard.
+        shard: u64,
+        /// The epoch that it has.
+        epoch: u64,
+        /// The epoch that it was thought to have.
+        expected: u64,
+    },
+    /// A node cannot get a replica.
+    #[error("node {node} cannot get a replica: {reason}")]
+    TakesNoReplicas {
+        /// The node.
+        node: u64,
+        /// Why not.
+        reason: String,
+    },
+}
+
+impl Refusal {
+    /// What the caller should do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Invalid { .. } => ErrorKind::Invalid,
+            Self::NotFound(_) | Self::NoNode(_) | Self::NoShard(_) => ErrorKind::NotFound,
+            Self::TooMany(_) | Self::TooManyShards(_) | Self::TooManyNodes(_) => ErrorKind::Overloaded,
+            Self::AlreadyExists(_)
+            | Self::RequestIdReused(_)
+            | Self::TooFewNodes { .. }
+            | Self::OtherIncarnation { .. }
+            | Self::Removed(_)
+            | Self::TooManyCoordinators(_)
+            | Self::AddressTaken { .. }
+            | Self::Transition { .. }
+            | Self::Wanted { .. }
+            | Self::Votes(_)
+            | Self::Stale { .. }
+            | Self::TakesNoReplicas { .. } => ErrorKind::Conflict,
+        }
+    }
+
+    pub(crate) fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), reason: reason.into() }
+    }
+}

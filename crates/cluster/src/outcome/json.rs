@@ -1,0 +1,125 @@
+//! Outcomes as a state machine answers them.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Effect, Refusal};
+use crate::collection::{CollectionJson, ShardDescriptor};
+use crate::hex::{hex, parse_id};
+use crate::node::{NodeJson, NodeStatus};
+use crate::snapshot::SnapshotError;
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case", deny_unknown_fields)]
+enum OutcomeJson {
+    Created { collection: CollectionJson },
+    Deleted { id: String, shards: Vec<u64> },
+    Node { node: NodeJson },
+    JoinToken,
+    Voters { voters: Vec<u64> },
+    Placed { collection: String, shard: ShardDescriptor },
+    AlreadyExists { name: String },
+    RequestIdReused { request: String },
+    NotFound { name: String },
+    TooMany { collections: usize },
+    TooManyShards { shards: usize },
+    TooFewNodes { wanted: u32, nodes: usize },
+    Invalid { field: String, reason: String },
+    OtherIncarnation { id: u64, known: String, claimed: String },
+    Removed { id: u64 },
+    NoNode { id: u64 },
+    TooManyNodes { nodes: usize },
+    TooManyCoordinators { coordinators: usize },
+    AddressTaken { address: String, node: u64, status: NodeStatus },
+    Transition { node: u64, from: NodeStatus, to: NodeStatus },
+    Wanted { node: u64, shard: u64, shards: usize },
+    Votes { node: u64 },
+    NoShard { shard: u64 },
+    Stale { shard: u64, epoch: u64, expected: u64 },
+    TakesNoReplicas { node: u64, reason: String },
+}
+
+/// What came of a command, as a state machine answers it: one JSON document.
+pub fn encode_outcome(outcome: &Result<Effect, Refusal>) -> Vec<u8> {
+    let json: OutcomeJson = match outcome {
+        Ok(effect) => effect.into(),
+        Err(refusal) => refusal.clone().into(),
+    };
+    serde_json::to_vec(&json).expect("invariant: maps with text keys and numbers always serialise")
+}
+
+/// Reads what [`encode_outcome`] wrote.
+pub fn decode_outcome(bytes: &[u8]) -> Result<Result<Effect, Refusal>, SnapshotError> {
+    let json: OutcomeJson = serde_json::from_slice(bytes).map_err(|e| SnapshotError::Malformed(e.to_string()))?;
+    Ok(match json {
+        OutcomeJson::Created { collection } => Ok(Effect::Created(Arc::new(collection.try_into()?))),
+        OutcomeJson::Deleted { id, shards } => Ok(Effect::Deleted { id: parse_id(&id)?, shards }),
+        OutcomeJson::Node { node } => Ok(Effect::Node(Arc::new(node.try_into()?))),
+        OutcomeJson::JoinToken => Ok(Effect::JoinToken),
+        OutcomeJson::Voters { voters } => Ok(Effect::Voters(voters)),
+        OutcomeJson::Placed { collection, shard } => Ok(Effect::Placed { collection: parse_id(&collection)?, shard }),
+        OutcomeJson::AlreadyExists { name } => Err(Refusal::AlreadyExists(name)),
+        OutcomeJson::RequestIdReused { request } => Err(Refusal::RequestIdReused(parse_id(&request)?)),
+        OutcomeJson::NotFound { name } => Err(Refusal::NotFound(name)),
+        OutcomeJson::TooMany { collections } => Err(Refusal::TooMany(collections)),
+        OutcomeJson::TooManyShards { shards } => Err(Refusal::TooManyShards(shards)),
+        OutcomeJson::TooFewNodes { wanted, nodes } => Err(Refusal::TooFewNodes { wanted, nodes }),
+        OutcomeJson::Invalid { field, reason } => Err(Refusal::Invalid { field, reason }),
+        OutcomeJson::OtherIncarnation { id, known, claimed } => {
+            Err(Refusal::OtherIncarnation { id, known: parse_id(&known)?, claimed: parse_id(&claimed)? })
+        }
+        OutcomeJson::Removed { id } => Err(Refusal::Removed(id)),
+        OutcomeJson::NoNode { id } => Err(Refusal::NoNode(id)),
+        OutcomeJson::TooManyNodes { nodes } => Err(Refusal::TooManyNodes(nodes)),
+        OutcomeJson::TooManyCoordinators { coordinators } => Err(Refusal::TooManyCoordinators(coordinators)),
+        OutcomeJson::AddressTaken { address, node, status } => Err(Refusal::AddressTaken { address, node, status }),
+        OutcomeJson::Transition { node, from, to } => Err(Refusal::Transition { node, from, to }),
+        OutcomeJson::Wanted { node, shard, shards } => Err(Refusal::Wanted { node, shard, shards }),
+        OutcomeJson::Votes { node } => Err(Refusal::Votes(node)),
+        OutcomeJson::NoShard { shard } => Err(Refusal::NoShard(shard)),
+        OutcomeJson::Stale { shard, epoch, expected } => Err(Refusal::Stale { shard, epoch, expected }),
+        OutcomeJson::TakesNoReplicas { node, reason } => Err(Refusal::TakesNoReplicas { node, reason }),
+    })
+}
+
+impl From<&Effect> for OutcomeJson {
+    fn from(effect: &Effect) -> Self {
+        match effect {
+            Effect::Created(collection) => Self::Created { collection: (&**collection).into() },
+            Effect::Deleted { id, shards } => Self::Deleted { id: hex(*id), shards: shards.clone() },
+            Effect::Node(node) => Self::Node { node: (&**node).into() },
+            Effect::JoinToken => Self::JoinToken,
+            Effect::Voters(voters) => Self::Voters { voters: voters.clone() },
+            Effect::Placed { collection, shard } => Self::Placed { collection: hex(*collection), shard: shard.clone() },
+        }
+    }
+}
+
+impl From<Refusal> for OutcomeJson {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::AlreadyExists(name) => Self::AlreadyExists { name },
+            Refusal::RequestIdReused(request) => Self::RequestIdReused { request: hex(request) },
+            Refusal::NotFound(name) => Self::NotFound { name },
+            Refusal::TooMany(collections) => Self::TooMany { collections },
+            Refusal::TooManyShards(shards) => Self::TooManyShards { shards },
+            Refusal::TooFewNodes { wanted, nodes } => Self::TooFewNodes { wanted, nodes },
+            Refusal::Invalid { field, reason } => Self::Invalid { field, reason },
+            Refusal::OtherIncarnation { id, known, claimed } => {
+                Self::OtherIncarnation { id, known: hex(known), claimed: hex(claimed) }
+            }
+            Refusal::Removed(id) => Self::Removed { id },
+            Refusal::NoNode(id) => Self::NoNode { id },
+            Refusal::TooManyNodes(nodes) => Self::TooManyNodes { nodes },
+            Refusal::TooManyCoordinators(coordinators) => Self::TooManyCoordinators { coordinators },
+            Refusal::AddressTaken { address, node, status } => Self::AddressTaken { address, node, status },
+            Refusal::Transition { node, from, to } => Self::Transition { node, from, to },
+            Refusal::Wanted { node, shard, shards } => Self::Wanted { node, shard, shards },
+            Refusal::Votes(node) => Self::Votes { node },
+            Refusal::NoShard(shard) => Self::NoShard { shard },
+            Refusal::Stale { shard, epoch, expected } => Self::Stale { shard, epoch, expected },
+            Refusal::TakesNoReplicas { node, reason } => Self::TakesNoReplicas { node, reason },
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Whatever is asked for in whatever order, what is true of every state stays true.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
+
+use super::*;
+
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+/// Commands over few nodes, addresses, names and shards, so that they get in each other's way.
+fn command() -> impl Strategy<Value = Command> {
+    let node = 1u64..9;
+    let join = (node.clone(), 0u64..3, 1u64..9, 0u64..3, 1u8..4, prop::bool::weighted(0.05)).prop_map(
+        |(id, zone, address, api, roles, stranger)| {
+            let place = Place {
+                peer_address: format!("http://n{address}:6381"),
+                api_address: if api == 0 { String::new() } else { format!("http://n{address}:638{}", api - 1) },
+                zone: format!("z{zone}"),
+                roles: Roles { coordinator: roles & 1 != 0, shard: roles & 2 != 0 },
+            };
+            Command::Join { id, incarnation: u128::from(id) + u128::from(stranger), place, unix_micros: 5 }
+        },
+    );
+    let statuses = NodeStatus::NAMES.map(|(status, _)| status);
+    let status = (node.clone(), prop::sample::select(statuses.to_vec()))
+        .prop_map(|(id, status)| Command::SetNodeStatus { id, status });
+    let up = node.clone().prop_map(|id| status_of(id, NodeStatus::Up));
+    let create = (0u128..40, 0usize..4, 0u32..5, 0u32..5)
+        .prop_map(|(request, name, shards, replication)| create_replicated(request, NAMES[name], shards, replication));
+    let delete = (0u128..40, 0usize..4).prop_map(|(request, name)| delete(request, NAMES[name]));
+    let replicas = (16u64..40, 1u64..5, prop::collection::vec(node.clone(), 0..4))
+        .prop_map(|(shard, epoch, replicas)| Command::SetReplicas { shard, epoch, replicas });
+    let voters = prop::collection::vec(node, 0..3).prop_map(|voters| Command::SetVoters { voters });
+    let token = any::<[u8; 32]>().prop_map(|digest| Command::SetJoinToken { digest });
+    prop_oneof![5 => join, 4 => up, 4 => status, 4 => create, 2 => delete, 5 => replicas, 1 => voters, 1 => token]
+}
+
+fn status_of(id: u64, status: NodeStatus) -> Command {
+    Command::SetNodeStatus { id, status }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_state_is_sound_and_comes_out_alike_from_any_snapshot(
+        nodes in 0u64..6,
+        steps in prop::collection::vec(command(), 1..80),
+        cut in 0usize..80,
+    ) {
+        let mut whole = cluster(nodes, 2);
+        let mut restored = whole.clone();
+        for (at, command) in steps.into_iter().enumerate() {
+            if at == cut {
+                restored = State::decode(&whole.encode(at as u64, 1)).expect("own bytes").0;
+            }
+            let decoded = Command::decode(&command.encode()).expect("own bytes");
+            prop_assert_eq!(&decoded, &command);
+            let before = whole.clone();
+            let outcome = whole.apply(command.clone());
+            if let Err(wrong) = whole.check(Some(&before)) {
+                return Err(TestCaseError::fail(format!("{wrong} after {command:?}")));
+            }
+            prop_assert!(outcome.is_ok() || whole == before, "{:?} changed something", outcome);
+            prop_assert_eq!(crate::decode_outcome(&crate::encode_outcome(&outcome)).expect("own bytes"), outcome.clone());
+            prop_assert_eq!(outcome, restored.apply(decoded));
+            prop_assert_eq!(&whole, &restored);
+        }
+        prop_assert_eq!(whole.encode(7, 2), restored.encode(7, 2));
+    }
+}
+
+/// The random commands are worth something only if they are accepted and refused in every way.
+#[test]
+fn random_commands_reach_every_outcome() {
+    let mut runner = TestRunner::deterministic();
+    let mut reached = BTreeSet::new();
+    for _ in 0..400 {
+        let steps = prop::collection::vec(command(), 80).new_tree(&mut runner).expect("drawn").current();
+        let mut state = cluster(3, 2);
+        for command in steps {
+            let outcome = crate::encode_outcome(&state.apply(command));
+            let outcome: serde_json::Value = serde_json::from_slice(&outcome).expect("JSON");
+            reached.insert(outcome["outcome"].as_str().expect("a name").to_owned());
+        }
+    }
+    let bounds = ["too-many", "too-many-shards", "too-many-nodes"];
+    let all = [
+        "created",
+        "deleted",
+        "node",
+        "join-token",
+        "voters",
+        "placed",
+        "already-exists",
+        "request-id-reused",
+        "not-found",
+        "too-few-nodes",
+        "invalid",
+        "other-incarnation",
+        "removed",
+        "no-node",
+        "too-many-coordinators",
+        "address-taken",
+        "transition",
+        "wanted",
+        "votes",
+        "no-shard",
+        "stale",
+        "takes-no-replicas",
+    ];
+    let missing: Vec<_> = all.iter().filter(|name| !reached.contains(**name)).collect();
+    assert!(missing.is_empty(), "never {missing:?}");
+    assert!(bounds.iter().all(|name| !reached.contains(*name)), "these have tests of their own");
+}
