@@ -70,6 +70,11 @@ impl Replica {
         self.shard.get()
     }
 
+    #[cfg(test)]
+    pub(crate) fn group(&self) -> &GroupHandle {
+        &self.group
+    }
+
     /// Whether a shard is still the present one.
     pub(crate) fn is_present(&self, shard: &Arc<Shard>) -> bool {
         self.shard.is(shard)

@@ -7,3 +7,4 @@ mod refusals;
 mod rig;
 mod sockets;
 mod states;
+mod whole;
