@@ -133,7 +133,7 @@ impl Worker {
                 Ok(()) => tracing::debug!(shard, job = ?kind, "done"),
                 Err(_) if self.stop.load(Ordering::Acquire) => return false,
                 Err(_) if !replica.is_present(&built) => {
-                    tracing::debug!(shard, job = ?kind, "of a state that was replaced")
+                    tracing::debug!(shard, job = ?kind, "of a state that was replaced");
                 }
                 Err(error) => tracing::warn!(shard, job = ?kind, %error, "failed; it is tried again later"),
             }
