@@ -5,8 +5,8 @@
 //! the model, in [`cluster`], [`collections`], [`points`], [`upload`] and [`search`], or in the model itself ([`Convert`]).
 //! Decoding checks everything that can be checked without knowing the collection, and names an offending field by
 //! its path; `resolve` checks the rest against the collection's schema. [`Failure`] becomes a status with details,
-//! and a status is read back into it. [`internal`] with [`peer`], [`shard`] and [`control`] is the same for what nodes say to each
-//! other, which is no part of the public API.
+//! and a status is read back into it. [`internal`] with [`peer`], [`shard`], [`control`] and [`state`] is the same for what nodes
+//! say to each other, which is no part of the public API.
 //!
 //! May not know: storage, consensus, time, sockets. Nothing below this crate may know prost or tonic.
 
@@ -47,6 +47,7 @@ mod read;
 mod seal;
 pub mod search;
 pub mod shard;
+pub mod state;
 pub mod upload;
 pub mod v1;
 mod value;
