@@ -15,6 +15,8 @@ mod reports;
 mod router;
 mod scatter;
 mod search;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

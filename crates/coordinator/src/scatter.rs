@@ -117,9 +117,9 @@ impl<'a, C: NodeClient> Scatter<'a, C> {
             }));
         }
         self.calls.push(Box::pin(async move {
-            let timed = load.begin(coordinator.env.now());
+            let timed = load.begin(&coordinator.env);
             let answers = coordinator.nodes.search(node, &shards, queries, explain, read).await;
-            timed.answered(coordinator.env.now());
+            timed.answered();
             Event::Answered { node, places, answers }
         }));
     }
