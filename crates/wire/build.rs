@@ -6,11 +6,20 @@ use std::{env, fs};
 use prost::Message as _;
 
 /// The public API.
-const PUBLIC: [&str; 4] =
-    ["sagitta/v1/common.proto", "sagitta/v1/collections.proto", "sagitta/v1/points.proto", "sagitta/v1/search.proto"];
+const PUBLIC: [&str; 5] = [
+    "sagitta/v1/common.proto",
+    "sagitta/v1/cluster.proto",
+    "sagitta/v1/collections.proto",
+    "sagitta/v1/points.proto",
+    "sagitta/v1/search.proto",
+];
 /// Between nodes. Compiled apart, so that its descriptors stay out of the public reflection.
-const INTERNAL: [&str; 3] =
-    ["sagitta/internal/v1/raft.proto", "sagitta/internal/v1/shard.proto", "sagitta/internal/v1/control.proto"];
+const INTERNAL: [&str; 4] = [
+    "sagitta/internal/v1/raft.proto",
+    "sagitta/internal/v1/shard.proto",
+    "sagitta/internal/v1/control.proto",
+    "sagitta/internal/v1/state.proto",
+];
 // Relative to this package, where cargo runs us: an absolute path would make clones that share a target folder read
 // each other's files.
 const ROOT: &str = "../../proto";

@@ -69,7 +69,7 @@ impl<'s> Library<'s> {
     fn apply(&mut self, change: Change) {
         self.index += 1;
         let command = Command { request_id: self.index.into(), after: None, change: change.into() };
-        let entry = Entry { index: self.index, term: 1, data: &command.to_sealed() };
+        let entry = Entry { index: self.index, term: 1, data: &command.to_sealed(), members: None };
         let outcomes = self.shard.apply(&[entry]).expect("applied");
         assert_eq!(outcomes[0].refused, None);
     }

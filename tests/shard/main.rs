@@ -12,7 +12,7 @@ use std::path::Path;
 
 use planted::{Bug, PlantedRig};
 use rig::RealRig;
-use sagitta_shard::testing::{concurrent, crash, damage, model};
+use sagitta_shard::testing::{concurrent, crash, damage, model, whole};
 
 /// Seeds and steps of an ordinary run.
 const SEEDS: u64 = 3;
@@ -70,6 +70,20 @@ fn readers_see_every_point_once_whatever_happens_meanwhile() {
         println!("{report:?}");
         assert!(report.views > 50 && report.jobs > 20, "seed {seed} did too little: {report:?}");
     }
+}
+
+#[test]
+fn a_checkpoint_is_the_shard_as_of_one_entry_whatever_happens_meanwhile() {
+    for seed in 1..=2 {
+        let report = in_folder(|dir| whole::while_it_works(&RealRig::default(), dir, seed, 20));
+        println!("{report:?}");
+        assert!(report.rounds > 20 && report.jobs > 5 && report.segments > 5, "seed {seed} did too little: {report:?}");
+    }
+}
+
+#[test]
+fn a_crash_at_any_step_of_taking_over_a_state_leaves_the_old_one_or_the_new_one() {
+    assert_eq!(in_folder(|dir| whole::every_step(&RealRig::default(), dir, 1)), 7);
 }
 
 #[test]

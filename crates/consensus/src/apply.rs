@@ -10,10 +10,9 @@ use tokio::sync::oneshot;
 use crate::admission::Permit;
 use crate::group::Condition;
 use crate::ids::{GroupId, NodeId, Position};
-use crate::machine::{ApplyError, Committed, Fetching, Offer, StateMachine};
-use crate::membership::Membership;
+use crate::machine::{ApplyError, Committed, Fetching, Offer, Offering, StateMachine};
 use crate::outcome::{Applied, Doubt, Outcome};
-use crate::settings::{MAX_BACKOFF, MAX_MANIFEST_BYTES, MIN_BACKOFF};
+use crate::settings::{MAX_BACKOFF, MIN_BACKOFF};
 
 /// Work for the applier, in order per group.
 pub(crate) enum Job {
@@ -24,7 +23,7 @@ pub(crate) enum Job {
     /// Reports what is durable; with `flush` asks for more of it.
     Poll { group: GroupId, flush: bool },
     /// Offers the state to others.
-    Offer { group: GroupId, founders: Membership },
+    Offer { group: GroupId, done: Offering },
     /// Lets go of what was offered.
     Retract { group: GroupId },
     /// Begins to fetch a state.
@@ -70,8 +69,6 @@ pub(crate) struct Done {
     pub(crate) batch: bool,
     /// Whether this answers a [`Job::Poll`].
     pub(crate) poll: bool,
-    /// The answer to a [`Job::Offer`].
-    pub(crate) offered: Option<Result<Offer, String>>,
     /// The answer to a [`Job::Install`].
     pub(crate) installed: Option<Result<(), String>>,
     /// Whether the state machine is gone, and the error of its last flush.
@@ -118,10 +115,12 @@ impl Applier {
                 Some(unit) => vec![unit.poll(group, flush)],
                 None => Vec::new(),
             },
-            Job::Offer { group, founders } => match self.units.get_mut(&group) {
-                Some(unit) => vec![unit.offer(group, founders)],
-                None => Vec::new(),
-            },
+            Job::Offer { group, done } => {
+                if let Some(unit) = self.units.get_mut(&group) {
+                    unit.offer(done);
+                }
+                Vec::new()
+            }
             Job::Retract { group } => {
                 if let Some(unit) = self.units.get_mut(&group) {
                     // What it would say is nobody's concern any more.
@@ -248,23 +247,15 @@ impl Unit {
         Done { poll: true, ..self.done(group, false) }
     }
 
-    fn offer(&mut self, group: GroupId, founders: Membership) -> Done {
-        let offered = match &self.condition {
-            Condition::Stopped(why) => Err(why.clone()),
-            _ => self.guarded("offering the state", |machine| {
-                let manifest = machine.offer()?;
-                if manifest.len() > MAX_MANIFEST_BYTES {
-                    let what = format!(
-                        "the manifest takes {} bytes, at most {MAX_MANIFEST_BYTES} are allowed",
-                        manifest.len()
-                    );
-                    return Err(ApplyError::Failed(what));
-                }
-                let membership = machine.membership().unwrap_or(founders);
-                Ok(Offer { position: machine.applied(), membership, manifest })
-            }),
-        };
-        Done { offered: Some(offered), ..self.done(group, false) }
+    fn offer(&mut self, done: Offering) {
+        if let Condition::Stopped(why) = &self.condition {
+            return done.end(Err(why.clone()));
+        }
+        // A panic drops the one to tell, which tells of it.
+        let _ = self.guarded("offering the state", |machine| {
+            machine.offer(done);
+            Ok(())
+        });
     }
 
     /// The caller has seen to it that nothing is left to apply.
@@ -316,7 +307,6 @@ impl Unit {
             damaged: self.damaged,
             batch,
             poll: false,
-            offered: None,
             installed: None,
             closed: None,
         }

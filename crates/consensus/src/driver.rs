@@ -33,7 +33,7 @@ use crate::group::{Closing, Condition, Group, GroupStatus, Handover, Incoming};
 use crate::host::Counters;
 use crate::ids::{GroupId, NodeId, Position};
 use crate::log::LogStore;
-use crate::machine::{FetchEnded, StateMachine};
+use crate::machine::{FetchEnded, OfferEnded, StateMachine};
 use crate::membership::Members;
 use crate::outcome::{Doubt, Outcome, ReadOutcome, Refusal};
 use crate::reads::Reader;
@@ -101,6 +101,8 @@ pub(crate) struct Driver {
     jobs: Vec<Job>,
     /// Where state machines tell how fetching a state ended.
     fetches: (Sender<FetchEnded>, Receiver<FetchEnded>),
+    /// Where they tell how offering one ended.
+    offers: (Sender<OfferEnded>, Receiver<OfferEnded>),
     /// A round that waits for room in the log.
     held: Option<Held>,
     truncations: BTreeMap<GroupId, Position>,
@@ -136,6 +138,7 @@ impl Driver {
             woken: BTreeSet::new(),
             jobs: Vec::new(),
             fetches: unbounded(),
+            offers: unbounded(),
             held: None,
             truncations: BTreeMap::new(),
             closing: BTreeSet::new(),
@@ -197,6 +200,7 @@ impl Driver {
                 self.woken.insert(group.id);
             }
         }
+        self.take_offered();
         self.tend_offers();
         self.take_fetched();
         if self.ticks.is_multiple_of(POLL_TICKS) {
@@ -230,9 +234,6 @@ impl Driver {
         if let Some(position) = truncation(group) {
             group.crowded = false;
             self.truncations.insert(done.group, position);
-        }
-        if let Some(offered) = done.offered {
-            group.take_offer(offered, self.ticks);
         }
         if let Some(installed) = done.installed {
             self.installed(done.group, installed);
@@ -333,7 +334,7 @@ impl Driver {
             // Nothing comes between a state that is being installed and the log that goes on after it.
             _ if group.is_installing() => return,
             MessageType::MsgSnapshot => return self.offer_arrived(envelope.group, &envelope.message),
-            MessageType::MsgSnapStatus => group.fetched_there(from, envelope.message.reject),
+            MessageType::MsgSnapStatus => group.fetched_there(from, envelope.message.reject, self.ticks),
             _ => group.step(envelope.message, self.ticks),
         }
         self.woken.insert(envelope.group);
@@ -446,7 +447,7 @@ impl Driver {
 }
 
 /// Up to where a group's log may go, if it is worth it: never past what the state machine made durable, nor past an offer
-/// that somebody is fetching, after which the log has to go on. Members that lag find what they lack for a while.
+/// that somebody is fetching or will be, after which the log has to go on. Members that lag find what they lack for a while.
 fn truncation(group: &Group) -> Option<Position> {
     let alone = group.membership.is_only(group.me);
     // The log begins anew after a state that is being installed; and one that cannot be offered must not be cut while
@@ -464,6 +465,9 @@ fn truncation(group: &Group) -> Option<Position> {
     }
     if let Some(offer) = store.offer() {
         index = index.min(offer.position.index);
+    }
+    if let Some(from) = group.offering {
+        index = index.min(from);
     }
     if index < store.truncated().index + step {
         return None;

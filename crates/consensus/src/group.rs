@@ -111,10 +111,14 @@ pub(crate) struct Group {
     pub(crate) founders: Membership,
     /// Whether the state machine can offer its state.
     pub(crate) offers: bool,
-    /// Whether the applier owes an offer.
-    pub(crate) offering: bool,
+    /// Where the state stood when the state machine was asked for an offer, which it still owes.
+    pub(crate) offering: Option<u64>,
     /// Whether a member could not use what is offered.
     pub(crate) offer_broken: bool,
+    /// How often in a row members could not use what was offered, and the tick before which nothing is offered again.
+    pub(crate) offer_failures: u32,
+    /// See there.
+    pub(crate) offer_after: u64,
     /// When somebody last needed what is offered.
     pub(crate) offer_used: u64,
     /// Members that were offered the state, and when.
@@ -185,8 +189,10 @@ impl Group {
             joint_ticks: 0,
             founders,
             offers,
-            offering: false,
+            offering: None,
             offer_broken: false,
+            offer_failures: 0,
+            offer_after: 0,
             offer_used: 0,
             offered: BTreeMap::new(),
             fetch: None,

@@ -5,6 +5,7 @@ use crossbeam_channel::Sender;
 
 use crate::ids::{GroupId, NodeId, Position};
 use crate::membership::Membership;
+use crate::settings::MAX_MANIFEST_BYTES;
 
 /// A deterministic state that advances entry by entry: a shard's points, or the control plane.
 ///
@@ -39,10 +40,11 @@ pub trait StateMachine: Send {
         false
     }
 
-    /// Keeps the state as of [`StateMachine::applied`] for others to fetch until it is retracted. Returns the manifest, for
-    /// [`Offer::manifest`]. Replaces what was offered before.
-    fn offer(&mut self) -> Result<Bytes, ApplyError> {
-        Err(ApplyError::Failed("this state machine does not offer its state".to_owned()))
+    /// Keeps the state as of [`StateMachine::applied`], or of a moment later, for others to fetch until it is retracted.
+    /// What takes long, such as hashing it, belongs beside this thread: the one to tell is told when that has ended, even
+    /// if it is just dropped. Replaces what was offered before.
+    fn offer(&mut self, done: Offering) {
+        done.end(Err("this state machine does not offer its state".to_owned()));
     }
 
     /// Nobody needs what was offered any more.
@@ -80,6 +82,50 @@ pub struct Offer {
     pub membership: Membership,
     /// What to fetch, and how to tell that it is whole; in the state machine's own words, at most 1 MiB.
     pub manifest: Bytes,
+}
+
+/// Somebody waits for a state to be offered.
+#[derive(Debug)]
+pub struct Offering {
+    pub(crate) group: GroupId,
+    pub(crate) founders: Membership,
+    pub(crate) ended: Option<Sender<OfferEnded>>,
+}
+
+/// How offering a state ended.
+#[derive(Debug)]
+pub(crate) struct OfferEnded {
+    pub(crate) group: GroupId,
+    pub(crate) result: Result<Offer, String>,
+}
+
+impl Offering {
+    /// What is offered, or why nothing is: where the state stands, the membership as of it, as in
+    /// [`StateMachine::membership`], and the manifest.
+    pub fn end(mut self, result: Result<(Position, Option<Membership>, Bytes), String>) {
+        let offer = result.and_then(|(position, membership, manifest)| {
+            if manifest.len() > MAX_MANIFEST_BYTES {
+                let bytes = manifest.len();
+                return Err(format!("the manifest takes {bytes} bytes, at most {MAX_MANIFEST_BYTES} are allowed"));
+            }
+            let membership = membership.unwrap_or_else(|| std::mem::take(&mut self.founders));
+            Ok(Offer { position, membership, manifest })
+        });
+        self.tell(offer);
+    }
+
+    fn tell(&mut self, result: Result<Offer, String>) {
+        if let Some(ended) = self.ended.take() {
+            // The host may have ended meanwhile.
+            let _ = ended.send(OfferEnded { group: self.group, result });
+        }
+    }
+}
+
+impl Drop for Offering {
+    fn drop(&mut self) {
+        self.tell(Err("offering was given up".to_owned()));
+    }
 }
 
 /// Somebody waits for a state to be fetched.

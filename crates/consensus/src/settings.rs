@@ -51,6 +51,10 @@ pub(crate) const MAX_MANIFEST_BYTES: usize = 1 << 20;
 pub(crate) const OFFER_AGAIN_TICKS: u64 = 600;
 /// Ticks for which an offer that nobody fetches is kept for the next one who needs it.
 pub(crate) const KEEP_OFFER_TICKS: u64 = 50;
+/// Ticks before a state is offered again after that failed, and how often this doubles: up to 64 s.
+pub(crate) const OFFER_PAUSE_TICKS: u64 = 5;
+/// See [`OFFER_PAUSE_TICKS`].
+pub(crate) const OFFER_PAUSE_DOUBLINGS: u32 = 7;
 /// Entries that are kept for a member that lags. One that lags more fetches the state, which costs less then.
 pub(crate) const KEEP_FOR_PEERS: u64 = 10_000;
 

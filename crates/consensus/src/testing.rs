@@ -14,7 +14,7 @@ use crate::driver::{Driver, Input, OpenAnswer};
 use crate::group::{GroupStatus, Incoming};
 use crate::ids::{ClusterId, GroupId, NodeId, Position};
 use crate::log::LogStore;
-use crate::machine::{ApplyError, Committed, Fetching, Offer, StateMachine};
+use crate::machine::{ApplyError, Committed, Fetching, Offer, Offering, StateMachine};
 use crate::membership::Membership;
 use crate::outcome::{Outcome, ReadOutcome};
 use crate::reads::Reader;
@@ -155,6 +155,9 @@ pub(crate) struct MachineState {
     /// Fetching waits for the test to end it.
     pub(crate) slow: bool,
     pub(crate) waiting: Vec<Fetching>,
+    /// Offering waits for the test to end it.
+    pub(crate) slow_to_offer: bool,
+    pub(crate) offering: Vec<(Offering, (Position, Option<Membership>, Bytes))>,
     pub(crate) retracted: usize,
     /// Reports as durable what a power loss would take: no checker may let this pass.
     pub(crate) lies_about_durable: bool,
@@ -266,10 +269,12 @@ impl StateMachine for TestMachine {
         self.lock().depot.is_some()
     }
 
-    fn offer(&mut self) -> Result<Bytes, ApplyError> {
-        let state = self.lock();
+    fn offer(&mut self, done: Offering) {
+        let mut state = self.lock();
         let depot = state.depot.as_ref().expect("it was not asked for otherwise");
-        Ok(depot.put(state.live.clone()))
+        let Image { applied, membership, .. } = state.live.clone();
+        let offered = (applied, membership, depot.put(state.live.clone()));
+        if state.slow_to_offer { state.offering.push((done, offered)) } else { done.end(Ok(offered)) }
     }
 
     fn retract(&mut self) {

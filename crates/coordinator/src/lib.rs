@@ -21,6 +21,7 @@ use std::sync::Arc;
 use sagitta_env::Env;
 
 pub use client::{Elsewhere, NodeClient, Page, Read, ShardError, ShardRef, ShardStatistics, Tokens};
+pub use collections::NewCollection;
 pub use control::{Control, ControlError, Decided};
 pub use error::Error;
 pub use points::Write;

@@ -10,9 +10,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use sagitta_engine::index::{BuildControl, Stop};
 use sagitta_env::Env;
-use sagitta_shard::JobKind;
+use sagitta_shard::{JobKind, Shard};
 
-use crate::Replicas;
+use crate::{Replica, Replicas};
 
 /// Without a ring, how often shards are asked for work: idle merges and retries become due without a write.
 const ROUND: Duration = Duration::from_millis(500);
@@ -121,19 +121,37 @@ impl Worker {
         for (shard, replica) in self.replicas.all() {
             let has_room =
                 |kind: &JobKind| !matches!(kind, JobKind::Merge { .. }) || !self.disk_short.load(Ordering::Acquire);
-            let Some(job) = replica.shard().next_job_of(has_room) else { continue };
+            replica.sweep();
+            let built = replica.shard();
+            let Some(job) = built.next_job_of(has_room) else { continue };
             busy = true;
-            let stop: &dyn Stop = &*self.stop;
-            let control = BuildControl { threads: self.threads, stop, progress: &|_| {} };
+            let stop = Until { stop: &self.stop, replica: &replica, shard: &built };
+            let control = BuildControl { threads: self.threads, stop: &stop, progress: &|_| {} };
             let kind = job.kind().clone();
             tracing::debug!(shard, job = ?kind, "begun");
             match job.run(&control) {
                 Ok(()) => tracing::debug!(shard, job = ?kind, "done"),
                 Err(_) if self.stop.load(Ordering::Acquire) => return false,
+                Err(_) if !replica.is_present(&built) => {
+                    tracing::debug!(shard, job = ?kind, "of a state that was replaced");
+                }
                 Err(error) => tracing::warn!(shard, job = ?kind, %error, "failed; it is tried again later"),
             }
             replica.built();
         }
         busy
+    }
+}
+
+/// A job goes on until the node stops or another state takes the place of its shard.
+struct Until<'a> {
+    stop: &'a AtomicBool,
+    replica: &'a Replica,
+    shard: &'a Arc<Shard>,
+}
+
+impl Stop for Until<'_> {
+    fn should_stop(&self) -> bool {
+        self.stop.load(Ordering::Acquire) || !self.replica.is_present(self.shard)
     }
 }

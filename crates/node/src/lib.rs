@@ -11,6 +11,7 @@ mod replica;
 mod resources;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,15 +19,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use sagitta_consensus::{GroupHandle, GroupId, GroupSpec, GroupStatus, HostHandle, NodeId};
+use sagitta_consensus::{GroupHandle, GroupId, GroupSpec, GroupStatus, HostHandle, NodeId, States};
 use sagitta_env::Env;
-use sagitta_shard::{Engines, Shard, ShardOptions, ShardSpec};
+use sagitta_shard::{Engines, Home, ShardOptions, ShardSpec};
 
 use crate::builder::Builder;
 use crate::machine::ShardMachine;
 use crate::pool::Pool;
 use crate::replica::Shared;
 use crate::resources::{Resources, Watch};
+use crate::whole::{Opener, Present, Whole};
 
 pub use error::NodeError;
 pub use replica::{Freshness, Replica};
@@ -55,6 +57,8 @@ pub struct NodeOptions {
     pub release_memory: fn(),
     /// Settings of every shard; made smaller where the budget wants it.
     pub shard: ShardOptions,
+    /// Where whole states are kept for other nodes and fetched from them. A node that others share no shards with needs none.
+    pub states: States,
 }
 
 /// The replicas of this process and what they share.
@@ -132,18 +136,27 @@ impl Node {
             return Ok(());
         }
         let dir = self.folder(id);
+        let engine = self.engines.kv.clone();
         let (engines, env, options) = (self.engines.clone(), self.env.clone(), self.options.shard.clone());
-        let opening = self.env.spawn_blocking(move || Shard::open(&dir, spec, engines, env, options));
-        let shard = opening.await.map_err(|_| NodeError::Failed { what: "opening the shard" })?;
-        let shard = shard.map_err(|error| NodeError::Shard { shard: id, error })?;
-        let (machine, applied) = ShardMachine::new(shard.clone(), self.builder.bell());
+        let opener = Opener { spec, engines, env, options };
+        let opening = self.env.spawn_blocking(move || {
+            let home = Home::create(&dir)?;
+            home.clear(&*engine)?;
+            let shard = opener.open(&home.current()?)?;
+            Ok((home, opener, Present::new(shard)))
+        });
+        let opened = opening.await.map_err(|_| NodeError::Failed { what: "opening the shard" })?;
+        let (home, opener, shard) = opened.map_err(|error| NodeError::Shard { shard: id, error })?;
+        let whole = Whole::new(GroupId(id), home, opener, self.options.states.clone());
+        let doomed = whole.doomed();
+        let (machine, applied) = ShardMachine::new(shard.clone(), whole, self.builder.bell());
         let group = GroupSpec { group: GroupId(id), found_with: Some(founders) };
         let group = self.host.open_group(group, Box::new(machine)).await;
         let group = group.map_err(|error| NodeError::Consensus { shard: id, error })?;
         let shared =
             Shared { pool: self.pool.clone(), resources: self.resources.clone(), builder: self.builder.bell() };
         self.env.spawn(tell_changes(group.clone(), self.changes.clone()));
-        let replica = Replica::new(id, self.env.clone(), shard, group, applied, shared);
+        let replica = Replica::new(id, self.env.clone(), (shard, doomed), group, applied, shared);
         self.replicas.insert(id, Arc::new(replica));
         self.builder.bell().ring();
         self.changes.send_modify(|count| *count += 1);

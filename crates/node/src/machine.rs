@@ -1,62 +1,99 @@
 //! A shard as a Raft group's state machine.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use sagitta_consensus::{ApplyError, Committed, Membership, Position, StateMachine};
+use sagitta_consensus::{ApplyError, Committed, Fetching, Membership, NodeId, Offer, Offering, Position, StateMachine};
 use sagitta_model::ErrorKind;
 use sagitta_shard::codec::Record as _;
-use sagitta_shard::{Entry, Shard, ShardError};
+use sagitta_shard::{Entry, ShardError};
 use tokio::sync::watch;
 
 use crate::builder::Bell;
+use crate::whole::{Present, Whole};
 
 /// Joins a shard to its group: entries go in, outcomes come out, and whoever waits for an index is told.
 pub(crate) struct ShardMachine {
-    shard: Arc<Shard>,
+    shard: Present,
+    whole: Whole,
     applied: watch::Sender<u64>,
     builder: Bell,
 }
 
 impl ShardMachine {
     /// The machine, and what tells which index it has applied.
-    pub(crate) fn new(shard: Arc<Shard>, builder: Bell) -> (Self, watch::Receiver<u64>) {
-        let (applied, seen) = watch::channel(shard.applied_index());
-        (Self { shard, applied, builder }, seen)
+    pub(crate) fn new(shard: Present, whole: Whole, builder: Bell) -> (Self, watch::Receiver<u64>) {
+        let (applied, seen) = watch::channel(shard.get().applied_index());
+        (Self { shard, whole, applied, builder }, seen)
     }
 }
 
 impl StateMachine for ShardMachine {
     fn apply(&mut self, entries: &[Committed]) -> Result<Vec<Bytes>, ApplyError> {
-        let batch: Vec<_> =
-            entries.iter().map(|entry| Entry { index: entry.index, term: entry.term, data: &entry.data }).collect();
-        let outcomes = self.shard.apply(&batch).map_err(apply_error)?;
-        self.applied.send_replace(self.shard.applied_index());
+        let members: Vec<_> = entries.iter().map(|entry| entry.membership.as_ref().map(Membership::encode)).collect();
+        let batch: Vec<_> = entries
+            .iter()
+            .zip(&members)
+            .map(|(Committed { index, term, data, .. }, members)| Entry {
+                index: *index,
+                term: *term,
+                data,
+                members: members.as_deref(),
+            })
+            .collect();
+        let shard = self.shard.get();
+        let outcomes = shard.apply(&batch).map_err(apply_error)?;
+        self.applied.send_replace(shard.applied_index());
         self.builder.ring();
         Ok(outcomes.into_iter().map(|outcome| Bytes::from(outcome.to_sealed())).collect())
     }
 
     fn applied(&self) -> Position {
         // Of one view, so that the two belong together.
-        let view = self.shard.view();
+        let view = self.shard.get().view();
         Position { index: view.applied_index(), term: view.applied_term() }
     }
 
     fn durable(&self) -> u64 {
-        self.shard.durable_index()
+        self.shard.get().durable_index()
     }
 
     fn membership(&self) -> Option<Membership> {
-        None
+        self.shard.get().view().members().and_then(Membership::decode)
     }
 
     fn flush(&mut self, wait: bool) -> Result<(), ApplyError> {
         if wait {
-            self.shard.flush().map(drop).map_err(apply_error)
+            self.shard.get().flush().map(drop).map_err(apply_error)
         } else {
             self.builder.ring_for_flush();
             Ok(())
         }
+    }
+
+    fn offers(&self) -> bool {
+        self.whole.is_shared()
+    }
+
+    fn offer(&mut self, done: Offering) {
+        self.whole.offer(self.shard.get(), done);
+    }
+
+    fn retract(&mut self) {
+        self.whole.retract();
+    }
+
+    fn fetch(&mut self, from: NodeId, offer: &Offer, done: Fetching) {
+        self.whole.fetch(from, offer, done);
+    }
+
+    fn install(&mut self, offer: &Offer) -> Result<(), ApplyError> {
+        self.whole.install(&self.shard, offer).map_err(apply_error)?;
+        self.applied.send_replace(self.shard.get().applied_index());
+        self.builder.ring();
+        Ok(())
+    }
+
+    fn installed(&self) -> Option<Position> {
+        self.shard.get().installed().map(|(index, term)| Position { index, term })
     }
 }
 

@@ -20,6 +20,7 @@ use crate::answer::answer;
 use crate::builder::Bell;
 use crate::pool::{Cancelled, Pool, Refused};
 use crate::resources::Resources;
+use crate::whole::{Doomed, Present};
 
 /// What a read must see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +37,8 @@ pub enum Freshness {
 pub struct Replica {
     id: u64,
     env: Env,
-    shard: Arc<Shard>,
+    shard: Present,
+    doomed: Doomed,
     group: GroupHandle,
     applied: watch::Receiver<u64>,
     indexed: watch::Sender<u64>,
@@ -54,22 +56,38 @@ impl Replica {
     pub(crate) fn new(
         id: u64,
         env: Env,
-        shard: Arc<Shard>,
+        (shard, doomed): (Present, Doomed),
         group: GroupHandle,
         applied: watch::Receiver<u64>,
         shared: Shared,
     ) -> Self {
-        let indexed = watch::Sender::new(shard.indexed_index());
-        Self { id, env, shard, group, applied, indexed, shared }
+        let indexed = watch::Sender::new(shard.get().indexed_index());
+        Self { id, env, shard, doomed, group, applied, indexed, shared }
     }
 
-    pub(crate) fn shard(&self) -> &Arc<Shard> {
-        &self.shard
+    /// The shard as it is now: another one once a whole state has taken its place.
+    pub(crate) fn shard(&self) -> Arc<Shard> {
+        self.shard.get()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn group(&self) -> &GroupHandle {
+        &self.group
+    }
+
+    /// Whether a shard is still the present one.
+    pub(crate) fn is_present(&self, shard: &Arc<Shard>) -> bool {
+        self.shard.is(shard)
+    }
+
+    /// Removes the files of states that nobody reads any more.
+    pub(crate) fn sweep(&self) {
+        self.doomed.sweep();
     }
 
     /// A build has ended: whoever waits for points to be indexed may look again.
     pub(crate) fn built(&self) {
-        self.indexed.send_replace(self.shard.indexed_index());
+        self.indexed.send_replace(self.shard().indexed_index());
     }
 
     /// Applies a change durably, at most once per request id.
@@ -113,7 +131,7 @@ impl Replica {
         if adds_data {
             self.shared.resources.check()?;
         }
-        let pressure = self.shard.write_pressure();
+        let pressure = self.shard().write_pressure();
         if !pressure.is_over() {
             return Ok(());
         }
@@ -144,7 +162,7 @@ impl Replica {
     }
 
     async fn wait_indexed(&self, index: u64, deadline: Deadline) -> Result<(), NodeError> {
-        self.shard.freeze().map_err(|error| NodeError::Shard { shard: self.id, error })?;
+        self.shard().freeze().map_err(|error| NodeError::Shard { shard: self.id, error })?;
         self.shared.builder.ring();
         let mut indexed = self.indexed.subscribe();
         let reached = indexed.wait_for(|indexed| *indexed >= index);
@@ -190,7 +208,7 @@ impl Replica {
         let count = queries.len();
         self.read(freshness, deadline, |pool, stop| {
             pool.run_each(count, move |at| {
-                let view: &Arc<ReadView> = view.get_or_init(|| shard.view());
+                let view: &Arc<ReadView> = view.get_or_init(|| shard.get().view());
                 let (query, selection) = &queries[at];
                 let waited = explain.then(|| view.env().now() - queued);
                 let mut result = answer(view, query, selection, &SearchContext { explain, stop: &stop }, &room)?;
@@ -241,7 +259,7 @@ impl Replica {
 
     /// Figures of the moment.
     pub fn statistics(&self) -> CollectionStatistics {
-        let stats = self.shard.stats();
+        let stats = self.shard().stats();
         let segment_rows: u64 = stats.segments.iter().map(|segment| segment.rows).sum();
         let dead_rows: u64 = stats.segments.iter().map(|segment| segment.dead_rows).sum();
         let growing = stats.generations.iter().filter(|generation| generation.rows > 0);
@@ -269,7 +287,7 @@ impl Replica {
         work: impl FnOnce(&ReadView, &dyn Stop) -> Result<T, ShardError> + Send + 'static,
     ) -> Result<T, NodeError> {
         let shard = self.shard.clone();
-        self.read(freshness, deadline, |pool, stop| pool.run(move || work(&shard.view(), &stop))).await
+        self.read(freshness, deadline, |pool, stop| pool.run(move || work(&shard.get().view(), &stop))).await
     }
 
     /// Reads on the search threads once the replica is fresh enough. A caller that goes away, or whose deadline passes, stops

@@ -29,6 +29,8 @@ use crate::{NodeOptions, Replicas};
 
 use self::gate::{DiskSpace, Gates, Measurement, is_memory_scarce};
 
+pub(crate) use self::probe::disk_space;
+
 pub use self::gate::Shortage;
 pub use self::memory::{BudgetError, MemoryBudget, MemoryShares};
 pub use self::size::ByteSize;
@@ -138,7 +140,7 @@ impl Resources {
 
 /// The size of the file system that holds a folder, if it says.
 pub fn volume_bytes(folder: &Path) -> Option<u64> {
-    probe::disk_space(folder).ok().map(|disk| disk.total_bytes)
+    disk_space(folder).ok().map(|disk| disk.total_bytes)
 }
 
 /// The thread that looks at the node. Ends when it is told to, or dropped.
@@ -240,7 +242,7 @@ impl Watcher {
             memory_bytes: probe::process_memory_bytes(),
             unsealed_bytes: unsealed.sum(),
             // A folder that cannot be asked says more when it is written to.
-            disk: probe::disk_space(&self.folder).ok().map(|disk| DiskSpace {
+            disk: disk_space(&self.folder).ok().map(|disk| DiskSpace {
                 free_bytes: disk.free_bytes.saturating_sub(self.database.memory().write_buffer_bytes),
                 ..disk
             }),

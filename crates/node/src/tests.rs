@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sagitta_consensus::{ClusterId, Host, HostSettings, MemoryLog, NodeId, SilentTransport};
+use sagitta_consensus::{ClusterId, Host, HostSettings, Members, MemoryLog, NodeId, Outcome, SilentTransport, States};
 use sagitta_engine::index::exact::ExactEngine;
 use sagitta_engine::index::{
     BuildControl, Built, IndexEngine, IndexError, IndexFile, IndexSpec, Never, Rows, Similarities, VectorIndex,
@@ -61,19 +61,32 @@ impl IndexEngine for Moody {
 
 struct Fixture {
     node: Node,
-    _host: Host,
-    _dir: tempfile::TempDir,
+    host: Host,
+    disk: Disk,
+}
+
+/// What outlives a node.
+#[derive(Clone)]
+struct Disk {
+    dir: Arc<tempfile::TempDir>,
+    log: Arc<MemoryLog>,
+    kv: MemoryEngine,
 }
 
 impl Fixture {
     /// A node that is short of nothing, so that it does by itself only what it is asked for.
     fn start() -> Self {
-        let (env, dir) = (Env::real(), tempfile::tempdir().expect("a temporary folder"));
-        let (node, log) = (NodeId(1), Arc::new(MemoryLog::new()));
-        let host = Host::start(&env, HostSettings::new(ClusterId(1), node), log, Arc::new(SilentTransport));
+        let dir = Arc::new(tempfile::tempdir().expect("a temporary folder"));
+        Self::start_on(Disk { dir, log: Arc::new(MemoryLog::new()), kv: MemoryEngine::new() })
+    }
+
+    fn start_on(disk: Disk) -> Self {
+        let (env, node) = (Env::real(), NodeId(1));
+        let host =
+            Host::start(&env, HostSettings::new(ClusterId(1), node), disk.log.clone(), Arc::new(SilentTransport));
         let host = host.expect("a host");
         let options = NodeOptions {
-            dir: dir.path().to_owned(),
+            dir: disk.dir.path().to_owned(),
             node,
             search_threads: 1,
             build_threads: 1,
@@ -81,10 +94,11 @@ impl Fixture {
             release_memory: || (),
             // What failed is not tried again while a test runs.
             shard: ShardOptions { retry_after: Duration::from_secs(300), ..ShardOptions::default() },
+            states: States::default(),
         };
-        let engines = Engines { kv: Arc::new(MemoryEngine::new()), index: Arc::new(Moody) };
+        let engines = Engines { kv: Arc::new(disk.kv.clone()), index: Arc::new(Moody) };
         let node = Node::start(env, options, engines, host.handle()).expect("a node");
-        Self { node, _host: host, _dir: dir }
+        Self { node, host, disk }
     }
 
     /// Hosts a shard with so many points, all of them growing.
@@ -204,5 +218,25 @@ async fn all_searches_of_a_batch_share_the_room_of_one_answer() {
     let error = batch(limits::MAX_ANSWER_WEIGHT / TEXT_BYTES + 1).await.expect_err("each has room only if alone");
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     assert!(error.to_string().contains("split the batch"), "{error}");
+    fixture.node.close().await;
+}
+
+#[tokio::test]
+async fn a_replica_that_comes_back_knows_who_belongs_to_its_group() {
+    let fixture = Fixture::start();
+    let replica = fixture.host(1, USUAL, 3).await;
+    let members = Members { voters: vec![NodeId(1)], learners: vec![NodeId(2)] };
+    let changed = replica.group().change_members(members.clone(), Duration::MAX).await;
+    assert!(matches!(changed, Outcome::Applied(_)), "{changed:?}");
+    write(&replica, 2, USUAL, 3..5).await;
+    drop(replica);
+    fixture.node.close().await;
+    let Fixture { host, disk, .. } = fixture;
+    host.shutdown(Duration::MAX).await.expect("an orderly end");
+
+    let fixture = Fixture::start_on(disk);
+    let replica = fixture.host(1, USUAL, 0).await;
+    assert_eq!(replica.status().membership.members(), members);
+    write(&replica, 3, USUAL, 5..6).await;
     fixture.node.close().await;
 }

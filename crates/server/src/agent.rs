@@ -134,6 +134,8 @@ impl Agent {
 
     /// Follows the states until nobody sends any more.
     pub(crate) async fn run(mut self, mut states: watch::Receiver<Option<Seen>>) {
+        // What came before this was called is to be followed as well.
+        states.mark_changed();
         let mut changes = self.node.changes();
         let mut retry: Option<Duration> = None;
         loop {

@@ -1,5 +1,5 @@
-//! The network between the Raft hosts of several nodes: one gRPC stream for each ordered pair of them. Its listener serves
-//! whatever else nodes say to each other, too.
+//! The network between the Raft hosts of several nodes: one gRPC stream for each ordered pair of them, and whole states
+//! beside it. Its listener serves whatever else nodes say to each other, too.
 //!
 //! [`GrpcTransport`] takes what a host has for others, in bounded queues, and never waits; the tasks of [`Outbound`]
 //! bring it there. A [`PeerListener`] takes what others bring and hands it to the host. What does not fit or cannot be
@@ -17,6 +17,7 @@ mod link;
 mod listener;
 mod pace;
 mod queue;
+mod states;
 mod transport;
 
 use std::time::Duration;
@@ -32,6 +33,7 @@ pub(crate) use link::{Broken, endpoint};
 pub use listener::PeerListener;
 pub(crate) use listener::let_in;
 pub(crate) use pace::{Cause, Pace};
+pub use states::StateFetcher;
 pub use transport::{GrpcTransport, Outbound, Sending, outbound};
 
 /// Who this node is to the others.
@@ -102,6 +104,8 @@ pub(crate) struct Timing {
     pub(crate) max_backoff: Duration,
     /// The wait after a refusal, which only a person or a new address can change.
     pub(crate) refused_backoff: Duration,
+    /// Without a byte of a state within this, fetching it is given up, and so is handing one out that nobody takes.
+    pub(crate) fetch_patience: Duration,
 }
 
 impl Default for Timing {
@@ -113,6 +117,7 @@ impl Default for Timing {
             min_backoff: Duration::from_millis(50),
             max_backoff: Duration::from_secs(1),
             refused_backoff: Duration::from_secs(10),
+            fetch_patience: Duration::from_secs(60),
         }
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sagitta_cluster::{Command, NodeStatus, Place, Report, State};
-use sagitta_consensus::{Host, HostSettings, NodeId, RaftEngineLog, SilentTransport, Transport};
+use sagitta_consensus::{
+    Host, HostSettings, NodeId, RaftEngineLog, Shelf, SilentTransport, StateSource, States, Transport,
+};
 use sagitta_coordinator::{Control, Coordinator, NodeClient, Reports};
 use sagitta_env::{Deadline, Env, JoinHandle};
 use sagitta_node::{Node, NodeOptions};
@@ -21,7 +23,7 @@ use crate::data_plane::{Attendant, RemoteNodes, control_service, shard_service};
 use crate::gate::{Gate, coordinators};
 use crate::nodes::Nodes;
 use crate::own_node::OwnNode;
-use crate::peers::{AddressBook, Outbound, PeerCounters, PeerIdentity, PeerListener, Sending, outbound};
+use crate::peers::{AddressBook, Outbound, PeerCounters, PeerIdentity, PeerListener, Sending, StateFetcher, outbound};
 use crate::start::{StartError, log_settings};
 
 /// The nodes of the cluster as the coordinator of this process reaches them.
@@ -86,7 +88,11 @@ impl Parts<'_> {
         let books = Books { me: me.node, all: AddressBook::default(), coordinators: AddressBook::default() };
         let counters = Arc::<PeerCounters>::default();
         let (host, outgoing) = self.host(&books, &counters)?;
-        let node = Arc::new(Node::start(env.clone(), self.node_options(), engines, host.handle())?);
+        let shelf = Shelf::default();
+        let source = self.peers.as_ref().map(|_| StateFetcher::start(env, me, books.all.clone()));
+        let source = source.map(|source| Arc::new(source) as Arc<dyn StateSource>);
+        let whole = States { shelf: shelf.clone(), source };
+        let node = Arc::new(Node::start(env.clone(), self.node_options(whole.clone()), engines, host.handle())?);
         let (placed, followed) = (Placed::default(), Followed::open(data.followed())?);
         let states = Arc::new(watch::Sender::new(followed.last().cloned()));
         let mut agent = Agent::new(env.clone(), me.node.0, node.clone(), placed.clone(), followed);
@@ -99,7 +105,7 @@ impl Parts<'_> {
             (sending, Attendant::start(env, me, coordinators, agent.reports(), states.clone()))
         });
 
-        let control = if place.roles.coordinator { Some(self.control(&host, &states).await?) } else { None };
+        let control = if place.roles.coordinator { Some(self.control(&host, &states, whole).await?) } else { None };
         let own = Arc::new(OwnNode::new(node.clone(), placed, control.clone()));
         let coordinator = control.as_ref().map(|control| {
             let remote = RemoteNodes::new(env.clone(), me, books.all.clone());
@@ -146,7 +152,8 @@ impl Parts<'_> {
                 }
                 let inbox = Arc::new(host.handle());
                 let listen = |source| StartError::Listen { address: config.listen, source };
-                let listener = PeerListener::start(env, listener, me, inbox, counters, routes).map_err(listen)?;
+                let listener =
+                    PeerListener::start(env, listener, me, inbox, shelf, counters, routes).map_err(listen)?;
                 Some(Network { listener, sending, attendant, closing })
             }
             _ => None,
@@ -168,7 +175,7 @@ impl Parts<'_> {
         Ok((host, outgoing))
     }
 
-    fn node_options(&self) -> NodeOptions {
+    fn node_options(&self, states: States) -> NodeOptions {
         NodeOptions {
             dir: self.data.shards(),
             node: self.me.node,
@@ -177,12 +184,18 @@ impl Parts<'_> {
             memory: self.config.memory,
             release_memory: self.config.release_memory,
             shard: ShardOptions::default(),
+            states,
         }
     }
 
     /// Opens the control group. Its first voter is whoever founded the cluster, which a new coordinator learns with the first
     /// state that another one sends.
-    async fn control(&self, host: &Host, states: &watch::Sender<Option<Seen>>) -> Result<Control, StartError> {
+    async fn control(
+        &self,
+        host: &Host,
+        states: &watch::Sender<Option<Seen>>,
+        whole: States,
+    ) -> Result<Control, StartError> {
         let founder = if self.data.founder() {
             self.me.node
         } else {
@@ -192,7 +205,8 @@ impl Parts<'_> {
             NodeId(founder.ok_or_else(|| StartError::NotLetIn("the cluster does not say who founded it".to_owned()))?)
         };
         let cluster = self.me.cluster.0;
-        Ok(Control::open(&self.data.control(), cluster, vec![founder], &host.handle()).await?)
+        let (dir, handle) = (self.data.control(), host.handle());
+        Ok(Control::open(self.env, &dir, cluster, vec![founder], &handle, whole).await?)
     }
 
     /// The first decisions of a cluster: who founded it, and that it is there.
@@ -200,6 +214,10 @@ impl Parts<'_> {
         coordinator.decide(self.new_self(), deadline).await?;
         let (id, status) = (self.me.node.0, NodeStatus::Up);
         coordinator.decide(Command::SetNodeStatus { id, status }, deadline).await?;
+        if let Some(token) = self.config.cluster.as_ref().and_then(|cluster| cluster.join_token.as_ref()) {
+            let digest = *blake3::hash(token.as_bytes()).as_bytes();
+            coordinator.decide(Command::SetJoinToken { digest }, deadline).await?;
+        }
         Ok(())
     }
 

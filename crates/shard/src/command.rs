@@ -18,6 +18,9 @@ pub struct Entry<'a> {
     pub term: u64,
     /// A sealed [`Command`]; empty for an entry that only moves the position.
     pub data: &'a [u8],
+    /// Who belongs to the group of the shard's replicas from this entry on, if it changes that; kept with the position
+    /// and not looked into.
+    pub members: Option<&'a [u8]>,
 }
 
 /// What a log entry asks a shard to do.

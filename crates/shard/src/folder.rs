@@ -23,6 +23,11 @@ impl Folder {
         Ok(folder)
     }
 
+    /// The paths, whatever is there.
+    pub(crate) fn at(root: &Path) -> Self {
+        Self(root.to_path_buf())
+    }
+
     pub(crate) fn root(&self) -> &Path {
         &self.0
     }
@@ -108,12 +113,12 @@ pub(crate) fn io_error(path: &Path, source: io::Error) -> ShardError {
     ShardError::Io { path: path.to_path_buf(), source }
 }
 
-fn list(path: &Path) -> Result<Vec<PathBuf>, ShardError> {
+pub(crate) fn list(path: &Path) -> Result<Vec<PathBuf>, ShardError> {
     let entries = fs::read_dir(path).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
     entries.map_err(|source| io_error(path, source))
 }
 
-fn remove(path: &Path) -> Result<(), ShardError> {
+pub(crate) fn remove(path: &Path) -> Result<(), ShardError> {
     let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(path, error)),

@@ -15,7 +15,7 @@ pub(crate) const PENDING: Family = Family::new(2);
 pub(crate) const TOMBSTONES: Family = Family::new(3);
 /// Segment and position -> a piece of the segment's table of ids, so that damage to the file costs no pass over all points.
 pub(crate) const SEGMENT_IDS: Family = Family::new(4);
-/// Identity, head, manifest, requests.
+/// Identity, head, members, manifest, requests.
 pub(crate) const META: Family = Family::new(5);
 
 /// In the order of the constants above.
@@ -34,6 +34,11 @@ pub(crate) const IDENTITY_KEY: &[u8] = b"identity";
 pub(crate) const HEAD_KEY: &[u8] = b"head";
 /// In [`META`]: the segments.
 pub(crate) const MANIFEST_KEY: &[u8] = b"manifest";
+
+/// In [`META`]: who belongs to the group of the shard's replicas, once an entry has changed that.
+pub(crate) const MEMBERS_KEY: &[u8] = b"members";
+/// In [`META`]: where the shard stood when it came here whole, if it did.
+pub(crate) const INSTALLED_KEY: &[u8] = b"installed";
 
 const REQUEST_PREFIX: &[u8] = b"request/";
 const OUTCOME_PREFIX: &[u8] = b"outcome/";

@@ -12,6 +12,7 @@ mod damage;
 mod error;
 mod folder;
 mod growing;
+mod home;
 mod ids;
 mod jobs;
 mod layout;
@@ -34,11 +35,13 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 mod view;
+mod whole;
 
 pub use command::{Command, Entry, MAX_DELETED_BY_FILTER, MAX_LISTED_FAILURES, MAX_UPDATED_BY_FILTER, WriteOutcome};
 pub use damage::DamageReport;
 pub use error::ShardError;
 pub use growing::{Chunk, Generation, VectorColumn};
+pub use home::Home;
 pub use jobs::{Job, JobFailure, JobKind};
 pub use options::{Engines, ShardOptions, ShardSpec};
 pub use search::{SearchContext, SearchOutcome};
@@ -47,3 +50,4 @@ pub use shard::{Shard, WritePressure};
 pub use stats::{GenerationStats, SegmentStats, ShardStats, VectorStats};
 pub use steps::{Step, StepHook};
 pub use view::{AnswerRoom, ReadView, SegmentView};
+pub use whole::Checkpoint;

@@ -12,8 +12,11 @@ use crate::codec::{DecodeError, Reader, Record};
 use crate::damage::DamageLog;
 use crate::folder::Folder;
 use crate::growing::ChunkRows;
-use crate::layout::{FAMILIES, HEAD_KEY, IDENTITY_KEY, Key, MANIFEST_KEY, META, PENDING, SEGMENT_IDS, TOMBSTONES};
-use crate::records::{Head, Identity, Manifest, Request};
+use crate::layout::{
+    FAMILIES, HEAD_KEY, IDENTITY_KEY, INSTALLED_KEY, Key, MANIFEST_KEY, MEMBERS_KEY, META, PENDING, SEGMENT_IDS,
+    TOMBSTONES,
+};
+use crate::records::{Head, Identity, Installed, Manifest, Members, Request};
 use crate::requests::RequestWindow;
 use crate::segment::SegmentContext;
 use crate::state::{Location, State};
@@ -23,6 +26,7 @@ use crate::{Engines, Generation, Segment, SegmentId, SegmentView, ShardError, Sh
 pub(crate) struct Opened {
     pub(crate) kv: Arc<dyn Kv>,
     pub(crate) state: State,
+    pub(crate) installed: Option<Installed>,
 }
 
 /// Opens what is in the folder, or founds it.
@@ -53,6 +57,7 @@ pub(crate) fn open(
     let mut state = State {
         head,
         manifest,
+        members: read_meta(&*kv, MEMBERS_KEY)?.map(|Members(members)| members.into()),
         segments,
         frozen: Vec::new(),
         growing: Arc::new(Generation::new(head.generation)),
@@ -64,7 +69,8 @@ pub(crate) fn open(
     if state.growing.rows() >= options.seal_rows || state.growing.vector_bytes() >= options.seal_bytes {
         state.freeze();
     }
-    Ok(Opened { kv, state })
+    let installed = read_meta(&*kv, INSTALLED_KEY)?;
+    Ok(Opened { kv, state, installed })
 }
 
 /// Compares whose database it is, or writes it into a new one.

@@ -32,6 +32,20 @@ pub(crate) struct Head {
     pub(crate) generation: u32,
 }
 
+/// Who belongs to the group of the shard's replicas, in the words of whoever applies entries. Written with the batch that
+/// changes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Members(pub(crate) Vec<u8>);
+
+/// Where the shard stood when it was fetched whole from another replica. Written once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Installed {
+    /// As [`Head::applied_index`] was.
+    pub(crate) index: u64,
+    /// As [`Head::applied_term`] was.
+    pub(crate) term: u64,
+}
+
 /// The segments of the shard. Written when they change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Manifest {
@@ -101,6 +115,37 @@ impl Encode for Head {
             first_request: reader.u64()?,
             generation: decode_u32(reader)?,
         })
+    }
+}
+
+impl Record for Members {
+    const NAME: &'static str = "members of the group";
+    const FORMAT: u8 = 1;
+}
+
+impl Encode for Members {
+    fn encode(&self, writer: &mut Writer) {
+        writer.bytes(&self.0);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self(reader.bytes()?.to_vec()))
+    }
+}
+
+impl Record for Installed {
+    const NAME: &'static str = "installation";
+    const FORMAT: u8 = 1;
+}
+
+impl Encode for Installed {
+    fn encode(&self, writer: &mut Writer) {
+        writer.u64(self.index);
+        writer.u64(self.term);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { index: reader.u64()?, term: reader.u64()? })
     }
 }
 
@@ -186,6 +231,8 @@ mod tests {
         let digest = FileDigest { bytes: 300, hash: 0x0102 };
         let head = Head { applied_index: 300, applied_term: 3, points: 2, first_request: 1, generation: 5 };
         check(&head, "01ac0203020105a354ac9a3261307f");
+        check(&Members(vec![1, 2, 3]), "010301020369c99db0b93fa145");
+        check(&Installed { index: 300, term: 3 }, "01ac02031d9a32379a6be162");
         let segments = vec![ManifestEntry { id: 4, rows: 300, digest }, ManifestEntry { id: 6, rows: 1, digest }];
         let golden = "01090204ac022c0100000000000002010000000000000000000000000000\
                       06012c01000000000000020100000000000000000000000000000e32ad85a38af437";

@@ -14,6 +14,7 @@ use crate::damage::DamageLog;
 use crate::folder::Folder;
 use crate::jobs::JobBoard;
 use crate::open;
+use crate::records::Installed;
 use crate::retire::{Retired, RetiredSegment};
 use crate::state::State;
 use crate::view::ViewContext;
@@ -35,6 +36,8 @@ pub struct Shard {
     state: Mutex<State>,
     view: ArcSwap<ReadView>,
     durable_index: AtomicU64,
+    /// Where it stood when it came here whole.
+    pub(crate) installed: Mutex<Option<Installed>>,
     last_write_us: AtomicU64,
 }
 
@@ -92,6 +95,7 @@ impl Shard {
             view: ArcSwap::from_pointee(view),
             // There is no log of writes besides the caller's: what could be read at opening is on disk.
             durable_index: AtomicU64::new(applied_index),
+            installed: Mutex::new(opened.installed),
             last_write_us: AtomicU64::new(micros(&context.env)),
             context,
             options,

@@ -18,6 +18,8 @@ pub(crate) struct State {
     /// As in the database, except that the growing generation may be a new one that has no rows yet.
     pub(crate) head: Head,
     pub(crate) manifest: Manifest,
+    /// Who belongs to the group of the shard's replicas, if an entry has said so.
+    pub(crate) members: Option<Arc<[u8]>>,
     /// By number.
     pub(crate) segments: Vec<SegmentView>,
     /// Generations that wait for their segments, by number.
@@ -56,6 +58,8 @@ pub(crate) struct Changes {
     pub(crate) rows: ChunkRows,
     /// The commands by log index.
     pub(crate) requests: Vec<(u64, Request)>,
+    /// The members, if they change.
+    pub(crate) members: Option<Arc<[u8]>>,
 }
 
 impl State {
@@ -122,6 +126,9 @@ impl State {
         changes.requests.into_iter().for_each(|(index, request)| self.requests.push(index, request));
         self.requests.prune();
         self.head = changes.head;
+        if changes.members.is_some() {
+            self.members = changes.members;
+        }
     }
 
     /// Begins a new generation; the growing one waits for its segment from now on.
@@ -139,6 +146,7 @@ impl State {
         let generations = self.frozen.iter().chain([&self.growing]).filter(|generation| generation.rows() > 0);
         ReadView::new(
             &self.head,
+            self.members.clone(),
             self.segments.clone(),
             generations.cloned().collect(),
             kv.snapshot(),

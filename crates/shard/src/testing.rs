@@ -1,7 +1,8 @@
 //! Tests of a whole shard, for any engines: a shard passes or fails with what it stores and indexes in.
 //!
 //! [`model::run`] drives a shard through random histories next to a naive map and compares; [`crash::every_step`] cuts
-//! every job off at every step; [`damage::every_file`] damages every file; [`concurrent::run`] reads while writing. Each panics
+//! every job off at every step; [`damage::every_file`] damages every file; [`concurrent::run`] reads while writing; [`whole`] makes checkpoints and
+//! installs them. Each panics
 //! with its seed when the shard is wrong.
 
 pub mod concurrent;
@@ -10,6 +11,7 @@ pub mod damage;
 pub mod dice;
 pub mod model;
 mod naive;
+pub mod whole;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -4,7 +4,7 @@ mod lifecycle;
 
 use std::path::Path;
 
-use crate::testing::{TwinRig, concurrent, crash, damage, model};
+use crate::testing::{TwinRig, concurrent, crash, damage, model, whole};
 
 /// In memory if the system has such a place: what is tested is what is written, not how long a disk takes to sync it.
 fn in_folder<T>(test: impl FnOnce(&Path) -> T) -> T {
@@ -44,4 +44,21 @@ fn readers_see_every_point_once_whatever_happens_meanwhile() {
         println!("{report:?}");
         assert!(report.views > 50 && report.jobs > 50, "seed {seed} did too little: {report:?}");
     }
+}
+
+#[test]
+fn a_checkpoint_is_the_shard_as_of_one_entry_whatever_happens_meanwhile() {
+    for seed in 1..=3 {
+        let report = in_folder(|dir| whole::while_it_works(&TwinRig::default(), dir, seed, 30));
+        println!("{report:?}");
+        assert!(
+            report.rounds > 30 && report.jobs > 10 && report.segments > 5,
+            "seed {seed} did too little: {report:?}"
+        );
+    }
+}
+
+#[test]
+fn a_crash_at_any_step_of_taking_over_a_state_leaves_the_old_one_or_the_new_one() {
+    assert_eq!(in_folder(|dir| whole::every_step(&TwinRig::default(), dir, 1)), 7);
 }

@@ -27,6 +27,7 @@ const ROWS_PER_CHECK: usize = 1_024;
 pub struct ReadView {
     applied_index: u64,
     applied_term: u64,
+    members: Option<Arc<[u8]>>,
     points: u64,
     /// Number of the growing generation, whether or not it has rows.
     growing: u32,
@@ -55,13 +56,14 @@ pub struct SegmentView {
 impl ReadView {
     pub(crate) fn new(
         head: &Head,
+        members: Option<Arc<[u8]>>,
         segments: Vec<SegmentView>,
         generations: Vec<Arc<Generation>>,
         snapshot: Box<dyn KvRead>,
         shared: Arc<ViewContext>,
     ) -> Self {
         let &Head { applied_index, applied_term, points, generation: growing, .. } = head;
-        Self { applied_index, applied_term, points, growing, segments, generations, snapshot, shared }
+        Self { applied_index, applied_term, members, points, growing, segments, generations, snapshot, shared }
     }
 
     /// Numbers of the generations that wait for their segments.
@@ -77,6 +79,11 @@ impl ReadView {
     /// Term of the log entry at [`ReadView::applied_index`].
     pub fn applied_term(&self) -> u64 {
         self.applied_term
+    }
+
+    /// Who belongs to the group of the shard's replicas, as the last entry that changed it has it.
+    pub fn members(&self) -> Option<&[u8]> {
+        self.members.as_deref()
     }
 
     /// The log index up to which every row that is still alive is in a sealed segment.

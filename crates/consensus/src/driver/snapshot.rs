@@ -6,6 +6,7 @@
 //! snapshot: between installing the state and beginning the log anew a crash may come, and only [`Driver::go_on_after`]
 //! knows how to go on.
 
+use crossbeam_channel::Sender;
 use raft::eraftpb::{Message, MessageType};
 use raft::{Progress, RawNode, SnapshotStatus};
 
@@ -16,10 +17,10 @@ use crate::error::LogError;
 use crate::group::Group;
 use crate::ids::{GroupId, NodeId, Position};
 use crate::log::{GroupState, LogBatch};
-use crate::machine::{Fetching, Offer};
+use crate::machine::{Fetching, Offer, OfferEnded, Offering};
 use crate::membership::Membership;
 use crate::outcome::{Doubt, Outcome};
-use crate::settings::{KEEP_OFFER_TICKS, OFFER_AGAIN_TICKS};
+use crate::settings::{KEEP_OFFER_TICKS, OFFER_AGAIN_TICKS, OFFER_PAUSE_DOUBLINGS, OFFER_PAUSE_TICKS};
 use crate::storage::GroupStorage;
 
 /// A state on its way here.
@@ -51,7 +52,16 @@ impl Driver {
             return;
         }
         for group in self.groups.values_mut() {
-            group.tend_offer(self.ticks, &mut self.jobs);
+            group.tend_offer(self.ticks, &self.offers.0, &mut self.jobs);
+        }
+    }
+
+    /// Takes over what state machines offer. Called once a tick.
+    pub(super) fn take_offered(&mut self) {
+        while let Ok(OfferEnded { group, result }) = self.offers.1.try_recv() {
+            if let Some(group) = self.groups.get_mut(&group) {
+                group.take_offer(result, self.ticks);
+            }
         }
     }
 
@@ -245,9 +255,12 @@ impl Group {
     }
 
     /// A member says how fetching ended there.
-    pub(super) fn fetched_there(&mut self, from: NodeId, failed: bool) {
+    pub(super) fn fetched_there(&mut self, from: NodeId, failed: bool, ticks: u64) {
         let status = if failed { SnapshotStatus::Failure } else { SnapshotStatus::Finish };
         self.offered.remove(&from);
+        if !failed {
+            self.offer_failures = 0;
+        }
         self.with_node(|node| node.report_snapshot(from.0, status));
         // What is offered may be broken. Raft asks again at once, and then it is made anew, unless another is fetching it.
         if let Some(node) = self.node.as_mut().filter(|_| failed)
@@ -255,11 +268,15 @@ impl Group {
         {
             node.mut_store().set_offer(None);
             self.offer_broken = true;
+            self.put_off_offers(ticks);
         }
     }
 
-    pub(super) fn take_offer(&mut self, offered: Result<Offer, String>, ticks: u64) {
-        self.offering = false;
+    fn take_offer(&mut self, offered: Result<Offer, String>, ticks: u64) {
+        // Else it was asked for before the group was opened anew.
+        if self.offering.take().is_none() {
+            return;
+        }
         self.offer_used = ticks;
         match offered {
             Ok(offer) => {
@@ -268,11 +285,22 @@ impl Group {
                 }
             }
             // Raft asks again.
-            Err(why) => tracing::warn!(group = %self.id, why, "cannot offer the group's state"),
+            Err(why) => {
+                tracing::warn!(group = %self.id, why, "cannot offer the group's state");
+                self.put_off_offers(ticks);
+            }
         }
     }
 
-    fn tend_offer(&mut self, ticks: u64, jobs: &mut Vec<Job>) {
+    /// Making an offer costs a large group much: one that fails for a lasting reason, such as a full disk, must not be
+    /// repeated at once and for ever.
+    fn put_off_offers(&mut self, ticks: u64) {
+        let pause = OFFER_PAUSE_TICKS << self.offer_failures.min(OFFER_PAUSE_DOUBLINGS);
+        self.offer_after = ticks + pause;
+        self.offer_failures = self.offer_failures.saturating_add(1);
+    }
+
+    fn tend_offer(&mut self, ticks: u64, offers: &Sender<OfferEnded>, jobs: &mut Vec<Job>) {
         let leads = self.is_leader();
         let Some(node) = &mut self.node else { return };
         // It has a state of its own for that, which it does not let others name.
@@ -297,9 +325,12 @@ impl Group {
             node.mut_store().set_offer(None);
             jobs.push(Job::Retract { group: self.id });
         }
-        if wanted && leads && self.offers && !self.offering {
-            self.offering = true;
-            jobs.push(Job::Offer { group: self.id, founders: self.founders.clone() });
+        if wanted && leads && self.offers && self.offering.is_none() && ticks >= self.offer_after {
+            // What it will offer is no older: it applies in order.
+            self.offering = Some(self.applied.index);
+            let (group, founders) = (self.id, self.founders.clone());
+            let done = Offering { group, founders, ended: Some(offers.clone()) };
+            jobs.push(Job::Offer { group, done });
         }
         for member in silent {
             self.with_node(|node| node.report_snapshot(member, SnapshotStatus::Failure));

@@ -1,5 +1,6 @@
 //! The twin: databases in memory that keep the promises of the port and no more than these.
 
+mod file;
 mod handle;
 mod store;
 #[cfg(test)]
@@ -16,7 +17,8 @@ use store::Store;
 /// Databases in memory, by folder, for tests and simulation. Clones share them: the engine is the disk.
 ///
 /// Stricter than a real engine where the port leaves room: what was not flushed when the last handle is
-/// dropped is lost.
+/// dropped is lost. A checkpoint into a real folder is a file there, and opening a folder with such a file takes it in: so a
+/// database gets from one engine to another, as by copying the files of a real one.
 #[derive(Clone, Default)]
 pub struct MemoryEngine {
     disks: Arc<Mutex<BTreeMap<PathBuf, Arc<Disk>>>>,
@@ -108,6 +110,9 @@ impl KvEngine for MemoryEngine {
         let mut state = disk.lock();
         if state.is_open {
             return Err(KvError::Locked { dir: dir.to_owned() });
+        }
+        if let Some(store) = file::take(dir)? {
+            state.store = store;
         }
         if let Some(name) = state.store.table_not_in(families) {
             let found = format!("it has a family {name:?}");

@@ -185,6 +185,12 @@ pub(crate) fn endpoint(address: &Uri, timing: &Timing) -> Endpoint {
         .keep_alive_while_idle(true)
 }
 
+/// The error itself says what failed, the last of its sources why.
+pub(super) fn why(error: &tonic::transport::Error) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
+    causes.last().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
 impl Broken {
     pub(crate) fn new(what: &str) -> Self {
         Self { cause: Cause::Broken, what: what.to_owned() }
@@ -193,9 +199,7 @@ impl Broken {
 
 impl From<tonic::transport::Error> for Broken {
     fn from(error: tonic::transport::Error) -> Self {
-        // The error itself says what failed, the last of its sources why.
-        let causes = std::iter::successors(std::error::Error::source(&error), |error| error.source());
-        Self::new(&causes.last().map_or_else(|| error.to_string(), ToString::to_string))
+        Self::new(&why(&error))
     }
 }
 

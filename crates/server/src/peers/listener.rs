@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sagitta_consensus::{ClusterId, NodeId};
+use sagitta_consensus::{ClusterId, NodeId, Shelf};
 use sagitta_env::{Env, JoinHandle};
 use sagitta_model::ErrorKind;
 use sagitta_wire::Failure;
 use sagitta_wire::internal::raft_service_server::{RaftService, RaftServiceServer};
+use sagitta_wire::internal::state_service_server::StateServiceServer;
 use sagitta_wire::internal::{DeliverRequest, DeliverResponse};
 use sagitta_wire::peer::{Hello, PROTOCOL, Welcome, refusal};
 use tokio::net::TcpListener;
@@ -21,6 +22,7 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::guests::{Guest, Guests};
+use super::states::StateDesk;
 use super::{Inbox, MAX_FRAME_BYTES, PeerCounters, PeerIdentity, Timing, until_told};
 use crate::connections::{self, Connection, Limits};
 
@@ -57,18 +59,34 @@ const GRACE: Duration = Duration::from_secs(2);
 const ANSWERS: usize = 2;
 
 impl PeerListener {
-    /// Begins to take messages for `inbox`, and to serve what else nodes ask of each other. To be called within a tokio runtime.
+    /// Begins to take messages for `inbox`, to hand out what is on `shelf`, and to serve what else nodes ask of each other. To be
+    /// called within a tokio runtime.
     pub fn start(
         env: &Env,
         listener: TcpListener,
         me: PeerIdentity,
         inbox: Arc<dyn Inbox>,
+        shelf: Shelf,
         counters: Arc<PeerCounters>,
         others: Routes,
     ) -> io::Result<Self> {
-        let timing = Timing::default();
+        Self::start_in(env, listener, me, inbox, shelf, counters, others, Timing::default())
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "all of what a listener is made of")]
+    pub(super) fn start_in(
+        env: &Env,
+        listener: TcpListener,
+        me: PeerIdentity,
+        inbox: Arc<dyn Inbox>,
+        shelf: Shelf,
+        counters: Arc<PeerCounters>,
+        others: Routes,
+        timing: Timing,
+    ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let (closing, closed) = watch::channel(false);
+        let states = StateDesk::new(env, me, shelf, timing, counters.clone(), closed.clone());
         let guests = Arc::default();
         let reception = Reception { env: env.clone(), me, inbox, counters, guests, closing: closed.clone() };
         let service = RaftServiceServer::new(reception)
@@ -83,7 +101,7 @@ impl PeerListener {
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .http2_keepalive_interval(Some(timing.ping_every))
             .http2_keepalive_timeout(Some(timing.ping_timeout))
-            .add_routes(others.add_service(service))
+            .add_routes(others.add_service(service).add_service(StateServiceServer::new(states)))
             .serve_with_incoming_shutdown(incoming, until_told(closed));
         Ok(Self { env: env.clone(), address, closing, serving: env.spawn(serving), accepting })
     }
@@ -202,7 +220,7 @@ pub(crate) fn let_in(metadata: &MetadataMap, me: &PeerIdentity) -> Result<Hello,
 }
 
 /// Whether a caller may come in.
-fn judge(hello: &Hello, me: &PeerIdentity) -> Result<(), Failure> {
+pub(super) fn judge(hello: &Hello, me: &PeerIdentity) -> Result<(), Failure> {
     let (sender, here) = (NodeId(hello.sender), me.node);
     if hello.protocol != PROTOCOL {
         let message = format!("{sender} speaks protocol {} between nodes, {here} speaks {PROTOCOL}", hello.protocol);

@@ -6,3 +6,5 @@ mod hosts;
 mod refusals;
 pub(crate) mod rig;
 mod sockets;
+mod states;
+mod whole;

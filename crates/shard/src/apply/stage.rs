@@ -34,6 +34,8 @@ pub(crate) struct Stage<'a> {
     requests: HashMap<u128, Known>,
     pub(super) applied_index: u64,
     pub(super) applied_term: u64,
+    /// The members after the batch, if it changes them.
+    pub(super) members: Option<Arc<[u8]>>,
 }
 
 /// What is left of a point after the batch.
@@ -61,6 +63,7 @@ impl<'a> Stage<'a> {
             requests: HashMap::new(),
             applied_index: state.head.applied_index,
             applied_term: state.head.applied_term,
+            members: None,
         }
     }
 
@@ -87,6 +90,9 @@ impl<'a> Stage<'a> {
         };
         self.applied_index = index;
         self.applied_term = entry.term;
+        if let Some(members) = entry.members {
+            self.members = Some(members.into());
+        }
         Ok(outcome)
     }
 

@@ -8,8 +8,8 @@ use super::stage::{StagedPoint, StagedVectors};
 use crate::ShardError;
 use crate::codec::{PointRecord, Record, write_vector};
 use crate::growing::ChunkRows;
-use crate::layout::{HEAD_KEY, Key, META, PENDING, POINTS, TOMBSTONES, VECTORS};
-use crate::records::Head;
+use crate::layout::{HEAD_KEY, Key, MEMBERS_KEY, META, PENDING, POINTS, TOMBSTONES, VECTORS};
+use crate::records::{Head, Members};
 use crate::state::{Changes, Place};
 use crate::view::{BLOCK_ROWS, read_vectors};
 
@@ -44,7 +44,10 @@ impl Stage<'_> {
         let requests: Vec<_> = self.outcomes.iter().map(|(&index, (request, _))| (index, *request)).collect();
         let head = self.write_requests(&mut batch, points);
         batch.put(META, HEAD_KEY, &head.to_sealed());
-        Ok((batch, Changes { head, dead, rows, requests }))
+        if let Some(members) = &self.members {
+            batch.put(META, MEMBERS_KEY, &Members(members.to_vec()).to_sealed());
+        }
+        Ok((batch, Changes { head, dead, rows, requests, members: self.members }))
     }
 
     /// Takes the row that a point had out of where it is.

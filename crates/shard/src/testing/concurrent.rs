@@ -78,7 +78,7 @@ pub fn run(rig: &dyn Rig, dir: &Path, seed: u64, rounds: u64) -> Report {
 }
 
 /// Ends the other threads also when this one panics.
-struct SetOnDrop<'a>(&'a AtomicBool);
+pub(super) struct SetOnDrop<'a>(pub(super) &'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
     fn drop(&mut self) {
@@ -86,8 +86,8 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-/// The log index is the round.
-fn write_round(shard: &Arc<Shard>, dice: &Dice, round: u64) {
+/// The log index is the round, and so are the members.
+pub(super) fn write_round(shard: &Arc<Shard>, dice: &Dice, round: u64) {
     let point = |id| {
         let vectors = shard.schema().vectors.iter().map(|(name, spec)| (name.clone(), dice.vector(spec)));
         let vectors: NamedVectors = vectors.collect();
@@ -95,11 +95,14 @@ fn write_round(shard: &Arc<Shard>, dice: &Dice, round: u64) {
     };
     let change = Change::Upsert((0..POINTS).map(point).collect());
     let data = Command { request_id: round.into(), after: None, change: change.into() }.to_sealed();
-    shard.apply(&[Entry { index: round, term: 1, data: &data }]).expect("the entry applies");
+    shard
+        .apply(&[Entry { index: round, term: 1, data: &data, members: Some(&round.to_le_bytes()) }])
+        .expect("the entry applies");
 }
 
-fn check_view(view: &ReadView, dice: &Dice) {
+pub(super) fn check_view(view: &ReadView, dice: &Dice) {
     let round = view.applied_index();
+    assert_eq!(view.members(), Some(&round.to_le_bytes()[..]));
     let ids: Vec<_> = (0..POINTS).map(PointId::Num).collect();
     assert_eq!(view.count(None, &Never).expect("points are counted"), POINTS);
 

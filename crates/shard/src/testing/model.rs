@@ -114,7 +114,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 fn as_entries(entries: &[LogEntry]) -> Vec<Entry<'_>> {
-    entries.iter().map(|entry| Entry { index: entry.index, term: term_of(entry.index), data: &entry.data }).collect()
+    entries
+        .iter()
+        .map(|entry| Entry { index: entry.index, term: term_of(entry.index), data: &entry.data, members: None })
+        .collect()
 }
 
 /// Leaders change now and then.

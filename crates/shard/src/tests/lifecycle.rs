@@ -50,7 +50,7 @@ impl<'a> Fixture<'a> {
 
 fn apply(shard: &Shard, index: u64, after: Option<PointId>, change: Change) -> Result<WriteOutcome, ShardError> {
     let data = Command { request_id: index.into(), after, change: change.into() }.to_sealed();
-    Ok(shard.apply(&[Entry { index, term: 1, data: &data }])?.remove(0))
+    Ok(shard.apply(&[Entry { index, term: 1, data: &data, members: None }])?.remove(0))
 }
 
 #[test]
@@ -94,10 +94,10 @@ fn an_entry_that_is_damaged_or_newer_stops_this_replica_only() {
         let shard = fixture.open(small_options());
         let mut data = Command { request_id: 1, after: None, change: Change::Delete(Vec::new()).into() }.to_sealed();
         data[3] ^= 1;
-        let error = shard.apply(&[Entry { index: 1, term: 1, data: &data }]).expect_err("damaged");
+        let error = shard.apply(&[Entry { index: 1, term: 1, data: &data, members: None }]).expect_err("damaged");
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         let newer = crate::codec::Writer::sealed(77).seal();
-        let error = shard.apply(&[Entry { index: 1, term: 1, data: &newer }]).expect_err("newer");
+        let error = shard.apply(&[Entry { index: 1, term: 1, data: &newer, members: None }]).expect_err("newer");
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert_eq!((shard.applied_index(), shard.view().points()), (0, 0));
     });

@@ -297,11 +297,13 @@ pub(super) fn coverage() -> impl Strategy<Value = Coverage> {
 }
 
 pub(super) fn collection() -> impl Strategy<Value = CollectionInfo> {
-    (name(), any::<u128>(), schema(), 0..i64::MAX as u64, option::of(statistics())).prop_map(
-        |(name, id, schema, created_unix_micros, statistics)| CollectionInfo {
+    (name(), any::<u128>(), schema(), any::<[u32; 2]>(), 0..i64::MAX as u64, option::of(statistics())).prop_map(
+        |(name, id, schema, [shards, replication], created_unix_micros, statistics)| CollectionInfo {
             name,
             id,
             schema,
+            shards,
+            replication,
             created_unix_micros,
             statistics,
         },

@@ -91,6 +91,40 @@ fn an_offer_is_kept_while_somebody_fetches_and_let_go_afterwards() {
 }
 
 #[test]
+fn while_an_offer_is_being_made_the_log_after_it_is_kept_and_a_member_learns_of_it_when_it_is_there() {
+    let (mut crew, leader, fresh) = cut_off(8);
+    crew.machine(leader).lock().slow_to_offer = true;
+    crew.ticks(ELECTION_TICKS);
+    let (done, offered) = crew.machine(leader).lock().offering.pop().expect("it was asked for an offer");
+    write(&mut crew, leader, 500..900);
+    crew.machine(leader).make_durable();
+    crew.crowd(leader);
+    crew.ticks(PURGE_TICKS as usize + POLL_TICKS as usize);
+    assert_eq!(crew.status(leader).first, offered.0.index + 1, "without what follows it the state would be of no use");
+    assert!(crew.machine(leader).lock().offering.is_empty(), "it is asked once");
+    assert_eq!(crew.commands(fresh).len(), 0);
+    done.end(Ok(offered));
+    crew.ticks(ELECTION_TICKS);
+    all_have(&crew, &[leader, fresh], 900);
+}
+
+#[test]
+fn a_state_machine_that_does_not_come_to_an_offer_is_asked_again() {
+    let (mut crew, leader, fresh) = cut_off(9);
+    crew.machine(leader).lock().slow_to_offer = true;
+    crew.ticks(ELECTION_TICKS);
+    let (done, (position, membership, _)) = crew.machine(leader).lock().offering.pop().expect("it was asked");
+    // Larger than a message of the group may be.
+    done.end(Ok((position, membership, vec![0; (1 << 20) + 1].into())));
+    crew.ticks(ELECTION_TICKS);
+    let again = crew.machine(leader).lock().offering.pop().expect("it was asked again");
+    drop(again);
+    crew.machine(leader).lock().slow_to_offer = false;
+    crew.ticks(3 * ELECTION_TICKS);
+    all_have(&crew, &[leader, fresh], 500);
+}
+
+#[test]
 fn a_state_that_could_not_be_fetched_or_installed_is_offered_again() {
     for failure in ["fetch", "drop", "install"] {
         let (mut crew, leader, fresh) = cut_off(3);
@@ -111,6 +145,27 @@ fn a_state_that_could_not_be_fetched_or_installed_is_offered_again() {
         crew.ticks(3 * ELECTION_TICKS);
         all_have(&crew, &[leader, fresh], 500);
     }
+}
+
+#[test]
+fn a_state_that_can_never_be_fetched_is_offered_ever_more_seldom() {
+    let (mut crew, leader, fresh) = cut_off(10);
+    crew.machine(fresh).lock().slow = true;
+    let offers = |crew: &mut Crew, ticks: usize| {
+        let before = crew.machine(leader).lock().retracted;
+        for _ in 0..ticks {
+            crew.ticks(1);
+            let waiting = crew.machine(fresh).lock().waiting.pop();
+            waiting.into_iter().for_each(|waiting| waiting.end(Err("no room".to_owned())));
+        }
+        crew.machine(leader).lock().retracted - before
+    };
+    let first = offers(&mut crew, 500);
+    let later = offers(&mut crew, 2_000);
+    assert!((4..=8).contains(&first) && (2..=4).contains(&later), "{first}, then {later}");
+    crew.machine(fresh).lock().slow = false;
+    crew.ticks(700);
+    all_have(&crew, &[leader, fresh], 500);
 }
 
 #[test]

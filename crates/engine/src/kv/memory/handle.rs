@@ -2,7 +2,7 @@ use std::path::Path;
 use std::sync::{Arc, MutexGuard};
 
 use super::store::{NEWEST, Row};
-use super::{Disk, DiskState, Fault, MemoryEngine};
+use super::{Disk, DiskState, Fault, MemoryEngine, file};
 use crate::kv::{
     Family, FamilyHealth, FamilySpec, Kv, KvError, KvHealth, KvRead, ScanRange, VisitRow, VisitValue, WriteBatch,
 };
@@ -62,6 +62,7 @@ impl Kv for MemoryKv {
             state.store.clone()
         };
         copy.lose_unflushed(0);
+        file::write(dir, &copy)?;
         self.engine.add(dir, copy)
     }
 

@@ -26,7 +26,7 @@ pub(super) type Row = (Arc<[u8]>, Arc<[u8]>);
 
 #[derive(Clone)]
 struct Table {
-    name: &'static str,
+    name: String,
     rows: BTreeMap<Arc<[u8]>, Vec<Version>>,
 }
 
@@ -43,18 +43,18 @@ impl Store {
     const FLUSH_AFTER_BATCHES: u64 = 10_000;
 
     /// Number of the table with this name, which is created when there is none.
-    pub(super) fn table(&mut self, name: &'static str) -> usize {
+    pub(super) fn table(&mut self, name: &str) -> usize {
         if let Some(found) = self.tables.iter().position(|table| table.name == name) {
             return found;
         }
-        self.tables.push(Table { name, rows: BTreeMap::new() });
+        self.tables.push(Table { name: name.to_owned(), rows: BTreeMap::new() });
         self.tables.len() - 1
     }
 
     /// A table that the list does not know.
-    pub(super) fn table_not_in(&self, families: &[FamilySpec]) -> Option<&'static str> {
-        let known = |name| families.iter().any(|family| family.name == name);
-        self.tables.iter().map(|table| table.name).find(|name| !known(*name))
+    pub(super) fn table_not_in(&self, families: &[FamilySpec]) -> Option<&str> {
+        let known = |name: &str| families.iter().any(|family| family.name == name);
+        self.tables.iter().map(|table| table.name.as_str()).find(|name| !known(name))
     }
 
     /// Applies a batch; `tables[family]` is the table that a family of the batch means.
@@ -98,6 +98,18 @@ impl Store {
             .filter_map(|(key, versions)| Some((key.clone(), visible(versions, at)?)))
             .take(limit)
             .collect()
+    }
+
+    /// The newest rows of all tables.
+    pub(super) fn present(&self) -> Vec<(&str, Vec<Row>)> {
+        let row = |(key, versions): (&Arc<[u8]>, &Vec<Version>)| Some((key.clone(), visible(versions, NEWEST)?));
+        self.tables.iter().map(|table| (table.name.as_str(), table.rows.iter().filter_map(row).collect())).collect()
+    }
+
+    /// Puts a row into a store that is being filled: it was always there.
+    pub(super) fn load(&mut self, table: usize, key: &[u8], value: &[u8]) {
+        let version = Version { batch: 0, value: Some(Arc::from(value)) };
+        self.tables[table].rows.insert(Arc::from(key), vec![version]);
     }
 
     pub(super) fn pin(&mut self) -> u64 {

@@ -94,6 +94,41 @@ fn a_crash_ends_every_handle_and_keeps_what_was_flushed() {
 }
 
 #[test]
+fn a_checkpoint_in_a_real_folder_opens_in_another_engine_and_a_damaged_one_does_not() {
+    let temp = tempfile::tempdir().unwrap();
+    let [one, other] = [MemoryEngine::new(), MemoryEngine::new()];
+    let kv = one.open(&temp.path().join("db"), &FAMILIES, &KvOptions::default()).unwrap();
+    let mut batch = WriteBatch::new();
+    batch.put(A, b"1", b"one");
+    batch.put(A, b"2", b"");
+    batch.delete(A, b"3");
+    kv.write(&batch).unwrap();
+    let (copy, elsewhere) = (temp.path().join("copy"), temp.path().join("elsewhere"));
+    kv.checkpoint(&copy).unwrap();
+    for flip in [true, false] {
+        std::fs::create_dir_all(&elsewhere).unwrap();
+        let mut bytes = std::fs::read(copy.join("twin")).unwrap();
+        bytes[20] ^= u8::from(flip);
+        std::fs::write(elsewhere.join("twin"), bytes).unwrap();
+        let opened = other.open(&elsewhere, &FAMILIES, &KvOptions::default());
+        if flip {
+            assert!(matches!(opened.map(drop), Err(KvError::Corrupt { .. })));
+            continue;
+        }
+        let kv = opened.unwrap();
+        let found = [b"1", b"2", b"3"].map(|key| kv.get(A, key).unwrap());
+        assert_eq!(found, [Some(b"one".to_vec()), Some(Vec::new()), None]);
+        let mut batch = WriteBatch::new();
+        batch.put(A, b"3", b"new");
+        kv.write(&batch).unwrap();
+        kv.flush().unwrap();
+    }
+    let again = other.open(&elsewhere, &FAMILIES, &KvOptions::default()).unwrap();
+    assert_eq!(again.get(A, b"3").unwrap(), Some(b"new".to_vec()), "it is taken in once");
+    one.open(&copy, &FAMILIES, &KvOptions::default()).unwrap();
+}
+
+#[test]
 fn injected_faults_strike_after_their_count_and_can_be_healed() {
     let engine = MemoryEngine::new();
     let dir = Path::new("/memory/faults");

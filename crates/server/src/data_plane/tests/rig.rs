@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use sagitta_cluster::{Command, Place, Report, Roles, State};
-use sagitta_consensus::NodeId;
+use sagitta_consensus::{NodeId, Shelf};
 use sagitta_coordinator::{NodeClient, Page, Read, ShardError, ShardRef, ShardStatistics, Tokens};
 use sagitta_env::{Deadline, Env};
 use sagitta_model::*;
@@ -261,7 +261,8 @@ impl Served {
         let control = control_service(env.clone(), me, members.clone(), node.clone(), stop.subscribe());
         let routes = Routes::new(shard_service(env.clone(), me, node.clone())).add_service(control);
         let inbox = Arc::new(Recorder::new());
-        let listener = PeerListener::start(&env, listener, me, inbox, Arc::default(), routes).unwrap();
+        let listener =
+            PeerListener::start(&env, listener, me, inbox, Shelf::default(), Arc::default(), routes).unwrap();
         Self { env, node, members, listener, stop }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sagitta_consensus::{
     ApplyError, Committed, GroupHandle, GroupId, GroupSpec, Host, HostSettings, Membership, MemoryLog, NodeId, Outcome,
-    Position, Role, StateMachine,
+    Position, Role, Shelf, StateMachine,
 };
 use sagitta_env::Env;
 use tokio::net::TcpListener;
@@ -105,8 +105,16 @@ impl Trio {
         let socket = TcpListener::bind(address).await.unwrap();
         let member = &mut self.members[at];
         let (inbox, counters) = (Arc::new(member.host.handle()), member.counters.clone());
-        let listener =
-            PeerListener::start(&self.env, socket, identity(member.id), inbox, counters, Routes::default()).unwrap();
+        let listener = PeerListener::start(
+            &self.env,
+            socket,
+            identity(member.id),
+            inbox,
+            Shelf::default(),
+            counters,
+            Routes::default(),
+        )
+        .unwrap();
         member.listener = Some(listener);
     }
 

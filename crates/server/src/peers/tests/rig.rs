@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sagitta_consensus::{ClusterId, NodeId};
+use sagitta_consensus::{ClusterId, NodeId, Shelf};
 use sagitta_env::Env;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -136,6 +136,7 @@ impl Sender {
 pub(crate) struct Receiver {
     pub(crate) listener: PeerListener,
     pub(crate) inbox: Recorder,
+    pub(crate) shelf: Shelf,
     counters: Arc<PeerCounters>,
 }
 
@@ -147,10 +148,11 @@ impl Receiver {
     pub(crate) async fn start_at(me: PeerIdentity, address: &str) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let (counters, inbox) = (Arc::new(PeerCounters::default()), Recorder::new());
-        let taken = Arc::new(inbox.clone());
+        let (taken, shelf) = (Arc::new(inbox.clone()), Shelf::default());
         let listener =
-            PeerListener::start(&Env::real(), listener, me, taken, counters.clone(), Routes::default()).unwrap();
-        Self { listener, inbox, counters }
+            PeerListener::start(&Env::real(), listener, me, taken, shelf.clone(), counters.clone(), Routes::default())
+                .unwrap();
+        Self { listener, inbox, shelf, counters }
     }
 
     pub(crate) fn uri(&self) -> Uri {

@@ -79,8 +79,10 @@ impl Library {
     fn apply(&mut self, change: Change) {
         self.index += 1;
         let command = Command { request_id: self.index.into(), after: None, change: change.into() };
-        let outcomes =
-            self.shard.apply(&[Entry { index: self.index, term: 1, data: &command.to_sealed() }]).expect("applied");
+        let outcomes = self
+            .shard
+            .apply(&[Entry { index: self.index, term: 1, data: &command.to_sealed(), members: None }])
+            .expect("applied");
         assert_eq!(outcomes[0].refused, None, "{command:?}");
     }
 

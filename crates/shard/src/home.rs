@@ -1,0 +1,148 @@
+//! The folder that a replica lives in: which of the states in it is the present one.
+//!
+//! A replica begins in the folder itself. One that was fetched whole from another replica is in a folder of its own below it,
+//! `state-<number>`, from the first byte on; it takes the place of the present one when the file `current` names
+//! it, which one rename does. So a crash leaves the old state or the new one, and whoever still reads the old one goes on
+//! doing so: its files are removed when nobody does.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use sagitta_engine::kv::{KvEngine, KvError};
+
+use crate::ShardError;
+use crate::folder::{Folder, io_error, list, remove, sync_folder};
+
+/// Names the folder of the present state; without it that is the home itself.
+const CURRENT: &str = "current";
+const CURRENT_PARTIAL: &str = "current.partial";
+const STATE_PREFIX: &str = "state-";
+const OFFERS: &str = "offers";
+
+/// A replica's folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home(PathBuf);
+
+/// A step of [`Home::switch_to`] that has been done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Switch {
+    Written,
+    Renamed,
+}
+
+impl Home {
+    /// Makes the folder if it is not there.
+    ///
+    /// # Errors
+    /// [`ShardError::Io`].
+    pub fn create(dir: &Path) -> Result<Self, ShardError> {
+        fs::create_dir_all(dir).map_err(|source| io_error(dir, source))?;
+        Ok(Self(dir.to_owned()))
+    }
+
+    /// The folder of the present state, for [`crate::Shard::open`].
+    ///
+    /// # Errors
+    /// [`ShardError::Inconsistent`] if it names a state that is not there.
+    pub fn current(&self) -> Result<PathBuf, ShardError> {
+        let path = self.0.join(CURRENT);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(self.0.clone()),
+            Err(source) => return Err(io_error(&path, source)),
+        };
+        let name = text.strip_suffix('\n').filter(|name| is_state(name));
+        let state = name.map(|name| self.0.join(name)).filter(|state| state.is_dir());
+        state.ok_or_else(|| ShardError::Inconsistent { what: format!("{} names {text:?}, no state", path.display()) })
+    }
+
+    /// Where a state that is being fetched is put; also the folder that it is opened in.
+    pub fn incoming(&self, number: u128) -> PathBuf {
+        self.0.join(format!("{STATE_PREFIX}{number:032x}"))
+    }
+
+    /// Where states are kept for other replicas to fetch.
+    pub fn offers(&self) -> PathBuf {
+        self.0.join(OFFERS)
+    }
+
+    /// Makes a state that is complete and on disk the present one, durably.
+    ///
+    /// # Errors
+    /// [`ShardError::Io`]; after a crash either state may be the present one, as before or after.
+    pub fn switch_to(&self, number: u128) -> Result<(), ShardError> {
+        self.switch(number, None)
+    }
+
+    /// Does the steps up to one, or all.
+    pub(crate) fn switch(&self, number: u128, last: Option<Switch>) -> Result<(), ShardError> {
+        let state = self.incoming(number);
+        sync_folder(&state)?;
+        sync_folder(&self.0)?;
+        let partial = self.0.join(CURRENT_PARTIAL);
+        let write = || {
+            let mut file = File::create(&partial)?;
+            writeln!(file, "{STATE_PREFIX}{number:032x}")?;
+            file.sync_all()
+        };
+        write().map_err(|source| io_error(&partial, source))?;
+        if last == Some(Switch::Written) {
+            return Ok(());
+        }
+        let current = self.0.join(CURRENT);
+        fs::rename(&partial, &current).map_err(|source| io_error(&current, source))?;
+        if last == Some(Switch::Renamed) {
+            return Ok(());
+        }
+        sync_folder(&self.0)
+    }
+
+    /// Removes whatever is neither the present state nor what is known: states that were replaced or did not arrive, and
+    /// what was offered. To be called before anything here is open.
+    ///
+    /// # Errors
+    /// What the system says. What is left goes the next time.
+    pub fn clear(&self, kv: &dyn KvEngine) -> Result<(), ShardError> {
+        let current = self.current()?;
+        remove(&self.0.join(CURRENT_PARTIAL))?;
+        remove(&self.offers())?;
+        for path in list(&self.0)? {
+            let name = path.file_name().and_then(|name| name.to_str());
+            if name.is_some_and(is_state) && path != current {
+                self.remove_state(&path, kv)?;
+            }
+        }
+        if current != self.0 {
+            self.remove_state(&self.0, kv)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a state that is not the present one; false while somebody still reads it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn remove_state(&self, state: &Path, kv: &dyn KvEngine) -> Result<bool, ShardError> {
+        let folder = Folder::at(state);
+        match kv.destroy(&folder.database()) {
+            Err(KvError::Locked { .. }) => return Ok(false),
+            // A database that arrived in part may be none; what is left of it goes with its folder.
+            Err(error) => tracing::debug!(%error, "a database is removed file by file"),
+            Ok(()) => {}
+        }
+        if state != self.0 {
+            remove(state)?;
+            return Ok(true);
+        }
+        for path in [folder.database(), folder.segments(), folder.quarantine()] {
+            remove(&path)?;
+        }
+        Ok(true)
+    }
+}
+
+fn is_state(name: &str) -> bool {
+    let number = name.strip_prefix(STATE_PREFIX);
+    number.is_some_and(|digits| digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
