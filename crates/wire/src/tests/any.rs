@@ -373,9 +373,9 @@ pub(super) fn queries() -> impl Strategy<Value = (Vec<(SearchQuery, Selection)>,
         let grouped = query.group_by.is_some();
         let result = search_result(selection.clone()).prop_map(move |mut result| {
             if grouped {
-                result.hits.clear()
+                result.hits.clear();
             } else {
-                result.groups.clear()
+                result.groups.clear();
             }
             result
         });
