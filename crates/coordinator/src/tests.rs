@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sagitta_model::{Change, Consistency, ErrorKind, PointId, Wait};
 
-use crate::{Elsewhere, Error, Write};
+use crate::{Elsewhere, Error, Search, Write};
 
 use rig::{Rig, ask, failing, found, not_leader, query};
 
@@ -89,6 +89,11 @@ async fn a_node_that_is_slower_than_usual_is_helped_by_another_replica_once() {
         helped += usize::from(calls.len() == 2);
     }
     assert!(helped > 0, "the silent node was never asked first");
+    rig.hang(2);
+    rig.hang(3);
+    let deadline = rig.env().deadline(Duration::from_millis(200));
+    assert_eq!(rig.search(Search { deadline, ..query(1) }).await, Err(Error::DeadlineExceeded));
+    assert_eq!(rig.calls().len(), 2, "one more call, and not one after the other");
 }
 
 #[tokio::test]
