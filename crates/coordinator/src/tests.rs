@@ -74,7 +74,7 @@ async fn a_partial_answer_comes_in_time_though_a_node_says_nothing() {
 #[tokio::test]
 async fn a_node_that_is_slower_than_usual_is_helped_by_another_replica_once() {
     let rig = Rig::start(NODES, 1, 3, |call| Ok(found(call.shard))).await;
-    // So many answers that each node's usual time is known.
+    // So many answers that the usual time of most nodes is known.
     for _ in 0..200 {
         rig.search(query(1)).await.expect("found");
     }
@@ -92,7 +92,7 @@ async fn a_node_that_is_slower_than_usual_is_helped_by_another_replica_once() {
     }
     rig.hang(2);
     rig.hang(3);
-    let deadline = rig.env().deadline(Duration::from_millis(200));
+    let deadline = rig.env().deadline(Duration::from_millis(500));
     assert_eq!(rig.search(Search { deadline, ..query(1) }).await, Err(Error::DeadlineExceeded));
     assert_eq!(rig.calls().len(), 2, "one more call, and not one after the other");
 }
