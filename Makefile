@@ -25,6 +25,14 @@ demo: setup ## Start a server, load real embeddings, search in them; leaves the 
 demo-stop: ## Stop the demo's server and remove its data
 	@deploy/demo.sh stop
 
+.PHONY: cluster-demo
+cluster-demo: setup ## Start a cluster of six processes, kill and revive nodes, check every answer; leaves it running
+	@deploy/cluster-demo.sh
+
+.PHONY: cluster-demo-stop
+cluster-demo-stop: ## Stop the cluster of the demo and remove its data
+	@deploy/cluster-demo.sh stop
+
 .PHONY: test
 test: setup ## Everything that CI runs
 	@deploy/test.sh

@@ -39,7 +39,6 @@ pub(crate) struct Member {
     /// Where the log of the present process begins.
     log_from: usize,
     child: Option<Child>,
-    paused: bool,
 }
 
 /// A port that no other test takes for as long as this lives: its UDP twin is bound.
@@ -78,7 +77,7 @@ impl Cluster {
     pub(crate) fn new_member(&self, role: Role, name: &str) -> Member {
         let (data, log) = (self.root().join(name), self.root().join(format!("{name}.log")));
         let (api, peers) = (Port::free(), Port::free());
-        Member { role, data, log, log_from: 0, api, peers, child: None, paused: false }
+        Member { role, data, log, log_from: 0, api, peers, child: None }
     }
 
     /// Makes the first member found the cluster.
@@ -172,12 +171,10 @@ impl Cluster {
     /// Stops a process in its tracks: its connections stay open and nobody answers.
     pub(crate) fn pause_node(&mut self, at: usize) {
         self.signal(at, "-STOP");
-        self.members[at].paused = true;
     }
 
     pub(crate) fn resume_node(&mut self, at: usize) {
         self.signal(at, "-CONT");
-        self.members[at].paused = false;
     }
 
     fn signal(&self, at: usize, signal: &str) {
@@ -274,11 +271,6 @@ impl Member {
             child.kill().expect("killed");
             child.wait().expect("waited");
         }
-        self.paused = false;
-    }
-
-    pub(crate) fn runs(&self) -> bool {
-        self.child.is_some() && !self.paused
     }
 
     pub(crate) fn log_text(&self) -> String {

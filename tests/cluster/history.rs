@@ -25,7 +25,7 @@ fn points_are_linearizable_while_nodes_are_killed_and_paused() {
         for fault in 0..faults {
             let at = rng.below(cluster.members.len() as u64) as usize;
             workload.wait_for(WRITES).await;
-            let kill = rng.below(2) == 0;
+            let kill = fault % 2 == 0;
             if kill {
                 cluster.kill(at)
             } else {

@@ -62,7 +62,7 @@ fn a_retried_write_has_one_effect_though_nodes_are_killed_between_the_tries() {
             let away = if at < 3 { at } else { 0 };
             let first = cluster.client(away, Duration::from_secs(3));
             let tried = Env::real().spawn(async move { first.write(write(1_000 + id, 0)).await });
-            breathe(rng.below(30)).await;
+            breathe(rng.below(6)).await;
             cluster.kill(at);
             acknowledged += u64::from(tried.await.expect("no panic").is_ok());
             let other = cluster.client((away + 1) % 3, CALL);
