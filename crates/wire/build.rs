@@ -6,8 +6,13 @@ use std::{env, fs};
 use prost::Message as _;
 
 /// The public API.
-const PUBLIC: [&str; 4] =
-    ["sagitta/v1/common.proto", "sagitta/v1/collections.proto", "sagitta/v1/points.proto", "sagitta/v1/search.proto"];
+const PUBLIC: [&str; 5] = [
+    "sagitta/v1/common.proto",
+    "sagitta/v1/cluster.proto",
+    "sagitta/v1/collections.proto",
+    "sagitta/v1/points.proto",
+    "sagitta/v1/search.proto",
+];
 /// Between nodes. Compiled apart, so that its descriptors stay out of the public reflection.
 const INTERNAL: [&str; 4] = [
     "sagitta/internal/v1/raft.proto",

@@ -15,6 +15,7 @@ use sagitta_wire::collections::{
 };
 use sagitta_wire::points::{Count, Get, PointPage, Scroll, Write, WriteRequest, points_of};
 use sagitta_wire::search::{SearchAnswer, Searches};
+use sagitta_wire::v1::cluster_service_client::ClusterServiceClient;
 use sagitta_wire::v1::collection_service_client::CollectionServiceClient;
 use sagitta_wire::v1::point_service_client::PointServiceClient;
 use sagitta_wire::v1::search_service_client::SearchServiceClient;
@@ -23,7 +24,7 @@ use tokio_stream::Stream;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
-use crate::config::ClientConfig;
+use crate::config::{ClientConfig, RetryPolicy};
 use crate::endpoint::Address;
 use crate::error::ClientError;
 use crate::retry::RetryBudget;
@@ -39,6 +40,7 @@ pub struct Client {
     pub(crate) env: Env,
     pub(crate) config: Arc<ClientConfig>,
     budget: Arc<RetryBudget>,
+    cluster: ClusterServiceClient<Channel>,
     collections: CollectionServiceClient<Channel>,
     points: PointServiceClient<Channel>,
     searches: SearchServiceClient<Channel>,
@@ -58,6 +60,7 @@ impl Client {
         let channel = address.channel(&config)?;
         let bytes = config.max_message_bytes;
         Ok(Self {
+            cluster: ClusterServiceClient::new(channel.clone()).max_decoding_message_size(bytes),
             collections: CollectionServiceClient::new(channel.clone()).max_decoding_message_size(bytes),
             points: PointServiceClient::new(channel.clone())
                 .max_decoding_message_size(bytes)
@@ -83,9 +86,21 @@ impl Client {
         Self { config: Arc::new(config), ..self.clone() }
     }
 
-    /// Creates a collection.
+    /// The same client and connection, whose calls are tried once.
+    pub(crate) fn without_retries(&self) -> Self {
+        let config = ClientConfig { retry: RetryPolicy::NEVER, ..(*self.config).clone() };
+        Self { config: Arc::new(config), ..self.clone() }
+    }
+
+    /// Creates a collection with as many shards and replicas as the server likes.
     pub async fn create_collection(&self, name: CollectionName, schema: Schema) -> Result<CollectionInfo, ClientError> {
-        let request = CreateCollection { name, schema, request_id: Some(self.new_request_id()) }.into_proto();
+        self.create(CreateCollection::new(name, schema)).await
+    }
+
+    /// Creates a collection, with a number of shards and replicas and a request id of the caller's.
+    pub async fn create(&self, mut create: CreateCollection) -> Result<CollectionInfo, ClientError> {
+        create.request_id.get_or_insert_with(|| self.new_request_id());
+        let request = create.into_proto();
         let call = |request| {
             let mut service = self.collections.clone();
             async move { service.create_collection(request).await }
@@ -282,13 +297,21 @@ impl Client {
         RequestId(self.env.uuid())
     }
 
+    pub(crate) fn cluster_service(&self) -> ClusterServiceClient<Channel> {
+        self.cluster.clone()
+    }
+
     pub(crate) fn point_service(&self) -> PointServiceClient<Channel> {
         self.points.clone()
     }
 
     /// Makes a call, and again as long as that makes sense. Every call may be repeated: reads change nothing, and writes
     /// carry a request id. Answers with the number of attempts.
-    async fn call<M, A, C>(&self, message: &M, attempt: impl Fn(Request<M>) -> C) -> Result<(A, u32), ClientError>
+    pub(crate) async fn call<M, A, C>(
+        &self,
+        message: &M,
+        attempt: impl Fn(Request<M>) -> C,
+    ) -> Result<(A, u32), ClientError>
     where
         M: Message + Clone,
         C: Future<Output = Result<Response<A>, Status>>,

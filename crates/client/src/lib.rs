@@ -8,6 +8,7 @@
 //! May not know: shards, placement, storage. Names no type of prost or tonic in its interface.
 
 mod client;
+mod cluster;
 mod config;
 mod endpoint;
 mod error;
@@ -21,6 +22,7 @@ pub use error::ClientError;
 pub use scroll::Scroller;
 pub use upload::{Upload, UploadAck, UploadOptions, UploadRun};
 
+pub use sagitta_wire::cluster::{ListShards, NodePage, ShardPage};
 pub use sagitta_wire::collections::{CollectionPage, CreateCollection, DeleteCollection, View};
 pub use sagitta_wire::points::{Count, Get, PointPage, Scroll, Write};
 pub use sagitta_wire::search::{ScoredGroup, ScoredPoint, ScoredResult, Search, SearchAnswer, Searches};

@@ -1,6 +1,7 @@
 //! The client against a server that misbehaves on command.
 
 mod calls;
+mod cluster;
 mod fake;
 mod proxy;
 mod uploads;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::collection::{Collection, ShardDescriptor};
 use crate::limits;
-use crate::node::NodeStatus;
+use crate::node::{NodeStatus, may_become, out_of_service};
 use crate::placement::takes_replicas;
 use crate::state::State;
 
@@ -82,11 +82,11 @@ impl State {
         for (id, old) in before.nodes() {
             let new = self.nodes.get(id).ok_or_else(|| format!("node {id} was forgotten"))?;
             hold!(new.incarnation == old.incarnation, "node {id} became another");
-            hold!(old.status.may_become(new.status), "node {id} came from {} to {}", old.status, new.status);
+            hold!(may_become(old.status, new.status), "node {id} came from {} to {}", old.status, new.status);
         }
         let coordinators = |state: &Self| -> BTreeSet<u64> {
             let coordinators = state.nodes.values().filter(|node| node.place.roles.coordinator);
-            coordinators.filter(|node| !node.status.out_of_service()).map(|node| node.id).collect()
+            coordinators.filter(|node| !out_of_service(node.status)).map(|node| node.id).collect()
         };
         let (serving, served) = (coordinators(self), coordinators(before));
         let came = serving.iter().any(|id| before.nodes.get(id).is_none_or(|node| !node.place.roles.coordinator));

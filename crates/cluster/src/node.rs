@@ -1,8 +1,6 @@
 //! Nodes as the control plane knows them, and their form in JSON.
 
-use std::fmt;
-use std::str::FromStr;
-
+pub use sagitta_model::NodeStatus;
 use sagitta_model::Violation;
 use serde::{Deserialize, Serialize};
 
@@ -85,88 +83,53 @@ pub struct Roles {
     pub shard: bool,
 }
 
-/// How a node stands to the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NodeStatus {
-    /// Let in, and not yet heard of.
-    Joining,
-    /// Takes part.
-    Up,
-    /// Its replicas are moved away.
-    Draining,
-    /// It holds no replica, and gets none.
-    Drained,
-    /// Not heard of for so long that it gets no new replica.
-    Lost,
-    /// It never comes back: its id is refused.
-    Removed,
+/// Whether a node may come from one status to another, as far as that depends on nothing else. The same again is always
+/// allowed.
+pub fn may_become(from: NodeStatus, to: NodeStatus) -> bool {
+    use NodeStatus::*;
+    let next: &[NodeStatus] = match from {
+        Joining => &[Up, Lost, Removed],
+        Up => &[Draining, Lost],
+        // Its replicas are moved away whether it is heard of or not, so it need not be lost.
+        Draining => &[Up, Drained],
+        Drained => &[Up, Removed],
+        Lost => &[Up, Draining, Removed],
+        Removed => &[],
+    };
+    from == to || next.contains(&to)
 }
 
-impl NodeStatus {
-    /// Every status, with its name.
-    pub const NAMES: [(Self, &str); 6] = [
-        (Self::Joining, "joining"),
-        (Self::Up, "up"),
-        (Self::Draining, "draining"),
-        (Self::Drained, "drained"),
-        (Self::Lost, "lost"),
-        (Self::Removed, "removed"),
-    ];
-
-    /// Whether a node may come from this status to another, as far as that depends on nothing else. The same again is always
-    /// allowed.
-    pub fn may_become(self, to: Self) -> bool {
-        use NodeStatus::*;
-        let next: &[Self] = match self {
-            Joining => &[Up, Lost, Removed],
-            Up => &[Draining, Lost],
-            // Its replicas are moved away whether it is heard of or not, so it need not be lost.
-            Draining => &[Up, Drained],
-            Drained => &[Up, Removed],
-            Lost => &[Up, Draining, Removed],
-            Removed => &[],
-        };
-        self == to || next.contains(&to)
-    }
-
-    /// What to do instead of a change that is not allowed.
-    pub(crate) fn hint(self, to: Self) -> &'static str {
-        use NodeStatus::*;
-        match (self, to) {
-            (Removed, _) => "start it with an empty data folder, so that it joins as a new node",
-            (_, Joining) => "a node joins once",
-            (Joining, Draining | Drained) => "it has not been heard of and holds nothing: remove it",
-            (Drained, Draining) => "it holds no replica any more",
-            (Draining | Drained, Lost) => "its replicas are moved away whether it is heard of or not",
-            (Draining, Removed) => "wait until it is drained",
-            _ => "drain it first",
-        }
-    }
-
-    /// Whether another node may take its place: its address, and its turn among the coordinators.
-    pub(crate) fn out_of_service(self) -> bool {
-        matches!(self, Self::Drained | Self::Lost | Self::Removed)
-    }
-
-    /// As people and logs name it.
-    pub fn name(self) -> &'static str {
-        Self::NAMES.into_iter().find(|(status, _)| *status == self).map_or("", |(_, name)| name)
+/// What to do instead of a change of status that is not allowed.
+pub(crate) fn hint(from: NodeStatus, to: NodeStatus) -> &'static str {
+    use NodeStatus::*;
+    match (from, to) {
+        (Removed, _) => "start it with an empty data folder, so that it joins as a new node",
+        (_, Joining) => "a node joins once",
+        (Joining, Draining | Drained) => "it has not been heard of and holds nothing: remove it",
+        (Drained, Draining) => "it holds no replica any more",
+        (Draining | Drained, Lost) => "its replicas are moved away whether it is heard of or not",
+        (Draining, Removed) => "wait until it is drained",
+        _ => "drain it first",
     }
 }
 
-impl fmt::Display for NodeStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
+/// Whether another node may take the place of one of this status: its address, and its turn among the coordinators.
+pub(crate) fn out_of_service(status: NodeStatus) -> bool {
+    matches!(status, NodeStatus::Drained | NodeStatus::Lost | NodeStatus::Removed)
 }
 
-impl FromStr for NodeStatus {
-    type Err = Violation;
+/// The form of a status in JSON: its name.
+pub(crate) mod status_json {
+    use sagitta_model::{NodeStatus, Violation};
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
-    fn from_str(name: &str) -> Result<Self, Violation> {
-        let found = Self::NAMES.into_iter().find(|(_, known)| *known == name).map(|(status, _)| status);
-        found.ok_or_else(|| Violation::new("status", format!("`{name}` is no status of a node")))
+    pub(crate) fn serialize<S: Serializer>(status: &NodeStatus, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(status.name())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NodeStatus, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        name.parse().map_err(|violation: Violation| D::Error::custom(violation))
     }
 }
 
@@ -177,6 +140,7 @@ pub(crate) struct NodeJson {
     id: u64,
     incarnation: String,
     place: Place,
+    #[serde(with = "status_json")]
     status: NodeStatus,
     joined_unix_micros: u64,
 }

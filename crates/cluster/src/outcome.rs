@@ -8,7 +8,7 @@ use sagitta_model::ErrorKind;
 
 use crate::collection::{Collection, ShardDescriptor};
 use crate::limits;
-use crate::node::{Node, NodeStatus};
+use crate::node::{Node, NodeStatus, hint};
 
 pub use json::{decode_outcome, encode_outcome};
 
@@ -122,7 +122,7 @@ pub enum Refusal {
         status: NodeStatus,
     },
     /// A node cannot come from one status to another.
-    #[error("node {node} is {from} and cannot become {to}: {hint}", hint = from.hint(*to))]
+    #[error("node {node} is {from} and cannot become {to}: {hint}", hint = hint(*from, *to))]
     Transition {
         /// The node.
         node: u64,
@@ -175,12 +175,13 @@ impl Refusal {
     /// What the caller should do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Invalid { .. } => ErrorKind::Invalid,
+            // Nobody is there now; otherwise it is for the caller to ask for less.
+            Self::TooFewNodes { nodes: 0, .. } => ErrorKind::Unavailable,
+            Self::Invalid { .. } | Self::TooFewNodes { .. } => ErrorKind::Invalid,
             Self::NotFound(_) | Self::NoNode(_) | Self::NoShard(_) => ErrorKind::NotFound,
             Self::TooMany(_) | Self::TooManyShards(_) | Self::TooManyNodes(_) => ErrorKind::Overloaded,
             Self::AlreadyExists(_)
             | Self::RequestIdReused(_)
-            | Self::TooFewNodes { .. }
             | Self::OtherIncarnation { .. }
             | Self::Removed(_)
             | Self::TooManyCoordinators(_)
@@ -190,6 +191,15 @@ impl Refusal {
             | Self::Votes(_)
             | Self::Stale { .. }
             | Self::TakesNoReplicas { .. } => ErrorKind::Conflict,
+        }
+    }
+
+    /// The value that is wrong, of a kind that says so: named as in the command.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::Invalid { field, .. } => Some(field),
+            Self::TooFewNodes { .. } => Some("replication"),
+            _ => None,
         }
     }
 

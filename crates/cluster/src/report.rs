@@ -1,6 +1,8 @@
 //! What nodes tell of themselves many times a minute. Never part of the agreed state, never in a log: it may be late, and it is
 //! lost without harm.
 
+pub use sagitta_model::ReplicaRole;
+
 /// What a node tells of itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
@@ -33,15 +35,4 @@ pub struct ReplicaReport {
     pub disk_bytes: u64,
     /// Why it does not serve, if it does not.
     pub problem: Option<String>,
-}
-
-/// What a replica is in its group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReplicaRole {
-    /// Takes writes.
-    Leader,
-    /// Votes, and has the same points a moment later.
-    Follower,
-    /// Receives, and has no vote yet.
-    Learner,
 }

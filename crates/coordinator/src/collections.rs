@@ -9,6 +9,19 @@ use sagitta_model::{CollectionInfo, CollectionName, CollectionStatistics, ErrorK
 use crate::client::{NodeClient, Read, ShardError, Tokens};
 use crate::{Coordinator, Error};
 
+/// A collection that is to be created.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewCollection {
+    /// Its name.
+    pub name: CollectionName,
+    /// Its vectors and declared fields.
+    pub schema: Schema,
+    /// Into how many shards its points are partitioned, unless that is left to the cluster.
+    pub shards: Option<u32>,
+    /// How many nodes hold each of them, unless that is left to the cluster.
+    pub replication: Option<u32>,
+}
+
 /// Shards of a new collection, and replicas of each where there are as many nodes, unless the caller says otherwise.
 const SHARDS: u32 = 1;
 const REPLICATION: u32 = 3;
@@ -18,19 +31,19 @@ impl<C: NodeClient> Coordinator<C> {
     pub async fn create_collection(
         &self,
         request_id: u128,
-        name: CollectionName,
-        schema: Schema,
+        new: NewCollection,
         deadline: Deadline,
     ) -> Result<CollectionInfo, Error> {
+        let NewCollection { name, schema, shards, replication } = new;
         let state = self.control.state();
         // One that is there takes no more room, and a repeated request is answered as before.
         if !state.collections().contains_key(&name) {
             self.room()?;
         }
         let (id, unix_micros) = (self.env.uuid(), self.env.unix_micros());
-        let replication = REPLICATION.min(state.nodes_for_replicas() as u32).max(1);
-        let command =
-            Command::CreateCollection { request_id, id, name, schema, shards: SHARDS, replication, unix_micros };
+        let shards = shards.unwrap_or(SHARDS);
+        let replication = replication.unwrap_or_else(|| REPLICATION.min(state.nodes_for_replicas() as u32).max(1));
+        let command = Command::CreateCollection { request_id, id, name, schema, shards, replication, unix_micros };
         let Effect::Created(collection) = self.decide(command, deadline).await? else {
             unreachable!("invariant: creating has the effect of creation");
         };
@@ -150,6 +163,8 @@ fn info(collection: &Collection, statistics: Option<CollectionStatistics>) -> Co
         name: collection.name.clone(),
         id: collection.id,
         schema: collection.schema.clone(),
+        shards: collection.shards.len() as u32,
+        replication: collection.replication,
         created_unix_micros: collection.created_unix_micros,
         statistics,
     }

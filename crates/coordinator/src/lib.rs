@@ -15,12 +15,15 @@ mod reports;
 mod router;
 mod scatter;
 mod search;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use sagitta_env::Env;
 
 pub use client::{Elsewhere, NodeClient, Page, Read, ShardError, ShardRef, ShardStatistics, Tokens};
+pub use collections::NewCollection;
 pub use control::{Control, ControlError, Decided};
 pub use error::Error;
 pub use points::Write;

@@ -129,7 +129,7 @@ impl Reports {
         let (mut ranked, doubtful): (Vec<u64>, Vec<u64>) = replicas.iter().partition(|node| well(node));
         if ranked.len() > 1 {
             self.shuffle(&mut ranked);
-            let cost = |node: u64| known.nodes.get(&node).map_or(0, |heard| heard.load.cost(&heard.report));
+            let cost = |node: u64| known.nodes.get(&node).map_or(0, |heard| heard.load.cost(&heard.report, now));
             if cost(ranked[1]) < cost(ranked[0]) {
                 ranked.swap(0, 1);
             }

@@ -72,10 +72,10 @@ impl<C: NodeClient> Coordinator<C> {
             let mut last = None;
             for node in route.ranked(&self.reports, &read.tokens) {
                 let load = self.reports.load(node);
-                let timed = load.begin(self.env.now());
+                let timed = load.begin(&self.env);
                 match self.env.until(read.deadline, call(node, route.reference())).await {
                     Ok(Ok(answer)) => {
-                        timed.answered(self.env.now());
+                        timed.answered();
                         return Ok(answer);
                     }
                     Ok(Err(error)) if route.may_be_elsewhere(&error) => last = Some((node, error)),

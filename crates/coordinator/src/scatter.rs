@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -41,6 +42,9 @@ pub(crate) async fn scatter<C: NodeClient>(
     // Dropping the calls that are left stops their work.
     Ok(scatter.asked.into_iter().map(|asked| asked.answer.or(asked.failed.map(Err))).collect())
 }
+
+/// What is usual for a node of which too little is known: longer than nearly every search.
+const USUAL: Duration = Duration::from_millis(100);
 
 struct Scatter<'a, C> {
     coordinator: &'a Coordinator<C>,
@@ -110,16 +114,17 @@ impl<'a, C: NodeClient> Scatter<'a, C> {
         let may_hedge = !matches!(self.read.tokens, Tokens::Latest);
         let spare = |place: &&usize| !self.asked[**place].hedged && !self.asked[**place].left.is_empty();
         let slow: Vec<usize> = places.iter().filter(spare).copied().collect();
-        if let Some(usual) = load.p95().filter(|_| may_hedge && !slow.is_empty()) {
+        if may_hedge && !slow.is_empty() {
+            let usual = load.p95().unwrap_or(USUAL);
             self.calls.push(Box::pin(async move {
                 coordinator.env.sleep(usual).await;
                 Event::Late { places: slow }
             }));
         }
         self.calls.push(Box::pin(async move {
-            let timed = load.begin(coordinator.env.now());
+            let timed = load.begin(&coordinator.env);
             let answers = coordinator.nodes.search(node, &shards, queries, explain, read).await;
-            timed.answered(coordinator.env.now());
+            timed.answered();
             Event::Answered { node, places, answers }
         }));
     }

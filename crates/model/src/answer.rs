@@ -222,6 +222,10 @@ pub struct CollectionInfo {
     pub id: u128,
     /// Vectors and declared fields.
     pub schema: Schema,
+    /// Into how many shards its points are partitioned.
+    pub shards: u32,
+    /// How many replicas each shard should have.
+    pub replication: u32,
     /// When it was created, in microseconds since 1970.
     pub created_unix_micros: u64,
     /// Figures of the moment, if they were asked for.

@@ -15,6 +15,7 @@ pub mod point;
 pub mod query;
 pub mod schema;
 pub mod shard;
+pub mod topology;
 pub mod value;
 pub mod write;
 
@@ -34,5 +35,8 @@ pub use query::{
 };
 pub use schema::{CollectionName, FieldType, IndexPolicy, Schema, VectorSpec};
 pub use shard::{Elsewhere, Page, ShardError, ShardRef, Tokens};
+pub use topology::{
+    ClusterInfo, Health, NewCluster, NodeInfo, NodeStatus, ReplicaInfo, ReplicaRole, ReplicaTold, ShardInfo,
+};
 pub use value::{Object, Value};
 pub use write::{Change, PayloadChange, Target, Wait};

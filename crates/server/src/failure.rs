@@ -3,13 +3,23 @@
 use sagitta_cluster::Refusal;
 use sagitta_coordinator::Error;
 use sagitta_model::{CollectionName, ErrorKind, Violation};
-use sagitta_wire::{Failure, reason};
+use sagitta_wire::{Failure, RequestId, reason};
 
 /// What a caller is told of an error, with the thing in question named.
 pub(crate) fn failure(error: Error, collection: Option<&CollectionName>) -> Failure {
     let failure = match &error {
         Error::Refused(Refusal::NotFound(name)) => Failure::no_collection(name),
         Error::Refused(Refusal::AlreadyExists(name)) => Failure::collection_exists(name),
+        Error::Refused(Refusal::RequestIdReused(id)) => Failure::request_id_reused(RequestId(*id)),
+        Error::Refused(refusal) if refusal.kind() == ErrorKind::Invalid => {
+            let field = refusal.field().unwrap_or_default();
+            let field = if collection.is_some() { format!("collection.{field}") } else { field.to_owned() };
+            let reason = match refusal {
+                Refusal::Invalid { reason, .. } => reason.clone(),
+                other => other.to_string(),
+            };
+            Failure::invalid(Violation::new(field, reason))
+        }
         Error::DeadlineExceeded => {
             Failure::new(ErrorKind::Unavailable, error.to_string()).with_reason(reason::DEADLINE_EXCEEDED)
         }

@@ -53,18 +53,21 @@ impl Health {
 
 /// The health of a server and the future that serves until `stopped`.
 pub(crate) fn serve<C: NodeClient>(
-    coordinator: Arc<Coordinator<C>>,
+    coordinator: Option<Arc<Coordinator<C>>>,
     env: Env,
     listener: TcpListener,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> (Health, impl Future<Output = Result<(), tonic::transport::Error>> + Send) {
     let (reporter, health) = tonic_health::server::health_reporter();
-    let services = Arc::new(Services::new(coordinator, env.clone()));
+    let services = coordinator.map(|coordinator| Arc::new(Services::new(coordinator, env.clone())));
+    // Only a coordinator answers requests; any node says whether it is well.
     macro_rules! bounded {
         ($server:ident) => {
-            $server::from_arc(services.clone())
-                .max_decoding_message_size(limits::MAX_MESSAGE_BYTES)
-                .max_encoding_message_size(limits::MAX_MESSAGE_BYTES)
+            services.as_ref().map(|services| {
+                $server::from_arc(services.clone())
+                    .max_decoding_message_size(limits::MAX_MESSAGE_BYTES)
+                    .max_encoding_message_size(limits::MAX_MESSAGE_BYTES)
+            })
         };
     }
     // Each version of reflection tells of itself, and here of the other one, too.
@@ -85,9 +88,9 @@ pub(crate) fn serve<C: NodeClient>(
         .add_service(health)
         .add_service(reflection(older).build_v1().expect("invariant: the descriptors come from the compiler"))
         .add_service(reflection(newer).build_v1alpha().expect("invariant: the descriptors come from the compiler"))
-        .add_service(bounded!(CollectionServiceServer))
-        .add_service(bounded!(PointServiceServer))
-        .add_service(bounded!(SearchServiceServer))
+        .add_optional_service(bounded!(CollectionServiceServer))
+        .add_optional_service(bounded!(PointServiceServer))
+        .add_optional_service(bounded!(SearchServiceServer))
         .serve_with_incoming_shutdown(incoming, stopped);
     (Health(reporter), server)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sagitta_model::{
     CollectionInfo, CollectionName, CollectionStatistics, FieldPath, FieldType, IndexPolicy, Metric, PointId, Schema,
-    VectorSpec, Violation,
+    VectorSpec, Violation, limits,
 };
 
 use crate::common::{Convert, RequestId, each, entry, narrow, parse_uuid, required, unknown_enum, widen};
@@ -29,6 +29,10 @@ pub struct CreateCollection {
     pub name: CollectionName,
     /// The shape of its points; valid.
     pub schema: Schema,
+    /// Into how many shards its points are partitioned; the server's default if absent.
+    pub shards: Option<u32>,
+    /// How many nodes hold each shard; the server's default if absent.
+    pub replication: Option<u32>,
     /// Identity of the request.
     pub request_id: Option<RequestId>,
 }
@@ -69,6 +73,13 @@ pub struct DeleteCollection {
     pub request_id: Option<RequestId>,
 }
 
+impl CreateCollection {
+    /// A collection with as many shards and replicas as the server likes.
+    pub fn new(name: CollectionName, schema: Schema) -> Self {
+        Self { name, schema, shards: None, replication: None, request_id: None }
+    }
+}
+
 impl Convert for CollectionInfo {
     type Proto = v1::Collection;
     type Error = Violation;
@@ -80,6 +91,8 @@ impl Convert for CollectionInfo {
             name: proto.name.parse()?,
             id: parse_uuid(&proto.id).map_err(|violation| violation.within("id"))?,
             schema: schema_from(proto.vectors, proto.fields)?,
+            shards: proto.shards,
+            replication: proto.replication,
             created_unix_micros: u64::try_from(created).unwrap_or_default(),
             statistics: proto.statistics.map(statistics_from),
         })
@@ -93,6 +106,8 @@ impl Convert for CollectionInfo {
             id: PointId::Uuid(self.id).to_string(),
             vectors,
             fields,
+            shards: self.shards,
+            replication: self.replication,
             create_time: Some(micros_into(created)),
             statistics: self.statistics.map(statistics_into),
         }
@@ -109,15 +124,23 @@ impl Convert for CreateCollection {
         let parsed = collection.name.parse().and_then(|name| {
             let schema = schema_from(collection.vectors, collection.fields)?;
             schema.validate()?;
-            Ok((name, schema))
+            let shards = optional("shards", collection.shards, limits::MAX_SHARDS)?;
+            let replication = optional("replication", collection.replication, limits::MAX_REPLICATION)?;
+            Ok(Self { name, schema, shards, replication, request_id })
         });
-        let (name, schema) = parsed.map_err(|violation: Violation| violation.within("collection"))?;
-        Ok(Self { name, schema, request_id })
+        parsed.map_err(|violation: Violation| violation.within("collection"))
     }
 
     fn into_proto(self) -> v1::CreateCollectionRequest {
         let (vectors, fields) = schema_into(self.schema);
-        let collection = v1::Collection { name: self.name.to_string(), vectors, fields, ..Default::default() };
+        let collection = v1::Collection {
+            name: self.name.to_string(),
+            vectors,
+            fields,
+            shards: self.shards.unwrap_or_default(),
+            replication: self.replication.unwrap_or_default(),
+            ..Default::default()
+        };
         v1::CreateCollectionRequest {
             collection: Some(collection),
             request_id: RequestId::optional_text(self.request_id),
@@ -190,6 +213,14 @@ impl Convert for DeleteCollection {
             request_id: RequestId::optional_text(self.request_id),
         }
     }
+}
+
+/// A number that is left to the server when it is 0.
+fn optional(field: &str, number: u32, most: u32) -> Result<Option<u32>, Violation> {
+    if number > most {
+        return Err(Violation::new(field, format!("is {number}, expected 1 to {most}, or 0 for the default")));
+    }
+    Ok(Some(number).filter(|number| *number > 0))
 }
 
 type Vectors = BTreeMap<String, v1::VectorConfig>;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use sagitta_cluster::{Place, ReplicaReport, ReplicaRole, Report, Roles, State};
 use sagitta_model::{ErrorKind, Violation};
 use tonic::codegen::http::Uri;
@@ -10,12 +11,15 @@ use crate::common::{Convert, count, each, node, required, text, unknown_enum, uu
 use crate::failure::{Failure, shorten};
 use crate::internal as p;
 use crate::peer::{PROTOCOL, refusal};
+use crate::shard::{Answer, Answered, fields, outcome};
 
 /// The largest state of the control group as it is sent.
 pub const MAX_STATE_BYTES: usize = 64 << 20;
 /// The largest message of a node: its report, at a few dozen bytes for a replica.
 pub const MAX_REPORT_BYTES: usize = 16 << 20;
 
+/// The largest command of the control group, and the largest outcome. Both are about one collection or node.
+const MAX_COMMAND_BYTES: usize = 1 << 20;
 /// Longest token. Ours are much shorter.
 const MAX_TOKEN_BYTES: usize = 256;
 /// Longest address: the longest name of a host, and what surrounds it.
@@ -232,4 +236,46 @@ pub fn state_from(proto: &p::ControlState) -> Result<(u64, State), Violation> {
         return Err(Violation::new("applied_index", reason));
     }
     Ok((applied_index, state))
+}
+
+/// Reads a command for the control group.
+pub fn command_from(proto: p::ProposeRequest) -> Result<Bytes, Violation> {
+    sized("command", proto.command, 1)
+}
+
+/// The answer to a command.
+pub fn propose_answer(answer: Answer<Bytes>) -> p::ProposeResponse {
+    let (outcome, error) = fields(answer);
+    p::ProposeResponse { outcome: outcome.unwrap_or_default(), error }
+}
+
+impl Answered for p::ProposeResponse {
+    type Asked = ();
+    type Value = Answer<Bytes>;
+
+    fn answered(self, (): &()) -> Result<Self::Value, Violation> {
+        outcome(self.error, || sized("outcome", self.outcome, 0))
+    }
+}
+
+fn sized(field: &str, bytes: Bytes, least: usize) -> Result<Bytes, Violation> {
+    if (least..=MAX_COMMAND_BYTES).contains(&bytes.len()) {
+        return Ok(bytes);
+    }
+    Err(Violation::new(field, format!("has {} bytes, expected {least} to {MAX_COMMAND_BYTES}", bytes.len())))
+}
+
+/// The answer to a request for an index.
+pub fn read_index_answer(answer: Answer<u64>) -> p::ReadIndexResponse {
+    let (index, error) = fields(answer);
+    p::ReadIndexResponse { index: index.unwrap_or_default(), error }
+}
+
+impl Answered for p::ReadIndexResponse {
+    type Asked = ();
+    type Value = Answer<u64>;
+
+    fn answered(self, (): &()) -> Result<Self::Value, Violation> {
+        outcome(self.error, || Ok(self.index))
+    }
 }

@@ -30,6 +30,10 @@ pub mod reason {
     pub const CREDIT_EXCEEDED: &str = "CREDIT_EXCEEDED";
     /// A message of an upload came out of order.
     pub const SEQUENCE_BROKEN: &str = "SEQUENCE_BROKEN";
+    /// The process belongs to no cluster yet.
+    pub const NO_CLUSTER: &str = "NO_CLUSTER";
+    /// The process belongs to a cluster already.
+    pub const CLUSTER_EXISTS: &str = "CLUSTER_EXISTS";
     /// The deadline passed; whether a write was done is unknown.
     pub const DEADLINE_EXCEEDED: &str = "DEADLINE_EXCEEDED";
 }
@@ -57,7 +61,7 @@ pub struct Failure {
 /// What a request was about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
-    /// The type: `collection`, `request`.
+    /// The type: `collection`, `request`, `cluster`, `node`, `shard`.
     pub kind: Cow<'static, str>,
     /// The name.
     pub name: String,
@@ -99,6 +103,23 @@ impl Failure {
         let id = id.to_string();
         let message = format!("request id {id} was used by a different request; make a new id for each request");
         Self::new(ErrorKind::Conflict, message).with_reason(reason::REQUEST_ID_REUSED).with_resource("request", id)
+    }
+
+    /// A process that belongs to no cluster yet.
+    pub fn no_cluster() -> Self {
+        let message = "this node belongs to no cluster yet: found one with `sagitta cluster init`, or start the node with \
+                       --join and --join-token";
+        Self::new(ErrorKind::NotFound, message).with_reason(reason::NO_CLUSTER).with_resource("cluster", "")
+    }
+
+    /// A process that belongs to a cluster already.
+    pub fn cluster_exists(id: impl fmt::Display) -> Self {
+        let id = id.to_string();
+        let message = format!(
+            "this node belongs to the cluster {id} already, which cannot be founded again; `sagitta cluster join-token` makes a \
+             new token for nodes that are to join it"
+        );
+        Self::new(ErrorKind::Conflict, message).with_reason(reason::CLUSTER_EXISTS).with_resource("cluster", id)
     }
 
     /// A call whose time ran out.

@@ -2,7 +2,7 @@
 //! from the model.
 //!
 //! [`v1`] holds the generated messages, services and clients. Every message has a plain counterpart in terms of
-//! the model, in [`collections`], [`points`], [`upload`] and [`search`], or in the model itself ([`Convert`]).
+//! the model, in [`cluster`], [`collections`], [`points`], [`upload`] and [`search`], or in the model itself ([`Convert`]).
 //! Decoding checks everything that can be checked without knowing the collection, and names an offending field by
 //! its path; `resolve` checks the rest against the collection's schema. [`Failure`] becomes a status with details,
 //! and a status is read back into it. [`internal`] with [`peer`], [`shard`], [`control`] and [`state`] is the same for what nodes
@@ -31,6 +31,7 @@ macro_rules! generated {
     };
 }
 
+pub mod cluster;
 mod codec;
 pub mod collections;
 mod common;
@@ -57,7 +58,7 @@ pub use codec::{Codec, Decoder, answer};
 pub use common::{Convert, RequestId};
 pub use error::{TokenFault, WireError};
 pub use failure::{DEFAULT_RETRY_AFTER, Failure, Resource, reason};
-pub use page::{DEFAULT_PAGE, Page};
+pub use page::{ById, DEFAULT_PAGE, NodePlace, Page, ShardPlace};
 
 /// The port that the API is served on, and expected on, unless told otherwise.
 pub const DEFAULT_PORT: u16 = 6380;

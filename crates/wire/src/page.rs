@@ -64,6 +64,27 @@ impl Place for CollectionName {
     }
 }
 
+/// A thing in a list in the order of ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ById<const KIND: u8>(pub u64);
+
+/// A node in a list.
+pub type NodePlace = ById<3>;
+/// A shard in a list.
+pub type ShardPlace = ById<4>;
+
+impl<const LIST: u8> Place for ById<LIST> {
+    const KIND: u8 = LIST;
+
+    fn to_bytes(&self) -> Vec<u8> {
+        self.0.to_le_bytes().to_vec()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(u64::from_le_bytes).map(Self)
+    }
+}
+
 impl<P: Place> Page<P> {
     /// Reads `page_size` and `page_token`. `request` is what the token is bound to: the request without these
     /// two and whatever else may change from page to page.

@@ -305,7 +305,7 @@ pub trait Answered: Sized {
 }
 
 /// Reads an answer that is either an error or a value.
-fn outcome<T>(
+pub(crate) fn outcome<T>(
     error: Option<p::ShardError>,
     value: impl FnOnce() -> Result<T, Violation>,
 ) -> Result<Answer<T>, Violation> {
@@ -316,7 +316,7 @@ fn outcome<T>(
 }
 
 /// The two fields of an answer.
-fn fields<T>(answer: Answer<T>) -> (Option<T>, Option<p::ShardError>) {
+pub(crate) fn fields<T>(answer: Answer<T>) -> (Option<T>, Option<p::ShardError>) {
     match answer {
         Ok(value) => (Some(value), None),
         Err(error) => (None, Some(error.into_proto())),

@@ -1,6 +1,7 @@
 //! What must hold for all messages.
 
 mod any;
+mod cluster;
 mod control;
 mod golden;
 mod hostile;

@@ -12,6 +12,7 @@ use sagitta_wire::collections::{CollectionPage, CreateCollection, DeleteCollecti
 use sagitta_wire::points::{Count, Get, PointPage, Scroll, Write, get_response};
 use sagitta_wire::search::{ScoredResult, SearchAnswer, Searches};
 use sagitta_wire::upload::{Ack, Chunk, Credit, UploadAnswer, UploadRequest};
+use sagitta_wire::v1::cluster_service_server::ClusterServiceServer;
 use sagitta_wire::v1::collection_service_server::{CollectionService, CollectionServiceServer};
 use sagitta_wire::v1::point_service_server::{PointService, PointServiceServer};
 use sagitta_wire::v1::search_service_server::{SearchService, SearchServiceServer};
@@ -96,6 +97,7 @@ impl Fake {
         let address = listener.local_addr().unwrap();
         let fake = Self { env, address, seen: Arc::default(), window, called: Arc::default() };
         let server = Server::builder()
+            .add_service(ClusterServiceServer::new(fake.clone()))
             .add_service(CollectionServiceServer::new(fake.clone()))
             .add_service(PointServiceServer::new(fake.clone()))
             .add_service(SearchServiceServer::new(fake.clone()));
@@ -116,7 +118,7 @@ impl Fake {
     }
 
     /// Notes a call, applies it once for its request id, and does what is ordered.
-    async fn turn<T>(&self, request: &Request<T>, request_id: Option<RequestId>) -> Result<(), Status> {
+    pub(super) async fn turn<T>(&self, request: &Request<T>, request_id: Option<RequestId>) -> Result<(), Status> {
         let timeout = request.metadata().get("grpc-timeout").map(|value| value.to_str().unwrap().to_owned());
         let turn = {
             let mut seen = self.seen();
@@ -164,6 +166,8 @@ impl CollectionService for Fake {
             name: create.name,
             id: 7,
             schema: create.schema,
+            shards: create.shards.unwrap_or(1),
+            replication: create.replication.unwrap_or(3),
             created_unix_micros: 1,
             statistics: None,
         };

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Command;
 use crate::collection::SchemaJson;
 use crate::hex::{decode_digest, encode_digest, hex, parse_id};
-use crate::node::{NodeStatus, Place};
+use crate::node::{NodeStatus, Place, status_json};
 use crate::snapshot::SnapshotError;
 
 #[derive(Serialize, Deserialize)]
@@ -34,6 +34,7 @@ enum CommandJson {
     },
     SetNodeStatus {
         id: u64,
+        #[serde(with = "status_json")]
         status: NodeStatus,
     },
     SetJoinToken {

@@ -7,37 +7,103 @@ use serde::{Deserialize, Serialize};
 use super::{Effect, Refusal};
 use crate::collection::{CollectionJson, ShardDescriptor};
 use crate::hex::{hex, parse_id};
-use crate::node::{NodeJson, NodeStatus};
+use crate::node::{NodeJson, NodeStatus, status_json};
 use crate::snapshot::SnapshotError;
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case", deny_unknown_fields)]
 enum OutcomeJson {
-    Created { collection: CollectionJson },
-    Deleted { id: String, shards: Vec<u64> },
-    Node { node: NodeJson },
+    Created {
+        collection: CollectionJson,
+    },
+    Deleted {
+        id: String,
+        shards: Vec<u64>,
+    },
+    Node {
+        node: NodeJson,
+    },
     JoinToken,
-    Voters { voters: Vec<u64> },
-    Placed { collection: String, shard: ShardDescriptor },
-    AlreadyExists { name: String },
-    RequestIdReused { request: String },
-    NotFound { name: String },
-    TooMany { collections: usize },
-    TooManyShards { shards: usize },
-    TooFewNodes { wanted: u32, nodes: usize },
-    Invalid { field: String, reason: String },
-    OtherIncarnation { id: u64, known: String, claimed: String },
-    Removed { id: u64 },
-    NoNode { id: u64 },
-    TooManyNodes { nodes: usize },
-    TooManyCoordinators { coordinators: usize },
-    AddressTaken { address: String, node: u64, status: NodeStatus },
-    Transition { node: u64, from: NodeStatus, to: NodeStatus },
-    Wanted { node: u64, shard: u64, shards: usize },
-    Votes { node: u64 },
-    NoShard { shard: u64 },
-    Stale { shard: u64, epoch: u64, expected: u64 },
-    TakesNoReplicas { node: u64, reason: String },
+    Voters {
+        voters: Vec<u64>,
+    },
+    Placed {
+        collection: String,
+        shard: ShardDescriptor,
+    },
+    AlreadyExists {
+        name: String,
+    },
+    RequestIdReused {
+        request: String,
+    },
+    NotFound {
+        name: String,
+    },
+    TooMany {
+        collections: usize,
+    },
+    TooManyShards {
+        shards: usize,
+    },
+    TooFewNodes {
+        wanted: u32,
+        nodes: usize,
+    },
+    Invalid {
+        field: String,
+        reason: String,
+    },
+    OtherIncarnation {
+        id: u64,
+        known: String,
+        claimed: String,
+    },
+    Removed {
+        id: u64,
+    },
+    NoNode {
+        id: u64,
+    },
+    TooManyNodes {
+        nodes: usize,
+    },
+    TooManyCoordinators {
+        coordinators: usize,
+    },
+    AddressTaken {
+        address: String,
+        node: u64,
+        #[serde(with = "status_json")]
+        status: NodeStatus,
+    },
+    Transition {
+        node: u64,
+        #[serde(with = "status_json")]
+        from: NodeStatus,
+        #[serde(with = "status_json")]
+        to: NodeStatus,
+    },
+    Wanted {
+        node: u64,
+        shard: u64,
+        shards: usize,
+    },
+    Votes {
+        node: u64,
+    },
+    NoShard {
+        shard: u64,
+    },
+    Stale {
+        shard: u64,
+        epoch: u64,
+        expected: u64,
+    },
+    TakesNoReplicas {
+        node: u64,
+        reason: String,
+    },
 }
 
 /// What came of a command, as a state machine answers it: one JSON document.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::State;
 use crate::limits::{MAX_COORDINATORS, MAX_NODES};
-use crate::node::{Node, NodeStatus, Place};
+use crate::node::{Node, NodeStatus, Place, may_become, out_of_service};
 use crate::outcome::{Effect, Refusal};
 
 impl State {
@@ -54,7 +54,7 @@ impl State {
     /// Whether a node may do what it says it does.
     fn check_roles(&self, before: Option<&Node>, node: &Node) -> Result<(), Refusal> {
         // One that is out of service counts no more: another one takes its place, or it could never be replaced.
-        let serves = |other: &Node| is_coordinator(other) && !other.status.out_of_service();
+        let serves = |other: &Node| is_coordinator(other) && !out_of_service(other.status);
         let others = self.nodes.values().filter(|other| other.id != node.id && serves(other)).count();
         let new = before.is_none_or(|before| !before.place.roles.coordinator);
         if new && node.place.roles.coordinator && others >= MAX_COORDINATORS {
@@ -77,7 +77,7 @@ impl State {
             let Some(address) = node.place.addresses().into_iter().find(|address| other.place.has(address)) else {
                 continue;
             };
-            if !other.status.out_of_service() {
+            if !out_of_service(other.status) {
                 let address = address.to_owned();
                 return Err(Refusal::AddressTaken { address, node: other.id, status: other.status });
             }
@@ -109,7 +109,7 @@ impl State {
         if from == NodeStatus::Removed {
             return Err(Refusal::Removed(id));
         }
-        if !from.may_become(status) {
+        if !may_become(from, status) {
             return Err(Refusal::Transition { node: id, from, to: status });
         }
         if matches!(status, NodeStatus::Drained | NodeStatus::Removed) {

@@ -17,7 +17,7 @@ use tonic::{Request, Status, Streaming};
 
 use super::pace::{Cause, Pace};
 use super::queue::Queue;
-use super::{AddressBook, Inbox, MAX_FRAME_BYTES, PeerCounters, PeerIdentity, Timing, hello};
+use super::{AddressBook, Inbox, MAX_FRAME_BYTES, PeerCounters, PeerIdentity, Timing};
 
 /// One direction between two nodes.
 pub(super) struct Link {
@@ -38,9 +38,9 @@ struct Session {
 }
 
 /// Why there is no stream, or no more.
-struct Broken {
-    cause: Cause,
-    what: String,
+pub(crate) struct Broken {
+    pub(crate) cause: Cause,
+    pub(crate) what: String,
 }
 
 /// What has been seen of the other node.
@@ -122,7 +122,7 @@ impl Link {
                 .max_decoding_message_size(MAX_ANSWER_BYTES);
             let (frames, outgoing) = mpsc::channel(FRAMES_AHEAD);
             let mut request = Request::new(ReceiverStream::new(outgoing));
-            hello(&self.me, self.node).write_to(request.metadata_mut());
+            self.me.hello_to(self.node).write_to(request.metadata_mut());
             let mut answers = service.deliver(request).await?.into_inner();
             let welcome = answers.message().await?.ok_or_else(|| Broken::new("it ended the stream without a word"))?;
             self.check(&welcome)?;
@@ -174,8 +174,8 @@ impl Link {
     }
 }
 
-/// How connections are made. The place for mutual transport security on this side.
-pub(super) fn endpoint(address: &Uri, timing: &Timing) -> Endpoint {
+/// How a connection is made. The place for mutual transport security on this side.
+pub(crate) fn endpoint(address: &Uri, timing: &Timing) -> Endpoint {
     Endpoint::from(address.clone())
         // A message must not wait for the acknowledgement of the one before.
         .tcp_nodelay(true)
@@ -192,7 +192,7 @@ pub(super) fn why(error: &tonic::transport::Error) -> String {
 }
 
 impl Broken {
-    fn new(what: &str) -> Self {
+    pub(crate) fn new(what: &str) -> Self {
         Self { cause: Cause::Broken, what: what.to_owned() }
     }
 }

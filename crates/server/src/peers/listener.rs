@@ -17,6 +17,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataMap;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::guests::{Guest, Guests};
@@ -43,20 +45,22 @@ struct Reception {
     closing: watch::Receiver<bool>,
 }
 
-/// Connections at once: one for each node of a large cluster, and for each a second one that replaces the first.
-const MAX_CONNECTIONS: usize = 512;
-/// One, and a second one that replaces it.
-const STREAMS_PER_CONNECTION: u32 = 2;
-/// HTTP/2 windows: room for a frame on its way while the one before is taken.
+/// Connections at once: of each node of a large cluster one for its messages, one for its calls, one for its reports, and for each
+/// a second one that replaces the first.
+const MAX_CONNECTIONS: usize = 1_024;
+/// Calls of one connection at once: a coordinator has hundreds of searches under way, and is trusted not to have more than it needs.
+const STREAMS_PER_CONNECTION: u32 = 4_096;
+/// HTTP/2 windows: room for a frame on its way while the one before is taken, and for several large writes.
 const STREAM_WINDOW_BYTES: u32 = 8 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
 /// How long connections may take to end when the listener is stopped.
 const GRACE: Duration = Duration::from_secs(2);
 /// The welcome, and the reason for the end.
 const ANSWERS: usize = 2;
 
 impl PeerListener {
-    /// Begins to take messages for `inbox`, and to hand out what is on `shelf`. To be called within a tokio runtime.
+    /// Begins to take messages for `inbox`, to hand out what is on `shelf`, and to serve what else nodes ask of each other. To be
+    /// called within a tokio runtime.
     pub fn start(
         env: &Env,
         listener: TcpListener,
@@ -64,10 +68,12 @@ impl PeerListener {
         inbox: Arc<dyn Inbox>,
         shelf: Shelf,
         counters: Arc<PeerCounters>,
+        others: Routes,
     ) -> io::Result<Self> {
-        Self::start_in(env, listener, me, inbox, shelf, counters, Timing::default())
+        Self::start_in(env, listener, me, inbox, shelf, counters, others, Timing::default())
     }
 
+    #[allow(clippy::too_many_arguments, reason = "all of what a listener is made of")]
     pub(super) fn start_in(
         env: &Env,
         listener: TcpListener,
@@ -75,6 +81,7 @@ impl PeerListener {
         inbox: Arc<dyn Inbox>,
         shelf: Shelf,
         counters: Arc<PeerCounters>,
+        others: Routes,
         timing: Timing,
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
@@ -88,12 +95,13 @@ impl PeerListener {
         let (incoming, accepting) = incoming(env, listener);
         let serving = connections::bounded_server()
             .max_concurrent_streams(STREAMS_PER_CONNECTION)
+            // Nodes reset calls by the hundred: whenever another replica was faster, or the caller went away.
+            .http2_max_pending_accept_reset_streams(Some(STREAMS_PER_CONNECTION as usize))
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .http2_keepalive_interval(Some(timing.ping_every))
             .http2_keepalive_timeout(Some(timing.ping_timeout))
-            .add_service(service)
-            .add_service(StateServiceServer::new(states))
+            .add_routes(others.add_service(service).add_service(StateServiceServer::new(states)))
             .serve_with_incoming_shutdown(incoming, until_told(closed));
         Ok(Self { env: env.clone(), address, closing, serving: env.spawn(serving), accepting })
     }
@@ -130,7 +138,7 @@ impl RaftService for Reception {
         &self,
         request: Request<Streaming<DeliverRequest>>,
     ) -> Result<Response<Self::DeliverStream>, Status> {
-        let guest = match self.let_in(&request) {
+        let guest = match self.let_guest_in(&request) {
             Ok(guest) => guest,
             Err(failure) => {
                 self.counters.refused.add(1);
@@ -148,9 +156,8 @@ impl RaftService for Reception {
 }
 
 impl Reception {
-    fn let_in(&self, request: &Request<Streaming<DeliverRequest>>) -> Result<Guest, Failure> {
-        let hello = Hello::read_from(request.metadata())?;
-        judge(&hello, &self.me)?;
+    fn let_guest_in(&self, request: &Request<Streaming<DeliverRequest>>) -> Result<Guest, Failure> {
+        let hello = let_in(request.metadata(), &self.me)?;
         let sender = NodeId(hello.sender);
         self.guests.enter(sender, hello.incarnation).map_err(|present| {
             let [asking, present] = [hello.incarnation, present].map(|uuid| format!("{uuid:032x}"));
@@ -203,6 +210,13 @@ impl Reception {
         // There is room for one, and whoever went away need not be told.
         let _ = answers.try_send(Err(end));
     }
+}
+
+/// Who calls, if it may come in.
+pub(crate) fn let_in(metadata: &MetadataMap, me: &PeerIdentity) -> Result<Hello, Failure> {
+    let hello = Hello::read_from(metadata)?;
+    judge(&hello, me)?;
+    Ok(hello)
 }
 
 /// Whether a caller may come in.

@@ -4,7 +4,7 @@ mod delivery;
 mod faults;
 mod hosts;
 mod refusals;
-mod rig;
+pub(crate) mod rig;
 mod sockets;
 mod states;
 mod whole;

@@ -1,6 +1,6 @@
 //! `CollectionService`.
 
-use sagitta_coordinator::NodeClient;
+use sagitta_coordinator::{NewCollection, NodeClient};
 use sagitta_wire::collections::{
     CollectionPage, CreateCollection, DeleteCollection, GetCollection, ListCollections, View,
 };
@@ -22,7 +22,9 @@ impl<C: NodeClient> CollectionService for Services<C> {
         let create = CreateCollection::from_proto(request.into_inner()).map_err(sagitta_wire::Failure::from)?;
         let request_id = self.request_id(create.request_id);
         let name = create.name.clone();
-        let created = self.coordinator.create_collection(request_id, create.name, create.schema, deadline).await;
+        let CreateCollection { schema, shards, replication, .. } = create;
+        let new = NewCollection { name: create.name, schema, shards, replication };
+        let created = self.coordinator.create_collection(request_id, new, deadline).await;
         Ok(Response::new(created.map_err(|error| failure(error, Some(&name)))?.into_proto()))
     }
 

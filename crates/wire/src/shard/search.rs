@@ -216,7 +216,7 @@ fn hits_into(hits: Vec<FoundPoint>) -> Vec<p::ShardHit> {
             let (payload, vectors) = (object_into(payload.unwrap_or_default()), named_vectors_into(vectors));
             Box::new(p::ShardRecord { version, payload, vectors })
         });
-        p::ShardHit { id, uuid_high, similarity: found.similarity, record }
+        p::ShardHit { id, uuid_high, similarity: Some(found.similarity), record }
     });
     hits.collect()
 }
@@ -224,8 +224,9 @@ fn hits_into(hits: Vec<FoundPoint>) -> Vec<p::ShardHit> {
 fn hits_from(hits: Vec<p::ShardHit>, most: usize, selection: &Selection) -> Result<Vec<FoundPoint>, Violation> {
     count("hits", hits.len(), 0, most)?;
     each("hits", hits, |hit| {
-        if !hit.similarity.is_finite() {
-            return Err(Violation::new("similarity", format!("is {}, expected a finite number", hit.similarity)));
+        let similarity = required("similarity", hit.similarity)?;
+        if !similarity.is_finite() {
+            return Err(Violation::new("similarity", format!("is {similarity}, expected a finite number")));
         }
         let id = match hit.uuid_high {
             None => PointId::Num(hit.id),
@@ -233,7 +234,7 @@ fn hits_from(hits: Vec<p::ShardHit>, most: usize, selection: &Selection) -> Resu
         };
         let record = hit.record.map(|record| record_from(id, *record, selection)).transpose();
         let record = record.map_err(|violation| violation.within("record"))?;
-        Ok(FoundPoint { id, similarity: hit.similarity, record: record.map(Box::new) })
+        Ok(FoundPoint { id, similarity, record: record.map(Box::new) })
     })
 }
 

@@ -297,11 +297,13 @@ pub(super) fn coverage() -> impl Strategy<Value = Coverage> {
 }
 
 pub(super) fn collection() -> impl Strategy<Value = CollectionInfo> {
-    (name(), any::<u128>(), schema(), 0..i64::MAX as u64, option::of(statistics())).prop_map(
-        |(name, id, schema, created_unix_micros, statistics)| CollectionInfo {
+    (name(), any::<u128>(), schema(), any::<[u32; 2]>(), 0..i64::MAX as u64, option::of(statistics())).prop_map(
+        |(name, id, schema, [shards, replication], created_unix_micros, statistics)| CollectionInfo {
             name,
             id,
             schema,
+            shards,
+            replication,
             created_unix_micros,
             statistics,
         },
@@ -371,9 +373,9 @@ pub(super) fn queries() -> impl Strategy<Value = (Vec<(SearchQuery, Selection)>,
         let grouped = query.group_by.is_some();
         let result = search_result(selection.clone()).prop_map(move |mut result| {
             if grouped {
-                result.hits.clear()
+                result.hits.clear();
             } else {
-                result.groups.clear()
+                result.groups.clear();
             }
             result
         });

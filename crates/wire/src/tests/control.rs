@@ -1,6 +1,7 @@
 //! What nodes and coordinators tell each other: it arrives as it was sent, keeps its bytes, and is refused with the field's name
 //! where it is nonsense.
 
+use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message as _;
@@ -13,6 +14,7 @@ use super::round_trip::{check, sent};
 use crate::control::*;
 use crate::internal as p;
 use crate::peer::refusal;
+use crate::shard::Answered as _;
 use crate::{Convert, Failure};
 
 fn place() -> Place {
@@ -58,6 +60,19 @@ proptest! {
     }
 
     #[test]
+    fn decisions(command in vec(any::<u8>(), 1..50), index in any::<u64>(), error in any::shard_error()) {
+        let command = Bytes::from(command);
+        let request = sent(&p::ProposeRequest { command: command.clone() });
+        prop_assert_eq!(command_from(request).unwrap(), command.clone());
+        for answer in [Ok(command), Err(error.clone())] {
+            prop_assert_eq!(sent(&propose_answer(answer.clone())).answered(&()).unwrap(), answer);
+        }
+        for answer in [Ok(index), Err(error)] {
+            prop_assert_eq!(sent(&read_index_answer(answer.clone())).answered(&()).unwrap(), answer);
+        }
+    }
+
+    #[test]
     fn joins(
         token in ".{1,40}",
         node in 1..=u64::MAX,
@@ -99,6 +114,8 @@ fn read_as_everything(bytes: &[u8]) {
     let _ = p::JoinRequest::decode(bytes).map(Join::from_proto);
     let _ = p::JoinResponse::decode(bytes).map(Joined::from_proto);
     let _ = p::NodeReport::decode(bytes).map(Report::from_proto);
+    let _ = p::ProposeRequest::decode(bytes).map(command_from);
+    let _ = p::ProposeResponse::decode(bytes).map(|message| message.answered(&()));
     let _ = p::ControlState::decode(bytes).map(|message| state_from(&message));
 }
 
@@ -109,6 +126,9 @@ fn each_message_keeps_its_bytes() {
         ("JoinRequest", hex(&join().into_proto())),
         ("JoinResponse", hex(&joined.into_proto())),
         ("NodeReport", hex(&report().into_proto())),
+        ("ProposeRequest", hex(&p::ProposeRequest { command: "command".into() })),
+        ("ProposeResponse", hex(&propose_answer(Ok("outcome".into())))),
+        ("ReadIndexResponse", hex(&read_index_answer(Ok(300)))),
         ("ControlState", hex(&p::ControlState { applied_index: 300, state: "state".into() })),
     ];
     golden::check(include_str!("golden_control.txt"), &messages);
@@ -163,6 +183,9 @@ fn what_is_nonsense_is_refused_with_the_fields_name() {
     refused("replicas[1].role", "is 9", replica(|replica| replica.role = 9));
     refused("replicas[1].leader", "no node", replica(|replica| replica.leader = Some(0)));
     refused("replicas[1].problem", "1025 bytes", replica(|replica| replica.problem = Some("x".repeat(1_025))));
+    refused("command", "0 bytes", command_from(p::ProposeRequest::default()));
+    let large = p::ProposeResponse { outcome: vec![0; (1 << 20) + 1].into(), error: None };
+    refused("outcome", "1048577 bytes", large.answered(&()));
     let many = vec![p::ReplicaReport::default(); 65_537];
     refused("replicas", "65537 entries", read(p::NodeReport { replicas: many, ..good() }));
 }

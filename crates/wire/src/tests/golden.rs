@@ -90,6 +90,8 @@ fn collection() -> CollectionInfo {
         name: name(),
         id: 9,
         schema: schema(),
+        shards: 0,
+        replication: 0,
         created_unix_micros: 1_750_000_000_123_456,
         statistics: Some(statistics),
     }
@@ -193,9 +195,17 @@ fn chunk() -> v1::UpsertStreamRequest {
 }
 
 fn messages() -> Vec<(&'static str, String)> {
+    let mut messages = collections_and_points();
+    messages.extend(super::cluster::golden());
+    messages
+}
+
+fn collections_and_points() -> Vec<(&'static str, String)> {
     let knobs = Knobs { ef_search: Some(64), nprobe: Some(8), rerank: Some(32) };
     let session = Consistency::Session(vec![VersionToken { shard: 1, index: 300 }]);
-    let create = CreateCollection { name: name(), schema: schema(), request_id: REQUEST_ID };
+    let create = CreateCollection { request_id: REQUEST_ID, ..CreateCollection::new(name(), schema()) };
+    let placed = CreateCollection { shards: Some(300), replication: Some(3), ..create.clone() };
+    let placed_info = CollectionInfo { shards: 300, replication: 3, ..collection() };
     let get = Get {
         collection: name(),
         ids: vec![PointId::Num(7), PointId::Uuid(2)],
@@ -221,6 +231,8 @@ fn messages() -> Vec<(&'static str, String)> {
     let page = |next_page_token: &str| next_page_token.to_owned();
     vec![
         ("CreateCollectionRequest", hex(&create.into_proto())),
+        ("CreateCollectionRequest.placed", hex(&placed.into_proto())),
+        ("Collection.placed", hex(&placed_info.into_proto())),
         ("GetCollectionRequest", hex(&GetCollection { name: name(), view: View::Basic }.into_proto())),
         ("ListCollectionsRequest", hex(&list)),
         (

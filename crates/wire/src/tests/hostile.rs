@@ -4,8 +4,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
+use sagitta_model::{ClusterInfo, NewCluster};
 
 use super::any;
+use crate::cluster::{ListShards, NodePage, ShardPage, TransferLeader};
 use crate::collections::{CollectionPage, CreateCollection, DeleteCollection, GetCollection, ListCollections};
 use crate::points::{Count, Get, PointPage, Scroll, Write, WriteRequest, points_of};
 use crate::search::{SearchAnswer, Searches};
@@ -25,6 +27,12 @@ fn read_as_everything(bytes: &[u8]) -> usize {
         decode(bytes, DeleteCollection::from_proto),
         decode(bytes, |proto: v1::ListCollectionsRequest| ListCollections::from_proto(&proto)),
         decode(bytes, CollectionPage::from_proto),
+        decode(bytes, NewCluster::from_proto),
+        decode(bytes, ClusterInfo::from_proto),
+        decode(bytes, NodePage::from_proto),
+        decode(bytes, ShardPage::from_proto),
+        decode(bytes, TransferLeader::from_proto),
+        decode(bytes, |proto: v1::ListShardsRequest| ListShards::from_proto(&proto)),
         decode(bytes, Write::from_upsert),
         decode(bytes, Write::from_delete),
         decode(bytes, Write::from_delete_by_filter),

@@ -349,6 +349,15 @@ fn collections() {
     refused("collection.fields[\"a..b\"]", "field path", create("docs", "v", config, "a..b", keyword));
     refused("collection.fields[\"a\"]", "no type", create("docs", "v", config, "a", 0));
     refused("collection", "missing", CreateCollection::from_proto(v1::CreateCollectionRequest::default()));
+    let placed = |shards, replication| {
+        let vectors = [("v".to_owned(), config)].into();
+        let collection = v1::Collection { name: "docs".to_owned(), vectors, shards, replication, ..Default::default() };
+        let request = v1::CreateCollectionRequest { collection: Some(collection), request_id: String::new() };
+        CreateCollection::from_proto(request)
+    };
+    assert!(placed(MAX_SHARDS, MAX_REPLICATION).is_ok());
+    refused("collection.shards", "is 1025, expected 1 to 1024", placed(MAX_SHARDS + 1, 1));
+    refused("collection.replication", "is 8, expected 1 to 7", placed(1, MAX_REPLICATION + 1));
     let none = v1::Collection { name: "docs".to_owned(), ..Default::default() };
     let none = v1::CreateCollectionRequest { collection: Some(none), request_id: String::new() };
     refused("collection.vectors", "at least one", CreateCollection::from_proto(none));

@@ -156,7 +156,10 @@ proptest! {
     fn collections(info in any::collection(), request_id in any::request_id()) {
         check(info.clone())?;
         let name = info.name.clone();
-        check(CreateCollection { name: name.clone(), schema: info.schema.clone(), request_id })?;
+        for (shards, replication) in [(None, None), (Some(1), Some(7)), (Some(limits::MAX_SHARDS), None)] {
+            let (name, schema) = (name.clone(), info.schema.clone());
+            check(CreateCollection { name, schema, shards, replication, request_id })?;
+        }
         check(DeleteCollection { name: name.clone(), allow_missing: true, request_id })?;
         for view in [View::Basic, View::Full] {
             check(GetCollection { name: name.clone(), view })?;

@@ -103,7 +103,9 @@ proptest! {
 
     /// Equal similarities stay equal, and others stay different, to the last bit.
     #[test]
-    fn similarities_keep_every_bit(similarity in any::<f32>().prop_filter("finite", |x| x.is_finite())) {
+    fn similarities_keep_every_bit(
+        similarity in prop_oneof![Just(-0.0f32), any::<f32>().prop_filter("finite", |x| x.is_finite())],
+    ) {
         let hit = FoundPoint { id: PointId::Uuid(u128::MAX - 1), similarity, record: None };
         let result = SearchResult { hits: vec![hit], ..SearchResult::default() };
         let query = (SearchQuery { k: 1, group_by: None, ..query().0 }, Selection::default());
@@ -301,7 +303,7 @@ fn answers_that_are_nonsense_are_refused_with_the_fields_name() {
     let (query, selection) = query();
     let asked = |query: SearchQuery| (vec![SHARD], Arc::from([(query, selection.clone())]));
     let plain = || SearchQuery { group_by: None, k: 1, ..query.clone() };
-    let hit = |similarity| p::ShardHit { similarity, ..Default::default() };
+    let hit = |similarity| p::ShardHit { similarity: Some(similarity), ..Default::default() };
     let found = |result| p::ShardSearchResponse {
         shards: vec![p::ShardResults { shard: SHARD.shard, results: vec![result], error: None }],
     };
@@ -315,6 +317,8 @@ fn answers_that_are_nonsense_are_refused_with_the_fields_name() {
     refused("shards[0].results[0].hits", "2 entries", many.answered(&asked(plain())));
     let nan = hits(vec![hit(f32::NAN)]).answered(&asked(plain()));
     refused("shards[0].results[0].hits[0].similarity", "finite", nan);
+    let unknown = hits(vec![p::ShardHit::default()]).answered(&asked(plain()));
+    refused("shards[0].results[0].hits[0].similarity", "is missing", unknown);
     let group = || p::ShardGroup { key: Some(v1::Value::default()), hits: Vec::new() };
     let groups = |groups| found(p::ShardResult { groups, ..Default::default() });
     refused("shards[0].results[0].groups", "1 entries", groups(vec![group()]).answered(&asked(plain())));

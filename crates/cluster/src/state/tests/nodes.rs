@@ -30,7 +30,7 @@ fn a_status_changes_only_along_its_life_cycle() {
             for step in way(from) {
                 apply(&mut state, status(9, step)).expect("a step of the way");
             }
-            assert_eq!(from.may_become(to), allowed, "{from} to {to}");
+            assert_eq!(crate::node::may_become(from, to), allowed, "{from} to {to}");
             match apply(&mut state, status(9, to)) {
                 Ok(Effect::Node(node)) => assert!(allowed && node.status == to, "{from} to {to}"),
                 Err(refusal) => {

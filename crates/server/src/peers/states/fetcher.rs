@@ -14,7 +14,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use super::super::pace::{Cause, Pace};
-use super::super::{AddressBook, PeerIdentity, Timing, hello, link, until_told};
+use super::super::{AddressBook, PeerIdentity, Timing, link, until_told};
 use super::CHUNK_BYTES;
 use super::writing::{Writing, sync_folders};
 
@@ -159,7 +159,7 @@ impl Fetch {
         let wanted =
             FetchState { group: order.group.0, offer: order.manifest.offer(), file: file.name.clone(), offset };
         let mut request = Request::new(wanted.into_proto());
-        hello(&self.shared.me, self.from).write_to(request.metadata_mut());
+        self.shared.me.hello_to(self.from).write_to(request.metadata_mut());
         let patience = self.shared.timing.fetch_patience;
         let silent = |_| End::broken("it says nothing");
         let service = self.service().await?;

@@ -9,6 +9,7 @@ use sagitta_consensus::{ClusterId, NodeId, Shelf};
 use sagitta_env::Env;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tonic::service::Routes;
 use tonic::transport::Uri;
 
 use super::super::transport::outbound_in;
@@ -16,29 +17,29 @@ use super::super::{
     AddressBook, GrpcTransport, Inbox, PeerCounters, PeerIdentity, PeerListener, PeerStats, Sending, Timing,
 };
 
-pub(super) const CLUSTER: ClusterId = ClusterId(0xc1);
+pub(crate) const CLUSTER: ClusterId = ClusterId(0xc1);
 /// Hangs become failures. Nothing is expected to take this long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(super) fn identity(node: u64) -> PeerIdentity {
+pub(crate) fn identity(node: u64) -> PeerIdentity {
     PeerIdentity { cluster: CLUSTER, node: NodeId(node), incarnation: 0xf0 + u128::from(node) }
 }
 
 /// Little waiting between attempts.
-pub(super) fn brisk() -> Timing {
+pub(crate) fn brisk() -> Timing {
     let short = Duration::from_millis(20);
     Timing { min_backoff: Duration::from_millis(2), max_backoff: short, refused_backoff: short, ..Timing::default() }
 }
 
 /// The seed of a test: its own, or that of the environment. Printed.
-pub(super) fn seed(own: u64) -> u64 {
+pub(crate) fn seed(own: u64) -> u64 {
     let seed = std::env::var("SAGITTA_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(own);
     println!("seed {seed}");
     seed
 }
 
 /// Awaits a condition.
-pub(super) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match Env::real().timeout(PATIENCE, Box::pin(future)).await {
         Ok(value) => value,
         Err(_) => panic!("never happened: {what}"),
@@ -46,7 +47,7 @@ pub(super) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
 }
 
 /// Awaits a condition that nobody announces.
-pub(super) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let polling = async {
         while !condition() {
             tokio::task::yield_now().await;
@@ -57,37 +58,37 @@ pub(super) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// An inbox that remembers. Clones are the same.
 #[derive(Clone)]
-pub(super) struct Recorder {
+pub(crate) struct Recorder {
     state: Arc<watch::Sender<Record>>,
 }
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Record {
-    pub(super) messages: Vec<Bytes>,
-    pub(super) unreachable: Vec<NodeId>,
+pub(crate) struct Record {
+    pub(crate) messages: Vec<Bytes>,
+    pub(crate) unreachable: Vec<NodeId>,
     /// Frames that find no room.
-    pub(super) full: bool,
+    pub(crate) full: bool,
 }
 
 impl Recorder {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { state: Arc::new(watch::Sender::new(Record::default())) }
     }
 
-    pub(super) fn read<T>(&self, look: impl FnOnce(&Record) -> T) -> T {
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&Record) -> T) -> T {
         look(&self.state.borrow())
     }
 
-    pub(super) fn set_full(&self, full: bool) {
+    pub(crate) fn set_full(&self, full: bool) {
         self.state.send_modify(|record| record.full = full);
     }
 
-    pub(super) async fn wait(&self, what: &str, condition: impl FnMut(&Record) -> bool) {
+    pub(crate) async fn wait(&self, what: &str, condition: impl FnMut(&Record) -> bool) {
         let mut watching = self.state.subscribe();
         within(what, watching.wait_for(condition)).await.unwrap();
     }
 
-    pub(super) async fn wait_for_messages(&self, count: usize) {
+    pub(crate) async fn wait_for_messages(&self, count: usize) {
         self.wait(&format!("{count} messages"), |record| record.messages.len() >= count).await;
     }
 }
@@ -110,61 +111,63 @@ impl Inbox for Recorder {
 }
 
 /// A node that sends.
-pub(super) struct Sender {
-    pub(super) transport: Arc<GrpcTransport>,
-    pub(super) book: AddressBook,
-    pub(super) inbox: Recorder,
+pub(crate) struct Sender {
+    pub(crate) transport: Arc<GrpcTransport>,
+    pub(crate) book: AddressBook,
+    pub(crate) inbox: Recorder,
     counters: Arc<PeerCounters>,
-    pub(super) sending: Sending,
+    pub(crate) sending: Sending,
 }
 
 impl Sender {
-    pub(super) fn start(me: PeerIdentity, timing: Timing) -> Self {
+    pub(crate) fn start(me: PeerIdentity, timing: Timing) -> Self {
         let (book, counters, inbox) = (AddressBook::default(), Arc::new(PeerCounters::default()), Recorder::new());
         let (transport, outbound) = outbound_in(&Env::real(), me, book.clone(), counters.clone(), timing);
         let sending = outbound.start(Arc::new(inbox.clone()));
         Self { transport: Arc::new(transport), book, inbox, counters, sending }
     }
 
-    pub(super) fn stats(&self) -> PeerStats {
+    pub(crate) fn stats(&self) -> PeerStats {
         self.counters.read()
     }
 }
 
 /// A node that receives.
-pub(super) struct Receiver {
-    pub(super) listener: PeerListener,
-    pub(super) inbox: Recorder,
-    pub(super) shelf: Shelf,
+pub(crate) struct Receiver {
+    pub(crate) listener: PeerListener,
+    pub(crate) inbox: Recorder,
+    pub(crate) shelf: Shelf,
     counters: Arc<PeerCounters>,
 }
 
 impl Receiver {
-    pub(super) async fn start(me: PeerIdentity) -> Self {
+    pub(crate) async fn start(me: PeerIdentity) -> Self {
         Self::start_at(me, "127.0.0.1:0").await
     }
 
-    pub(super) async fn start_at(me: PeerIdentity, address: &str) -> Self {
+    pub(crate) async fn start_at(me: PeerIdentity, address: &str) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let (counters, inbox) = (Arc::new(PeerCounters::default()), Recorder::new());
         let (taken, shelf) = (Arc::new(inbox.clone()), Shelf::default());
-        let listener = PeerListener::start(&Env::real(), listener, me, taken, shelf.clone(), counters.clone()).unwrap();
+        let listener =
+            PeerListener::start(&Env::real(), listener, me, taken, shelf.clone(), counters.clone(), Routes::default())
+                .unwrap();
         Self { listener, inbox, shelf, counters }
     }
 
-    pub(super) fn uri(&self) -> Uri {
+    pub(crate) fn uri(&self) -> Uri {
         uri(self.listener.address())
     }
 
-    pub(super) fn stats(&self) -> PeerStats {
+    pub(crate) fn stats(&self) -> PeerStats {
         self.counters.read()
     }
 }
 
-pub(super) fn uri(address: impl std::fmt::Display) -> Uri {
+pub(crate) fn uri(address: impl std::fmt::Display) -> Uri {
     format!("http://{address}").parse().unwrap()
 }
 
-pub(super) fn text(number: usize) -> Bytes {
+pub(crate) fn text(number: usize) -> Bytes {
     Bytes::from(number.to_string())
 }

@@ -20,6 +20,7 @@ use sagitta_model::{
 use sagitta_node::{Freshness, MemoryBudget, Node, NodeError, NodeOptions, Replica};
 use sagitta_shard::{Engines, ShardOptions, ShardSpec};
 use tokio::net::TcpListener;
+use tonic::service::Routes;
 
 use super::super::transport::outbound_in;
 use super::super::{AddressBook, PeerCounters, PeerListener, Sending, StateFetcher};
@@ -99,7 +100,8 @@ impl Fleet {
         let running = self.members[at].running.as_mut().unwrap();
         let (inbox, shelf) = (Arc::new(running.host.handle()), running.states.shelf.clone());
         let counters = running.counters.clone();
-        let listener = PeerListener::start(&self.env, socket, identity(id), inbox, shelf, counters).unwrap();
+        let listener =
+            PeerListener::start(&self.env, socket, identity(id), inbox, shelf, counters, Routes::default()).unwrap();
         self.book.set(NodeId(id), uri(listener.address()));
         running.listener = Some(listener);
     }

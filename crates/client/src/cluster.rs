@@ -1,0 +1,95 @@
+//! The calls of `ClusterService`: for operators.
+
+use sagitta_model::{ClusterInfo, NewCluster, NodeInfo, ShardInfo};
+use sagitta_wire::cluster::{ListNodes, ListShards, NodePage, ShardPage, TransferLeader};
+use sagitta_wire::{Convert as _, v1};
+
+use crate::client::Client;
+use crate::error::ClientError;
+
+impl Client {
+    /// Makes the node at the endpoint found a cluster. Not tried again: the token is answered once, and a second attempt would be
+    /// refused whatever came of the first.
+    pub async fn init_cluster(&self) -> Result<NewCluster, ClientError> {
+        let once = self.without_retries();
+        let call = |request| {
+            let mut service = once.cluster_service();
+            async move { service.init_cluster(request).await }
+        };
+        let (answer, attempts) = once.call(&v1::InitClusterRequest {}, call).await?;
+        NewCluster::from_proto(answer).map_err(|error| ClientError::unreadable(error, attempts))
+    }
+
+    /// Makes a new join token; the one before is worth nothing from then on.
+    pub async fn rotate_join_token(&self) -> Result<String, ClientError> {
+        let call = |request| {
+            let mut service = self.cluster_service();
+            async move { service.rotate_join_token(request).await }
+        };
+        self.call(&v1::RotateJoinTokenRequest {}, call).await.map(|(answer, _)| answer.join_token)
+    }
+
+    /// Shows the cluster.
+    pub async fn get_cluster(&self) -> Result<ClusterInfo, ClientError> {
+        let call = |request| {
+            let mut service = self.cluster_service();
+            async move { service.get_cluster(request).await }
+        };
+        let (answer, attempts) = self.call(&v1::GetClusterRequest {}, call).await?;
+        ClusterInfo::from_proto(answer).map_err(|error| ClientError::unreadable(error, attempts))
+    }
+
+    /// Lists a page of nodes by id. `page_size` 0 leaves it to the server, an empty `page_token` begins.
+    pub async fn list_nodes(&self, page_size: usize, page_token: String) -> Result<NodePage, ClientError> {
+        let call = |request| {
+            let mut service = self.cluster_service();
+            async move { service.list_nodes(request).await }
+        };
+        let (answer, attempts) = self.call(&ListNodes.into_proto(page_size, page_token), call).await?;
+        NodePage::from_proto(answer).map_err(|error| ClientError::unreadable(error, attempts))
+    }
+
+    /// Shows a node.
+    pub async fn get_node(&self, id: u64) -> Result<NodeInfo, ClientError> {
+        let call = |request| {
+            let mut service = self.cluster_service();
+            async move { service.get_node(request).await }
+        };
+        let (answer, attempts) = self.call(&v1::GetNodeRequest { id }, call).await?;
+        NodeInfo::from_proto(answer).map_err(|error| ClientError::unreadable(error, attempts))
+    }
+
+    /// Lists a page of shards by id. `page_size` 0 leaves it to the server, an empty `page_token` begins.
+    pub async fn list_shards(
+        &self,
+        list: ListShards,
+        page_size: usize,
+        page_token: String,
+    ) -> Result<ShardPage, ClientError> {
+        let call = |request| {
+            let mut service = self.cluster_service();
+            async move { service.list_shards(request).await }
+        };
+        let (answer, attempts) = self.call(&list.into_proto(page_size, page_token), call).await?;
+        ShardPage::from_proto(answer).map_err(|error| ClientError::unreadable(error, attempts))
+    }
+
+    /// Shows a shard.
+    pub async fn get_shard(&self, id: u64) -> Result<ShardInfo, ClientError> {
+        let call = |request| {
+            let mut service = self.cluster_service();
+            async move { service.get_shard(request).await }
+        };
+        let (answer, attempts) = self.call(&v1::GetShardRequest { id }, call).await?;
+        ShardInfo::from_proto(answer).map_err(|error| ClientError::unreadable(error, attempts))
+    }
+
+    /// Has another replica lead a shard.
+    pub async fn transfer_leader(&self, shard: u64, to: u64) -> Result<(), ClientError> {
+        let call = |request| {
+            let mut service = self.cluster_service();
+            async move { service.transfer_leader(request).await }
+        };
+        self.call(&TransferLeader { shard, to }.into_proto(), call).await.map(|((), _)| ())
+    }
+}

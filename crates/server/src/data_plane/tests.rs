@@ -1,0 +1,7 @@
+//! Coordinators and nodes that talk over real sockets on loopback.
+
+mod attendance;
+mod calls;
+mod faults;
+mod refusals;
+mod rig;
