@@ -12,7 +12,10 @@ use clap::{Parser, Subcommand};
 use sagitta_engine_faiss::{FaissEngine, release_free_memory};
 use sagitta_engine_rocksdb::{RocksBudget, RocksEngine};
 use sagitta_env::Env;
-use sagitta_server::{Config, DEFAULT_LISTEN, Engines, MemoryBudget, Server, stop_signal, telemetry};
+use sagitta_server::{
+    ClusterConfig, Config, DEFAULT_LISTEN, DEFAULT_PEER_LISTEN, Engines, MemoryBudget, Roles, Server, stop_signal,
+    telemetry,
+};
 
 /// Sagitta: a vector search server that loses nothing and answers with the recall that was asked for.
 #[derive(Parser)]
@@ -25,7 +28,7 @@ struct Arguments {
 const AFTER_HELP: &str = "\
 Examples:
   sagittad dev                  serves on 127.0.0.1:6380, keeps its data in ./sagitta-data
-  sagittad dev --help
+  sagittad serve --help         a node of a cluster of several
 
 The command line client is `sagitta`; try `sagitta --help`.";
 
@@ -38,6 +41,19 @@ Examples:
 It says on standard output when it is ready and where; its log goes to standard error. Stop it with Ctrl-C or `kill`: \
 it finishes what it is doing and closes its files. The exit code is 0 then, and 1 if it could not start.";
 
+const SERVE_HELP: &str = "\
+A cluster of three on one machine:
+  sagittad serve --data ./a --listen 127.0.0.1:6380 --peer-listen 127.0.0.1:6381
+  sagitta cluster init                      # founds the cluster, prints the join token
+  sagittad serve --data ./b --listen 127.0.0.1:6390 --peer-listen 127.0.0.1:6391 \\
+      --join http://127.0.0.1:6381 --join-token TOKEN
+  sagittad serve --data ./c --listen 127.0.0.1:6400 --peer-listen 127.0.0.1:6401 \\
+      --join http://127.0.0.1:6381 --join-token TOKEN
+
+The first process waits for `sagitta cluster init`, the others ask until they are let in. Once a folder belongs to a cluster it \
+does so for ever: later starts need no --join. A node with an empty folder is a new node. Between machines nothing is \
+encrypted yet, so addresses other than this machine's are refused.";
+
 #[derive(Subcommand)]
 enum Command {
     /// Run everything in one process, on this machine only, without configuration
@@ -46,32 +62,72 @@ enum Command {
     /// authentication: whoever can open a connection on this machine can read and write.
     #[command(after_help = DEV_HELP)]
     Dev {
-        /// The folder that holds all data; made if there is none
-        #[arg(long, value_name = "FOLDER", env = "SAGITTA_DATA_DIR", default_value = "./sagitta-data")]
-        data: PathBuf,
-        /// Address and port of the API; loopback only. Port 0 takes a free one
-        #[arg(long, value_name = "ADDRESS:PORT", env = "SAGITTA_LISTEN", default_value = DEFAULT_LISTEN)]
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Run a node of a cluster
+    ///
+    /// A coordinator votes on what the cluster is and routes requests; a shard node holds replicas and searches them. A process may be
+    /// both. A cluster has 1, 3 or 5 coordinators that vote, and as many shard nodes as it needs.
+    #[command(after_help = SERVE_HELP)]
+    Serve {
+        #[command(flatten)]
+        common: Common,
+        /// Address and port where other nodes reach this one; loopback only. Port 0 takes a free one
+        #[arg(long, value_name = "ADDRESS:PORT", env = "SAGITTA_PEER_LISTEN", default_value = DEFAULT_PEER_LISTEN)]
         #[arg(value_parser = address)]
-        listen: SocketAddr,
-        /// Threads that search; by default one per core
-        #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
-        search_threads: Option<usize>,
-        /// Memory that the process may use beside the cache of its mapped files, such as 4GiB; by default half of what the
-        /// machine or its container has. Near the limit, writes that add data are refused until there is room again
-        #[arg(long, env = "SAGITTA_MEMORY", value_name = "SIZE")]
-        memory: Option<MemoryBudget>,
-        /// How much to log: error, warn, info, debug, or a filter such as `info,sagitta_shard=debug`
-        #[arg(long, value_name = "LEVEL", env = "SAGITTA_LOG", default_value = "info")]
-        log: String,
-        /// Log as JSON lines, for programs
-        #[arg(long)]
-        log_json: bool,
+        peer_listen: SocketAddr,
+        /// What the process does: coordinator, shard, or both
+        #[arg(long, value_name = "ROLE,...", env = "SAGITTA_ROLES", default_value = "coordinator,shard")]
+        #[arg(value_parser = roles)]
+        roles: Roles,
+        /// What fails together with it, such as a rack: replicas are spread over zones
+        #[arg(long, value_name = "NAME", env = "SAGITTA_ZONE", default_value = "")]
+        zone: String,
+        /// Peer addresses of coordinators to be let in by, such as http://10.0.0.7:6381
+        #[arg(long, value_name = "URL,...", env = "SAGITTA_JOIN", value_delimiter = ',', requires = "join_token")]
+        join: Vec<String>,
+        /// The secret that `sagitta cluster init` printed. Best given by the environment, which other users cannot see
+        #[arg(long, value_name = "TOKEN", env = "SAGITTA_JOIN_TOKEN", hide_env_values = true)]
+        join_token: Option<String>,
     },
 }
 
+/// What every server process is told.
+#[derive(clap::Args)]
+struct Common {
+    /// The folder that holds all data; made if there is none
+    #[arg(long, value_name = "FOLDER", env = "SAGITTA_DATA_DIR", default_value = "./sagitta-data")]
+    data: PathBuf,
+    /// Address and port of the API; loopback only. Port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT", env = "SAGITTA_LISTEN", default_value = DEFAULT_LISTEN)]
+    #[arg(value_parser = address)]
+    listen: SocketAddr,
+    /// Threads that search; by default one per core
+    #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
+    search_threads: Option<usize>,
+    /// Memory that the process may use beside the cache of its mapped files, such as 4GiB; by default half of what the
+    /// machine or its container has. Near the limit, writes that add data are refused until there is room again
+    #[arg(long, env = "SAGITTA_MEMORY", value_name = "SIZE")]
+    memory: Option<MemoryBudget>,
+    /// How much to log: error, warn, info, debug, or a filter such as `info,sagitta_shard=debug`
+    #[arg(long, value_name = "LEVEL", env = "SAGITTA_LOG", default_value = "info")]
+    log: String,
+    /// Log as JSON lines, for programs
+    #[arg(long)]
+    log_json: bool,
+}
+
 fn main() -> std::process::ExitCode {
-    let Command::Dev { data, listen, search_threads, memory, log, log_json } = Arguments::parse().command;
+    let (common, cluster) = match Arguments::parse().command {
+        Command::Dev { common } => (common, None),
+        Command::Serve { common, peer_listen, roles, zone, join, join_token } => {
+            (common, Some(ClusterConfig { peer_listen, roles, zone, join, join_token }))
+        }
+    };
+    let Common { data, listen, search_threads, memory, log, log_json } = common;
     let mut config = Config::new(data, listen);
+    config.cluster = cluster;
     config.memory = memory.unwrap_or(config.memory);
     config.release_memory = release_free_memory;
     config.search_threads = search_threads.unwrap_or(config.search_threads);
@@ -82,6 +138,18 @@ fn main() -> std::process::ExitCode {
             std::process::ExitCode::FAILURE
         }
     }
+}
+
+fn roles(text: &str) -> Result<Roles, String> {
+    let mut roles = Roles { coordinator: false, shard: false };
+    for role in text.split(',') {
+        match role.trim() {
+            "coordinator" => roles.coordinator = true,
+            "shard" => roles.shard = true,
+            other => return Err(format!("`{other}` is no role: expected coordinator, shard, or coordinator,shard")),
+        }
+    }
+    Ok(roles)
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

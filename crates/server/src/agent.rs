@@ -1,17 +1,22 @@
 //! Makes the node host what the control state says it should, and tells what it hosts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fs, io};
 
 use arc_swap::ArcSwap;
-use sagitta_cluster::{Collection, ReplicaReport, ReplicaRole, Report, ShardDescriptor, State};
+use sagitta_cluster::{Collection, ReplicaReport, ReplicaRole, Report, ShardDescriptor, SnapshotError, State};
 use sagitta_consensus::{Condition, NodeId, Role};
+use sagitta_coordinator::Control;
 use sagitta_env::Env;
 use sagitta_model::ErrorKind;
 use sagitta_node::{Node, NodeError, Replica};
 use sagitta_shard::ShardSpec;
 use tokio::sync::watch;
+
+use crate::data_dir::{DataDirError, write_whole};
 
 /// How often the node reports when nothing has changed: soon enough to tell whether it is there.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -42,10 +47,21 @@ impl Placed {
 }
 
 /// The control state as of an entry of its log.
-#[derive(Clone)]
-pub(crate) struct Seen {
-    pub(crate) index: u64,
-    pub(crate) state: Arc<State>,
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The entry.
+    pub index: u64,
+    /// The state.
+    pub state: Arc<State>,
+}
+
+impl Seen {
+    /// What a control group has applied here.
+    pub(crate) fn of(control: &Control) -> Self {
+        // The index first: a state that is later than its index is looked at once more, the other way around it would be missed.
+        let index = *control.applied().borrow();
+        Self { index, state: control.state() }
+    }
 }
 
 /// Follows the control state.
@@ -55,12 +71,60 @@ pub(crate) struct Agent {
     node: Arc<Node>,
     placed: Placed,
     reports: watch::Sender<Report>,
+    followed: Followed,
+}
+
+/// The latest state that the node has followed, kept in a file: so that a node that restarts knows where its cluster is, hosts
+/// its replicas though no coordinator is there, and never follows an older state.
+pub(crate) struct Followed {
+    path: PathBuf,
+    last: Option<Seen>,
+}
+
+impl Followed {
+    /// Reads the file, if there is one.
+    pub(crate) fn open(path: PathBuf) -> Result<Self, DataDirError> {
+        let last = match fs::read(&path) {
+            Ok(bytes) => {
+                let damaged = |error: SnapshotError| {
+                    let reason = format!("{error}; removing it is safe while a coordinator can be reached");
+                    DataDirError::Damaged { path: path.clone(), reason }
+                };
+                let (state, index, _) = State::decode(&bytes).map_err(damaged)?;
+                Some(Seen { index, state: Arc::new(state) })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(source) => return Err(DataDirError::Io { path, source }),
+        };
+        Ok(Self { path, last })
+    }
+
+    /// What was followed last.
+    pub(crate) fn last(&self) -> Option<&Seen> {
+        self.last.as_ref()
+    }
+
+    /// Keeps a state before it is followed. False for an older one than the last, which must not be.
+    fn keep(&mut self, seen: &Seen) -> bool {
+        match &self.last {
+            Some(last) if seen.index < last.index => return false,
+            Some(last) if last.state == seen.state => {}
+            _ => {
+                // Not kept is no harm now; after a restart the next state is waited for.
+                if let Err(error) = write_whole(&self.path, &seen.state.encode(seen.index, 0)) {
+                    tracing::warn!(%error, "the control state was not kept for a restart");
+                }
+            }
+        }
+        self.last = Some(seen.clone());
+        true
+    }
 }
 
 impl Agent {
     /// An agent of the node, which is known to the cluster as `me`, that shares what it knows in `placed`.
-    pub(crate) fn new(env: Env, me: u64, node: Arc<Node>, placed: Placed) -> Self {
-        Self { env, me, node, placed, reports: watch::Sender::default() }
+    pub(crate) fn new(env: Env, me: u64, node: Arc<Node>, placed: Placed, followed: Followed) -> Self {
+        Self { env, me, node, placed, reports: watch::Sender::default(), followed }
     }
 
     /// What the node hosts, whenever that changes, and every second.
@@ -69,7 +133,7 @@ impl Agent {
     }
 
     /// Follows the states until nobody sends any more.
-    pub(crate) async fn run(self, mut states: watch::Receiver<Option<Seen>>) {
+    pub(crate) async fn run(mut self, mut states: watch::Receiver<Option<Seen>>) {
         let mut changes = self.node.changes();
         let mut retry: Option<Duration> = None;
         loop {
@@ -98,7 +162,10 @@ impl Agent {
     /// Hosts every replica that should be here and removes every one that should not. Changes nothing when all is as it should be,
     /// so it mends what a crash between a decision and its execution left. What fails is kept for those who ask for it, and
     /// does not hold up the rest; the error is the first one.
-    pub(crate) async fn follow(&self, seen: &Seen) -> Result<(), NodeError> {
+    pub(crate) async fn follow(&mut self, seen: &Seen) -> Result<(), NodeError> {
+        if !self.followed.keep(seen) {
+            return Ok(());
+        }
         let state = &seen.state;
         let mut first = Ok(());
         let mut placed = BTreeMap::new();

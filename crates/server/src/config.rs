@@ -3,7 +3,12 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use sagitta_cluster::Roles;
+
 use sagitta_node::MemoryBudget;
+
+/// Where other nodes are listened for unless told otherwise.
+pub const DEFAULT_PEER_LISTEN: &str = "127.0.0.1:6381";
 
 /// Where the API listens unless told otherwise, with [`sagitta_wire::DEFAULT_PORT`].
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:6380";
@@ -15,6 +20,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Where the API listens. Without authentication only loopback addresses are accepted.
     pub listen: SocketAddr,
+    /// How it takes part in a cluster of several processes; alone if `None`.
+    pub cluster: Option<ClusterConfig>,
     /// Threads that search; by default one per core.
     pub search_threads: usize,
     /// Threads that one index build uses; by default one per core.
@@ -27,12 +34,27 @@ pub struct Config {
     pub release_memory: fn(),
 }
 
+/// How a process takes part in a cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterConfig {
+    /// Where other nodes are listened for. Without transport security only loopback addresses are accepted.
+    pub peer_listen: SocketAddr,
+    /// What the process does.
+    pub roles: Roles,
+    /// What fails together with it; its replicas are kept apart from those of other zones.
+    pub zone: String,
+    /// Peer addresses of coordinators, to be let in by; the first process of a cluster has none.
+    pub join: Vec<String>,
+    /// The secret that lets it in.
+    pub join_token: Option<String>,
+}
+
 impl Config {
     /// The embedded default: everything from the machine.
     pub fn new(data: PathBuf, listen: SocketAddr) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let memory = MemoryBudget::of_machine();
-        Self { data, listen, search_threads: cores, build_threads: cores, memory, release_memory: || {} }
+        Self { data, listen, cluster: None, search_threads: cores, build_threads: cores, memory, release_memory: || {} }
     }
 }
 

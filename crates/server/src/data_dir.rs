@@ -8,7 +8,7 @@ use sagitta_env::Env;
 use serde::{Deserialize, Serialize};
 
 /// Layout of the folder that this build writes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const IDENTITY_FILE: &str = "sagitta.json";
 const LOCK_FILE: &str = "lock";
 
@@ -21,12 +21,20 @@ pub(crate) struct DataDir {
     _lock: File,
 }
 
-/// Who owns a data folder. Handed out once, when the folder is made.
+/// Who owns a data folder. The node's id is handed out once, when the folder is made; the cluster is entered once, for ever.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
     format: u32,
-    cluster_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cluster_id: Option<String>,
+    /// Whether this node founded that cluster. Folders of format 1 belong to clusters of one node.
+    #[serde(default = "founded")]
+    founder: bool,
     node_id: String,
+}
+
+fn founded() -> bool {
+    true
 }
 
 /// Why a data folder cannot be used.
@@ -117,7 +125,12 @@ impl DataDir {
         })?;
         let identity = match read_identity(path)? {
             Some(identity) => identity,
-            None => new_identity(path, env).map_err(failed)?,
+            None => {
+                let node_id = format!("{:032x}", env.uuid());
+                let identity = Identity { format: FORMAT, cluster_id: None, founder: false, node_id };
+                write_identity(path, &identity).map_err(failed)?;
+                identity
+            }
         };
         Ok(Self { path: path.to_owned(), identity, _lock: lock })
     }
@@ -142,9 +155,35 @@ impl DataDir {
         self.path.join("shards")
     }
 
-    /// Identity of the cluster that the folder belongs to.
-    pub(crate) fn cluster_id(&self) -> u128 {
-        parse(&self.identity.cluster_id).expect("invariant: checked when it was read")
+    /// Where the control state is kept as this node last followed it.
+    pub(crate) fn followed(&self) -> PathBuf {
+        self.path.join("followed.json")
+    }
+
+    /// Identity of the cluster that the folder belongs to, once it belongs to one.
+    pub(crate) fn cluster_id(&self) -> Option<u128> {
+        let id = self.identity.cluster_id.as_ref()?;
+        Some(parse(id).expect("invariant: checked when it was read"))
+    }
+
+    /// Whether this node founded its cluster.
+    pub(crate) fn founder(&self) -> bool {
+        self.identity.founder
+    }
+
+    /// Makes the folder belong to a cluster, for ever, as its founder or as a later member.
+    pub(crate) fn enter(&mut self, cluster: u128, founder: bool) -> Result<(), DataDirError> {
+        assert!(self.identity.cluster_id.is_none(), "a data folder belongs to one cluster for ever");
+        let identity = Identity {
+            format: FORMAT,
+            cluster_id: Some(format!("{cluster:032x}")),
+            founder,
+            node_id: self.identity.node_id.clone(),
+        };
+        let failed = |source| DataDirError::Io { path: self.path.clone(), source };
+        write_identity(&self.path, &identity).map_err(failed)?;
+        self.identity = identity;
+        Ok(())
     }
 
     /// Identity of the node that the folder is.
@@ -173,23 +212,25 @@ fn read_identity(dir: &Path) -> Result<Option<Identity>, DataDirError> {
         return Err(DataDirError::Newer { path: dir.to_owned(), found });
     }
     let identity: Identity = serde_json::from_value(loose).map_err(|e| damaged(e.to_string()))?;
-    match (parse(&identity.cluster_id), parse(&identity.node_id)) {
-        (Some(_), Some(_)) => Ok(Some(identity)),
-        _ => Err(damaged("an id is not 32 hexadecimal digits".to_owned())),
+    let ids = identity.cluster_id.iter().chain([&identity.node_id]);
+    if ids.into_iter().any(|id| parse(id).is_none()) {
+        return Err(damaged("an id is not 32 hexadecimal digits".to_owned()));
     }
+    Ok(Some(identity))
 }
 
-/// Writes the identity whole or not at all: to another name, synced, then renamed.
-fn new_identity(dir: &Path, env: &Env) -> io::Result<Identity> {
-    let id = || format!("{:032x}", env.uuid());
-    let identity = Identity { format: FORMAT, cluster_id: id(), node_id: id() };
-    let partial = dir.join("sagitta.json.partial");
+fn write_identity(dir: &Path, identity: &Identity) -> io::Result<()> {
+    write_whole(&dir.join(IDENTITY_FILE), &serde_json::to_vec_pretty(identity)?)
+}
+
+/// Writes a file whole or not at all: to another name, synced, then renamed.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let partial = path.with_extension("json.partial");
     let mut file = File::create(&partial)?;
-    file.write_all(&serde_json::to_vec_pretty(&identity)?)?;
+    file.write_all(bytes)?;
     file.sync_all()?;
-    fs::rename(&partial, dir.join(IDENTITY_FILE))?;
-    File::open(dir)?.sync_all()?;
-    Ok(identity)
+    fs::rename(&partial, path)?;
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }
 
 #[cfg(test)]
@@ -204,8 +245,10 @@ mod tests {
     fn a_folder_keeps_its_identity_and_admits_one_process_at_a_time() {
         let temp = tempfile::tempdir().expect("temporary folder");
         let path = temp.path().join("new/data");
-        let first = open(&path).expect("made");
-        let ids = (first.cluster_id(), first.node_id());
+        let mut first = open(&path).expect("made");
+        let ids = (Some(9), first.node_id());
+        assert_eq!(first.cluster_id(), None);
+        first.enter(9, true).expect("written");
         let second = open(&path).expect_err("held");
         assert!(matches!(second, DataDirError::InUse { .. }) && second.to_string().contains("--data"), "{second}");
         drop(first);
@@ -219,7 +262,7 @@ mod tests {
         fs::write(temp.path().join("thesis.tex"), "x").expect("written");
         assert!(matches!(open(temp.path()), Err(DataDirError::Foreign { .. })));
         let cases = [
-            (r#"{"format":2,"new":"layout"}"#, "format 2"),
+            (r#"{"format":3,"new":"layout"}"#, "format 3"),
             ("{", "damaged"),
             (r#"{"format":1,"cluster_id":"x","node_id":"1"}"#, "hexadecimal"),
         ];

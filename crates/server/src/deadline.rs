@@ -10,8 +10,16 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The deadline of a call on the environment's clock.
 pub(crate) fn deadline(metadata: &MetadataMap, env: &Env) -> Deadline {
-    let asked = metadata.get("grpc-timeout").and_then(|value| parse(value.to_str().ok()?));
-    env.deadline(asked.unwrap_or(DEFAULT_TIMEOUT))
+    env.deadline(asked(metadata).unwrap_or(DEFAULT_TIMEOUT))
+}
+
+/// The deadline of a call from another node. One that names none has none: it ends with its caller.
+pub(crate) fn forwarded(metadata: &MetadataMap, env: &Env) -> Deadline {
+    asked(metadata).map_or(Deadline::NEVER, |timeout| env.deadline(timeout))
+}
+
+fn asked(metadata: &MetadataMap) -> Option<Duration> {
+    metadata.get("grpc-timeout").and_then(|value| parse(value.to_str().ok()?))
 }
 
 /// At most eight digits and a unit, as the gRPC protocol over HTTP/2 defines `Timeout`.

@@ -1,4 +1,5 @@
-//! The network between the Raft hosts of several nodes: one gRPC stream for each ordered pair of them.
+//! The network between the Raft hosts of several nodes: one gRPC stream for each ordered pair of them. Its listener serves
+//! whatever else nodes say to each other, too.
 //!
 //! [`GrpcTransport`] takes what a host has for others, in bounded queues, and never waits; the tasks of [`Outbound`]
 //! bring it there. A [`PeerListener`] takes what others bring and hands it to the host. What does not fit or cannot be
@@ -6,7 +7,7 @@
 //! which may change at any time.
 //!
 //! Whoever reaches the listener and names the right cluster and nodes is believed, so only nodes may reach it. Mutual
-//! transport security goes into two places: `link::connect` makes the connections of this side, `listener::incoming`
+//! transport security goes into two places: `link::endpoint` makes the connections of this side, `listener::incoming`
 //! those of the other one.
 
 mod book;
@@ -22,11 +23,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sagitta_consensus::{ClusterId, HostHandle, MAX_PROPOSAL_BYTES, NodeId};
+use sagitta_wire::peer::{Hello, PROTOCOL};
 use tokio::sync::watch;
 
 pub use book::AddressBook;
 pub use counters::{PeerCounters, PeerStats};
+pub(crate) use link::{Broken, endpoint};
 pub use listener::PeerListener;
+pub(crate) use listener::let_in;
+pub(crate) use pace::{Cause, Pace};
 pub use transport::{GrpcTransport, Outbound, Sending, outbound};
 
 /// Who this node is to the others.
@@ -38,6 +43,19 @@ pub struct PeerIdentity {
     pub node: NodeId,
     /// UUID of the data folder.
     pub incarnation: u128,
+}
+
+impl PeerIdentity {
+    /// How this node introduces itself to another one.
+    pub(crate) fn hello_to(&self, receiver: NodeId) -> Hello {
+        Hello {
+            protocol: PROTOCOL,
+            cluster: self.cluster.0,
+            sender: self.node.0,
+            incarnation: self.incarnation,
+            receiver: receiver.0,
+        }
+    }
 }
 
 /// What messages are for: a Raft host, from any thread and without waiting.
@@ -70,20 +88,20 @@ const MAX_FRAME_BYTES: usize = 81 << 20;
 
 /// How long things may take between nodes. One value suits all networks; tests have less patience.
 #[derive(Clone, Copy, Debug)]
-struct Timing {
+pub(crate) struct Timing {
     /// To connect, and then to be let in: several times the way around the world.
-    handshake: Duration,
+    pub(crate) handshake: Duration,
     /// An idle connection is asked this often whether anybody is there.
-    ping_every: Duration,
+    pub(crate) ping_every: Duration,
     /// Without an answer within this, nobody is. Longer than a pause that a busy process or a moved virtual machine
     /// makes.
-    ping_timeout: Duration,
+    pub(crate) ping_timeout: Duration,
     /// The first wait after a connection broke; doubles up to `max_backoff`.
-    min_backoff: Duration,
+    pub(crate) min_backoff: Duration,
     /// A node that is back is reached within this, soon enough to take part in the next election.
-    max_backoff: Duration,
+    pub(crate) max_backoff: Duration,
     /// The wait after a refusal, which only a person or a new address can change.
-    refused_backoff: Duration,
+    pub(crate) refused_backoff: Duration,
 }
 
 impl Default for Timing {
@@ -100,7 +118,7 @@ impl Default for Timing {
 }
 
 /// Waits until told to stop, or until nobody could tell any more.
-async fn until_told(mut told: watch::Receiver<bool>) {
+pub(crate) async fn until_told(mut told: watch::Receiver<bool>) {
     let _ = told.wait_for(|told| *told).await;
 }
 

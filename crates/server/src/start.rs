@@ -7,21 +7,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sagitta_cluster::{Command, NodeStatus, Place, Report, Roles};
-use sagitta_consensus::{
-    ClusterId, ConsensusError, Host, HostSettings, LogError, NodeId, RaftEngineLog, RaftEngineSettings, SilentTransport,
-};
-use sagitta_coordinator::{Control, ControlError, Coordinator, Reports};
-use sagitta_env::{Deadline, Env, JoinHandle};
-use sagitta_node::{ByteSize, Node, NodeError, NodeOptions};
-use sagitta_shard::{Engines, ShardOptions};
+use sagitta_cluster::{Place, Roles};
+use sagitta_consensus::{ClusterId, ConsensusError, Host, LogError, NodeId, RaftEngineSettings};
+use sagitta_coordinator::{Control, ControlError};
+use sagitta_env::{Env, JoinHandle};
+use sagitta_node::{ByteSize, Node, NodeError};
+use sagitta_shard::Engines;
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
-use crate::agent::{Agent, Placed, Seen};
-use crate::config::Config;
+use crate::config::{ClusterConfig, Config};
 use crate::data_dir::{DataDir, DataDirError};
-use crate::own_node::OwnNode;
+use crate::entrance::Entrance;
+use crate::peers::PeerIdentity;
+use crate::roles::{Network, Parts, Started};
 use crate::serve::{Health, serve};
 
 /// How long calls that run may go on after the process was told to stop.
@@ -31,11 +30,13 @@ const GRACE: Duration = Duration::from_secs(10);
 pub struct Server {
     env: Env,
     address: SocketAddr,
+    peer_address: Option<SocketAddr>,
     data: DataDir,
     host: Host,
     node: Arc<Node>,
-    coordinator: Arc<Coordinator<OwnNode>>,
+    control: Option<Control>,
     tasks: Vec<JoinHandle<()>>,
+    network: Option<Network>,
     health: Health,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -75,9 +76,20 @@ pub enum StartError {
     /// The node could not start.
     #[error(transparent)]
     Node(#[from] NodeError),
-    /// A shard could not be opened.
+    /// The process could not take its place in the cluster.
     #[error(transparent)]
-    Shards(#[from] sagitta_coordinator::Error),
+    Coordinator(#[from] sagitta_coordinator::Error),
+    /// An address to be let in by is none.
+    #[error("--join {address}: {why}, expected an address such as http://10.0.0.7:6381")]
+    JoinAddress {
+        /// What was given.
+        address: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The cluster does not let the process in.
+    #[error("the cluster does not let this node in: {0}")]
+    NotLetIn(String),
     /// Signals could not be listened for.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
@@ -87,61 +99,55 @@ pub enum StartError {
 }
 
 impl Server {
-    /// Takes the data folder and the address, opens everything, serves. Ready when it returns.
+    /// Takes the data folder and the addresses, opens everything, serves. Ready when it returns, which for a node that belongs to
+    /// no cluster yet is when it has founded one or was let in.
     pub async fn start(config: Config, engines: Engines, env: Env) -> Result<Self, StartError> {
-        if !config.listen.ip().is_loopback() {
-            return Err(StartError::NotLoopback { address: config.listen });
-        }
-        let data = DataDir::open(&config.data, &env)?;
-        let taken = |source| StartError::Listen { address: config.listen, source };
-        let listener = TcpListener::bind(config.listen).await.map_err(taken)?;
-        let address = listener.local_addr().map_err(taken)?;
-
-        let node_id = raft_id(data.node_id());
-        let host = start_consensus(&data, node_id, &env)?;
-        let handle = host.handle();
-        let options = NodeOptions {
-            dir: data.shards(),
-            node: node_id,
-            search_threads: config.search_threads,
-            build_threads: config.build_threads,
-            memory: config.memory,
-            release_memory: config.release_memory,
-            shard: ShardOptions::default(),
+        let mut data = DataDir::open(&config.data, &env)?;
+        let listener = listen(config.listen).await?;
+        let address = listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
+        let (mut peers, mut known) = (None, Vec::new());
+        let place = match &config.cluster {
+            Some(cluster) => {
+                let peer_listener = listen(cluster.peer_listen).await?;
+                let place = place(cluster, address, &peer_listener)?;
+                peers = Some(peer_listener);
+                let entrance = Entrance { env: &env, cluster, place: place.clone() };
+                known = entrance.enter(&mut data).await?;
+                place
+            }
+            None => {
+                if data.cluster_id().is_none() {
+                    data.enter(env.uuid(), true)?;
+                }
+                alone(address)
+            }
         };
-        let node = Arc::new(Node::start(env.clone(), options, engines, handle.clone())?);
-        let control = Control::open(&data.control(), data.cluster_id(), vec![node_id], &handle).await?;
-        let placed = Placed::default();
-        let own = Arc::new(OwnNode::new(node.clone(), placed.clone(), Some(control.clone())));
-        let reports = Arc::new(Reports::new(env.clone()));
-        let coordinator = Coordinator::new(env.clone(), node_id.0, control.clone(), own, reports.clone());
-        let coordinator = Arc::new(coordinator);
-        take_part(&coordinator, &data, address, env.deadline(GRACE)).await?;
-        let agent = Agent::new(env.clone(), node_id.0, node.clone(), placed);
-        agent.follow(&seen(&control)).await?;
-        let tasks = vec![
-            env.spawn(tell(agent.reports(), reports, node_id.0)),
-            env.spawn(agent.run(states_of(&env, control))),
-            env.spawn({
-                let coordinator = coordinator.clone();
-                async move { coordinator.keep().await }
-            }),
-        ];
-
+        let cluster = data.cluster_id().expect("invariant: the folder has entered a cluster");
+        let (node, incarnation) = (raft_id(data.node_id()), data.node_id());
+        let me = PeerIdentity { cluster: ClusterId(cluster), node, incarnation };
+        let parts = Parts { env: &env, config: &config, data: &data, me, place, peers, known };
+        let started = parts.start(engines).await?;
+        let Started { host, node, coordinator, control, tasks, network } = started;
+        let peer_address = network.as_ref().map(Network::address);
         let (stop, stopped) = oneshot::channel();
-        let (health, service) = serve(coordinator.clone(), env.clone(), listener, async {
+        let (health, service) = serve(coordinator, env.clone(), listener, async {
             let _ = stopped.await;
         });
         let serving = env.spawn(service);
         health.serving().await;
         let memory = ByteSize(config.memory.bytes());
-        tracing::info!(%address, data = %data.path().display(), %memory, "serving");
-        Ok(Self { env, address, data, host, node, coordinator, tasks, health, stop, serving })
+        tracing::info!(%address, peers = ?peer_address, node = %me.node, data = %data.path().display(), %memory, "serving");
+        Ok(Self { env, address, peer_address, data, host, node, control, tasks, network, health, stop, serving })
     }
 
     /// Where the API listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where other nodes are listened for, if any are.
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        self.peer_address
     }
 
     /// The data folder.
@@ -168,8 +174,14 @@ impl Server {
         }
         self.node.close().await;
         let deadline = self.env.deadline(GRACE);
-        if let Err(error) = self.coordinator.control().close(deadline).await {
+        if let Some(control) = &self.control
+            && let Err(error) = control.close(deadline).await
+        {
             tracing::warn!(%error, "the control state was not saved; its log is kept and replayed");
+        }
+        // Last, so that the other members learn what this one still had to say.
+        if let Some(network) = self.network {
+            network.stop().await;
         }
         self.host.shutdown(deadline.at()).await?;
         tracing::info!("stopped");
@@ -177,70 +189,29 @@ impl Server {
     }
 }
 
-/// Registers the only node of a cluster with itself, and waits until the cluster has it.
-async fn take_part(
-    coordinator: &Coordinator<OwnNode>,
-    data: &DataDir,
-    address: SocketAddr,
-    deadline: Deadline,
-) -> Result<(), StartError> {
-    let id = raft_id(data.node_id()).0;
-    coordinator.catch_up(deadline).await?;
-    let place = Place {
-        peer_address: String::new(),
-        api_address: format!("http://{address}"),
-        zone: String::new(),
-        roles: Roles { coordinator: true, shard: true },
-    };
-    let known = coordinator.control().state().nodes().get(&id).cloned();
-    if known.as_ref().is_none_or(|node| node.place != place) {
-        let unix_micros = coordinator.env().unix_micros();
-        let join = Command::Join { id, incarnation: data.node_id(), place, unix_micros };
-        coordinator.decide(join, deadline).await?;
+/// Anonymous access and unencrypted traffic are for this machine only.
+async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    if !address.ip().is_loopback() {
+        return Err(StartError::NotLoopback { address });
     }
-    if known.is_none_or(|node| node.status != NodeStatus::Up) {
-        coordinator.decide(Command::SetNodeStatus { id, status: NodeStatus::Up }, deadline).await?;
-    }
-    Ok(())
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
 }
 
-/// Brings the reports of the own node to the own coordinator.
-async fn tell(mut told: watch::Receiver<Report>, reports: Arc<Reports>, me: u64) {
-    loop {
-        let report = told.borrow_and_update().clone();
-        reports.heard(me, report);
-        if told.changed().await.is_err() {
-            return;
-        }
-    }
+/// The place of a process that is its own cluster.
+fn alone(api: SocketAddr) -> Place {
+    let roles = Roles { coordinator: true, shard: true };
+    Place { peer_address: String::new(), api_address: format!("http://{api}"), zone: String::new(), roles }
 }
 
-fn seen(control: &Control) -> Seen {
-    // The index first: a state that is later than its index is looked at once more, the other way around it would be missed.
-    let index = *control.applied().borrow();
-    Seen { index, state: control.state() }
-}
-
-/// The states of a control group that this process is a member of.
-fn states_of(env: &Env, control: Control) -> watch::Receiver<Option<Seen>> {
-    let (states, receiver) = watch::channel(Some(seen(&control)));
-    env.spawn(async move {
-        let mut applied = control.applied();
-        while applied.changed().await.is_ok() {
-            states.send_replace(Some(seen(&control)));
-        }
-    });
-    receiver
-}
-
-fn start_consensus(data: &DataDir, node: NodeId, env: &Env) -> Result<Host, StartError> {
-    let log = RaftEngineLog::open(&data.log(), log_settings(sagitta_node::volume_bytes(data.path())))?;
-    let settings = HostSettings::new(ClusterId(data.cluster_id()), node);
-    Ok(Host::start(env, settings, Arc::new(log), Arc::new(SilentTransport))?)
+fn place(cluster: &ClusterConfig, api: SocketAddr, peers: &TcpListener) -> Result<Place, StartError> {
+    let address = cluster.peer_listen;
+    let peers = peers.local_addr().map_err(|source| StartError::Listen { address, source })?;
+    let (peer_address, api_address) = (format!("http://{peers}"), format!("http://{api}"));
+    Ok(Place { peer_address, api_address, zone: cluster.zone.clone(), roles: cluster.roles })
 }
 
 /// A log whose files suit the volume that they are on: on a small one, what is no longer needed must go soon.
-fn log_settings(volume_bytes: Option<u64>) -> RaftEngineSettings {
+pub(crate) fn log_settings(volume_bytes: Option<u64>) -> RaftEngineSettings {
     const MIN_FILE_BYTES: u64 = 1 << 20;
     let usual = RaftEngineSettings::default();
     let purge_bytes = volume_bytes.map_or(usual.purge_bytes, |bytes| usual.purge_bytes.min(bytes / 16));
@@ -248,7 +219,7 @@ fn log_settings(volume_bytes: Option<u64>) -> RaftEngineSettings {
 }
 
 /// Raft names members by 64 bits above zero: the upper half of the node's UUID, which carries 60 random bits.
-fn raft_id(uuid: u128) -> NodeId {
+pub(crate) fn raft_id(uuid: u128) -> NodeId {
     NodeId(((uuid >> 64) as u64).max(1))
 }
 

@@ -319,7 +319,7 @@ fn view_into(view: View) -> i32 {
     }
 }
 
-fn statistics_from(proto: v1::CollectionStatistics) -> CollectionStatistics {
+pub(crate) fn statistics_from(proto: v1::CollectionStatistics) -> CollectionStatistics {
     CollectionStatistics {
         ready: proto.ready,
         points: proto.points,
@@ -334,7 +334,7 @@ fn statistics_from(proto: v1::CollectionStatistics) -> CollectionStatistics {
     }
 }
 
-fn statistics_into(statistics: CollectionStatistics) -> v1::CollectionStatistics {
+pub(crate) fn statistics_into(statistics: CollectionStatistics) -> v1::CollectionStatistics {
     v1::CollectionStatistics {
         ready: statistics.ready,
         points: statistics.points,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use bytes::Bytes;
 use sagitta_model::{CollectionName, PointId, Violation, limits};
 
 use crate::v1;
@@ -166,4 +167,35 @@ pub(crate) fn narrow(count: usize) -> u32 {
 /// A count of a message as this process uses it.
 pub(crate) fn widen(count: u32) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+/// A UUID as messages between nodes carry it: 16 bytes, most significant first.
+pub(crate) fn uuid_bytes(uuid: u128) -> Bytes {
+    Bytes::copy_from_slice(&uuid.to_be_bytes())
+}
+
+pub(crate) fn uuid(field: &str, bytes: &[u8]) -> Result<u128, Violation> {
+    let bytes = bytes.try_into().map_err(|_| Violation::new(field, "is not a UUID of 16 bytes"))?;
+    Ok(u128::from_be_bytes(bytes))
+}
+
+/// The id of a node.
+pub(crate) fn node(field: &str, id: u64) -> Result<u64, Violation> {
+    if id == 0 { Err(Violation::new(field, "is 0, which is no node")) } else { Ok(id) }
+}
+
+/// A number that has bounds.
+pub(crate) fn bounded(field: &str, value: u32, most: usize) -> Result<usize, Violation> {
+    match widen(value) {
+        value if value == 0 || value > most => Err(Violation::new(field, format!("is {value}, expected 1 to {most}"))),
+        value => Ok(value),
+    }
+}
+
+/// Text that has bounds.
+pub(crate) fn text(field: &str, text: String, least: usize, most: usize) -> Result<String, Violation> {
+    if (least..=most).contains(&text.len()) {
+        return Ok(text);
+    }
+    Err(Violation::new(field, format!("has {} bytes, expected {least} to {most}", text.len())))
 }

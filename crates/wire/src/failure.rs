@@ -116,7 +116,7 @@ impl Failure {
     pub fn cluster_exists(id: impl fmt::Display) -> Self {
         let id = id.to_string();
         let message = format!(
-            "this node belongs to the cluster {id} already, which cannot be founded again; `sagitta cluster join-token` makes a \
+            "this node belongs to the cluster {id} already, which cannot be founded again; `sagitta cluster rotate-token` makes a \
              new token for nodes that are to join it"
         );
         Self::new(ErrorKind::Conflict, message).with_reason(reason::CLUSTER_EXISTS).with_resource("cluster", id)
@@ -289,7 +289,7 @@ impl From<Failure> for Status {
 }
 
 /// The beginning of a text that is too long for a header.
-fn shorten(text: &str, most: usize) -> String {
+pub(crate) fn shorten(text: &str, most: usize) -> String {
     const ELLIPSIS: &str = "...";
     if text.len() <= most {
         return text.to_owned();
@@ -347,34 +347,43 @@ impl Convert for Problem {
     type Error = Violation;
 
     fn from_proto(proto: v1::Problem) -> Result<Self, Violation> {
-        let kind = match proto.kind() {
-            v1::ErrorKind::Invalid => ErrorKind::Invalid,
-            v1::ErrorKind::NotFound => ErrorKind::NotFound,
-            v1::ErrorKind::Conflict => ErrorKind::Conflict,
-            v1::ErrorKind::Denied => ErrorKind::Denied,
-            v1::ErrorKind::Overloaded => ErrorKind::Overloaded,
-            v1::ErrorKind::Unavailable => ErrorKind::Unavailable,
-            v1::ErrorKind::Corrupt => ErrorKind::Corrupt,
-            v1::ErrorKind::Internal | v1::ErrorKind::Unspecified => ErrorKind::Internal,
-        };
+        let kind = kind_from(proto.kind()).unwrap_or(ErrorKind::Internal);
         let violations = proto.violations.into_iter().map(|v| Violation::new(v.field, v.reason));
         Ok(Self { kind, message: proto.message, violations: violations.collect() })
     }
 
     fn into_proto(self) -> v1::Problem {
-        let kind = match self.kind {
-            ErrorKind::Invalid => v1::ErrorKind::Invalid,
-            ErrorKind::NotFound => v1::ErrorKind::NotFound,
-            ErrorKind::Conflict => v1::ErrorKind::Conflict,
-            ErrorKind::Denied => v1::ErrorKind::Denied,
-            ErrorKind::Overloaded => v1::ErrorKind::Overloaded,
-            ErrorKind::Unavailable => v1::ErrorKind::Unavailable,
-            ErrorKind::Corrupt => v1::ErrorKind::Corrupt,
-            ErrorKind::Internal => v1::ErrorKind::Internal,
-        };
         let violations = self.violations.into_iter();
         let violations = violations.map(|v| v1::FieldViolation { field: v.field, reason: v.reason });
-        v1::Problem { kind: kind.into(), message: self.message, violations: violations.collect() }
+        v1::Problem { kind: kind_into(self.kind).into(), message: self.message, violations: violations.collect() }
+    }
+}
+
+/// The kind that a message names, if it names one.
+pub(crate) fn kind_from(proto: v1::ErrorKind) -> Option<ErrorKind> {
+    match proto {
+        v1::ErrorKind::Unspecified => None,
+        v1::ErrorKind::Invalid => Some(ErrorKind::Invalid),
+        v1::ErrorKind::NotFound => Some(ErrorKind::NotFound),
+        v1::ErrorKind::Conflict => Some(ErrorKind::Conflict),
+        v1::ErrorKind::Denied => Some(ErrorKind::Denied),
+        v1::ErrorKind::Overloaded => Some(ErrorKind::Overloaded),
+        v1::ErrorKind::Unavailable => Some(ErrorKind::Unavailable),
+        v1::ErrorKind::Corrupt => Some(ErrorKind::Corrupt),
+        v1::ErrorKind::Internal => Some(ErrorKind::Internal),
+    }
+}
+
+pub(crate) fn kind_into(kind: ErrorKind) -> v1::ErrorKind {
+    match kind {
+        ErrorKind::Invalid => v1::ErrorKind::Invalid,
+        ErrorKind::NotFound => v1::ErrorKind::NotFound,
+        ErrorKind::Conflict => v1::ErrorKind::Conflict,
+        ErrorKind::Denied => v1::ErrorKind::Denied,
+        ErrorKind::Overloaded => v1::ErrorKind::Overloaded,
+        ErrorKind::Unavailable => v1::ErrorKind::Unavailable,
+        ErrorKind::Corrupt => v1::ErrorKind::Corrupt,
+        ErrorKind::Internal => v1::ErrorKind::Internal,
     }
 }
 

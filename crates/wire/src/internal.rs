@@ -1,3 +1,3 @@
 //! The generated messages, client and server of `sagitta.internal.v1`. Their documentation is in the proto files.
 
-generated!("/sagitta.internal.v1.rs");
+generated!("/internal/sagitta.internal.v1.rs");

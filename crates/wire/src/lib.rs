@@ -5,10 +5,10 @@
 //! the model, in [`cluster`], [`collections`], [`points`], [`upload`] and [`search`], or in the model itself ([`Convert`]).
 //! Decoding checks everything that can be checked without knowing the collection, and names an offending field by
 //! its path; `resolve` checks the rest against the collection's schema. [`Failure`] becomes a status with details,
-//! and a status is read back into it. [`internal`] and [`peer`] are the same for what nodes say to each other, which is
-//! no part of the public API.
+//! and a status is read back into it. [`internal`] with [`peer`], [`shard`] and [`control`] is the same for what nodes say to each
+//! other, which is no part of the public API.
 //!
-//! May not know: storage, the cluster, time, sockets. Nothing below this crate may know prost or tonic.
+//! May not know: storage, consensus, time, sockets. Nothing below this crate may know prost or tonic.
 
 /// Takes in what the build script has generated of a package.
 macro_rules! generated {
@@ -35,6 +35,7 @@ pub mod cluster;
 mod codec;
 pub mod collections;
 mod common;
+pub mod control;
 mod error;
 mod failure;
 mod filter;
@@ -45,6 +46,7 @@ pub mod points;
 mod read;
 mod seal;
 pub mod search;
+pub mod shard;
 pub mod upload;
 pub mod v1;
 mod value;

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use prost::Message as _;
 use sagitta_model::{ErrorKind, Violation};
-use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::metadata::{Binary, MetadataMap, MetadataValue};
 
+use crate::common::{node, uuid, uuid_bytes};
 use crate::failure::{Failure, reason};
 use crate::internal as proto;
 
@@ -55,7 +56,12 @@ pub struct Welcome {
 impl Hello {
     /// Puts it into the metadata of a call.
     pub fn write_to(&self, metadata: &mut MetadataMap) {
-        metadata.insert_bin(HELLO_METADATA, MetadataValue::from_bytes(&self.encode()));
+        metadata.insert_bin(HELLO_METADATA, self.to_metadata());
+    }
+
+    /// As a value of [`HELLO_METADATA`]: for whoever makes many calls, once.
+    pub fn to_metadata(&self) -> MetadataValue<Binary> {
+        MetadataValue::from_bytes(&self.encode())
     }
 
     /// Reads it from the metadata of a call. Whether its protocol is spoken here is left to the receiver.
@@ -108,19 +114,6 @@ impl Welcome {
         let receiver = node("receiver", message.receiver).map_err(Failure::invalid)?;
         Ok(Self { receiver, incarnation: incarnation.map_err(Failure::invalid)? })
     }
-}
-
-fn uuid_bytes(uuid: u128) -> Bytes {
-    Bytes::copy_from_slice(&uuid.to_be_bytes())
-}
-
-fn uuid(field: &str, bytes: &[u8]) -> Result<u128, Violation> {
-    let bytes = bytes.try_into().map_err(|_| Violation::new(field, "is not a UUID of 16 bytes"))?;
-    Ok(u128::from_be_bytes(bytes))
-}
-
-fn node(field: &str, id: u64) -> Result<u64, Violation> {
-    if id == 0 { Err(Violation::new(field, "is 0, which is no node")) } else { Ok(id) }
 }
 
 #[cfg(test)]

@@ -401,7 +401,7 @@ impl Convert for Point {
     }
 }
 
-fn record_into(record: Record) -> v1::Point {
+pub(crate) fn record_into(record: Record) -> v1::Point {
     v1::Point {
         id: Some(record.id.into_proto()),
         vectors: named_vectors_into(record.vectors),
@@ -410,7 +410,7 @@ fn record_into(record: Record) -> v1::Point {
     }
 }
 
-fn record_from(proto: v1::Point, selection: &Selection) -> Result<Record, Violation> {
+pub(crate) fn record_from(proto: v1::Point, selection: &Selection) -> Result<Record, Violation> {
     let version = proto.version;
     let point = Point::from_proto(proto)?;
     let selected = selection.payload != PayloadSelection::None;

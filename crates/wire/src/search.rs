@@ -5,7 +5,7 @@ use sagitta_model::{
     PayloadSelection, PointId, Problem, Record, Schema, SearchQuery, SearchResult, Selection, Value, Violation, limits,
 };
 
-use crate::common::{Convert, collection_name, count, each, narrow, required, widen};
+use crate::common::{Convert, bounded, collection_name, count, each, narrow, required, widen};
 use crate::error::WireError;
 use crate::points::{id_from, named_vectors_from, named_vectors_into, optional_filter_from, optional_filter_into};
 use crate::read::{check_selection, consistency_from, selection_from, selection_into};
@@ -203,24 +203,15 @@ impl Convert for Search {
     }
 
     fn into_proto(self) -> v1::SearchQuery {
-        let effort = match self.query.effort {
-            Effort::Recall(target) => search_query::Effort::RecallTarget(target),
-            Effort::Knobs(knobs) => search_query::Effort::Knobs(knobs_into(knobs)),
-            Effort::Exact => search_query::Effort::Exact(v1::ExactSearch {}),
-        };
-        let group_by = self
-            .query
-            .group_by
-            .map(|group_by| v1::GroupBy { field: group_by.field.to_string(), group_size: narrow(group_by.size) });
         let (payload, vectors) = selection_into(self.selection);
         v1::SearchQuery {
             vector_name: self.query.vector_name,
             vector: Some(self.query.vector.into_proto()),
             k: narrow(self.query.k),
             score_threshold: self.score_threshold,
-            effort: Some(effort),
+            effort: Some(effort_into(self.query.effort)),
             filter: optional_filter_into(self.query.filter),
-            group_by,
+            group_by: self.query.group_by.as_ref().map(group_by_into),
             payload,
             vectors,
             explain: self.explain,
@@ -228,7 +219,7 @@ impl Convert for Search {
     }
 }
 
-fn effort_from(proto: Option<search_query::Effort>) -> Result<Effort, Violation> {
+pub(crate) fn effort_from(proto: Option<search_query::Effort>) -> Result<Effort, Violation> {
     match proto {
         None => Ok(Effort::default()),
         Some(search_query::Effort::RecallTarget(target)) if target > 0.0 && target <= 1.0 => Ok(Effort::Recall(target)),
@@ -240,6 +231,14 @@ fn effort_from(proto: Option<search_query::Effort>) -> Result<Effort, Violation>
             Ok(Effort::Knobs(knobs))
         }
         Some(search_query::Effort::Exact(v1::ExactSearch {})) => Ok(Effort::Exact),
+    }
+}
+
+pub(crate) fn effort_into(effort: Effort) -> search_query::Effort {
+    match effort {
+        Effort::Recall(target) => search_query::Effort::RecallTarget(target),
+        Effort::Knobs(knobs) => search_query::Effort::Knobs(knobs_into(knobs)),
+        Effort::Exact => search_query::Effort::Exact(v1::ExactSearch {}),
     }
 }
 
@@ -260,18 +259,15 @@ fn knobs_into(knobs: Knobs) -> v1::SearchKnobs {
     }
 }
 
-fn group_by_from(proto: &v1::GroupBy) -> Result<GroupBy, Violation> {
+pub(crate) fn group_by_from(proto: &v1::GroupBy) -> Result<GroupBy, Violation> {
     Ok(GroupBy {
         field: proto.field.parse().map_err(|violation: Violation| violation.within("field"))?,
         size: bounded("group_size", proto.group_size, limits::MAX_K)?,
     })
 }
 
-fn bounded(field: &str, value: u32, most: usize) -> Result<usize, Violation> {
-    match widen(value) {
-        value if value == 0 || value > most => Err(Violation::new(field, format!("is {value}, expected 1 to {most}"))),
-        value => Ok(value),
-    }
+pub(crate) fn group_by_into(group_by: &GroupBy) -> v1::GroupBy {
+    v1::GroupBy { field: group_by.field.to_string(), group_size: narrow(group_by.size) }
 }
 
 impl ScoredResult {
@@ -412,4 +408,4 @@ fn coverage_from(proto: Option<v1::Coverage>) -> Result<Coverage, Violation> {
     Coverage::from_proto(required("coverage", proto)?).map_err(|violation| violation.within("coverage"))
 }
 
-mod explain;
+pub(crate) mod explain;

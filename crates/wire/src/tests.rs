@@ -2,7 +2,9 @@
 
 mod any;
 mod cluster;
+mod control;
 mod golden;
 mod hostile;
 mod limits;
 mod round_trip;
+mod shard;

@@ -19,14 +19,8 @@ impl Convert for Vec<f32> {
             Some(v1::vector::Data::Packed(packed)) => unpack(&packed)?,
             None => return Err(Violation::new("", "is empty: set `packed` or `dense`")),
         };
-        match components.len() {
-            0 => Err(Violation::new("", "has no components")),
-            n if n > limits::MAX_DIMENSION => {
-                let reason = format!("has {n} dimensions, at most {} are allowed", limits::MAX_DIMENSION);
-                Err(Violation::new("", reason))
-            }
-            _ => Ok(components),
-        }
+        check_dimension(components.len())?;
+        Ok(components)
     }
 
     fn into_proto(self) -> v1::Vector {
@@ -34,7 +28,18 @@ impl Convert for Vec<f32> {
     }
 }
 
-fn unpack(packed: &Bytes) -> Result<Vec<f32>, Violation> {
+pub(crate) fn check_dimension(components: usize) -> Result<(), Violation> {
+    match components {
+        0 => Err(Violation::new("", "has no components")),
+        n if n > limits::MAX_DIMENSION => {
+            let reason = format!("has {n} dimensions, at most {} are allowed", limits::MAX_DIMENSION);
+            Err(Violation::new("", reason))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn unpack(packed: &Bytes) -> Result<Vec<f32>, Violation> {
     let (components, rest) = packed.as_chunks::<COMPONENT_BYTES>();
     if !rest.is_empty() {
         let reason = format!("has {} bytes, expected a multiple of {COMPONENT_BYTES}", packed.len());
@@ -43,7 +48,7 @@ fn unpack(packed: &Bytes) -> Result<Vec<f32>, Violation> {
     Ok(components.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect())
 }
 
-fn pack(components: &[f32]) -> Bytes {
+pub(crate) fn pack(components: &[f32]) -> Bytes {
     let mut packed = vec![0; components.len() * COMPONENT_BYTES];
     for (bytes, component) in packed.chunks_exact_mut(COMPONENT_BYTES).zip(components) {
         bytes.copy_from_slice(&component.to_le_bytes());

@@ -34,12 +34,17 @@ impl AddressBook {
         self.entries.borrow().get(&node).cloned()
     }
 
-    pub(super) fn has(&self, node: NodeId) -> bool {
+    pub(crate) fn has(&self, node: NodeId) -> bool {
         self.entries.borrow().contains_key(&node)
     }
 
+    /// All entries, and their changes.
+    pub(crate) fn watch(&self) -> watch::Receiver<BTreeMap<NodeId, Uri>> {
+        self.entries.subscribe()
+    }
+
     /// Waits until a node is elsewhere than at an address, or gone.
-    pub(super) async fn left(&self, node: NodeId, address: &Uri) {
+    pub(crate) async fn left(&self, node: NodeId, address: &Uri) {
         let mut entries = self.entries.subscribe();
         // Ends only on the condition: this book holds the sender.
         let _ = entries.wait_for(|entries| entries.get(&node) != Some(address)).await;

@@ -9,10 +9,10 @@ use sagitta_model::ErrorKind;
 use sagitta_wire::Failure;
 use sagitta_wire::internal::raft_service_client::RaftServiceClient;
 use sagitta_wire::internal::{DeliverRequest, DeliverResponse};
-use sagitta_wire::peer::{Hello, PROTOCOL, Welcome, refusal};
+use sagitta_wire::peer::{Welcome, refusal};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::{Endpoint, Uri};
 use tonic::{Request, Status, Streaming};
 
 use super::pace::{Cause, Pace};
@@ -38,9 +38,9 @@ struct Session {
 }
 
 /// Why there is no stream, or no more.
-struct Broken {
-    cause: Cause,
-    what: String,
+pub(crate) struct Broken {
+    pub(crate) cause: Cause,
+    pub(crate) what: String,
 }
 
 /// What has been seen of the other node.
@@ -116,13 +116,13 @@ impl Link {
     /// Connects and is let in, or not, within the time for both.
     async fn enter(&self, address: &Uri) -> Result<Session, Broken> {
         let entered = async {
-            let channel = connect(address, &self.timing).await?;
+            let channel = endpoint(address, &self.timing).connect().await?;
             let mut service = RaftServiceClient::new(channel)
                 .max_encoding_message_size(MAX_FRAME_BYTES)
                 .max_decoding_message_size(MAX_ANSWER_BYTES);
             let (frames, outgoing) = mpsc::channel(FRAMES_AHEAD);
             let mut request = Request::new(ReceiverStream::new(outgoing));
-            self.hello().write_to(request.metadata_mut());
+            self.me.hello_to(self.node).write_to(request.metadata_mut());
             let mut answers = service.deliver(request).await?.into_inner();
             let welcome = answers.message().await?.ok_or_else(|| Broken::new("it ended the stream without a word"))?;
             self.check(&welcome)?;
@@ -130,16 +130,6 @@ impl Link {
         };
         let late = |_| Err(Broken::new("it did not let us in in time"));
         self.env.timeout(self.timing.handshake, Box::pin(entered)).await.unwrap_or_else(late)
-    }
-
-    fn hello(&self) -> Hello {
-        Hello {
-            protocol: PROTOCOL,
-            cluster: self.me.cluster.0,
-            sender: self.me.node.0,
-            incarnation: self.me.incarnation,
-            receiver: self.node.0,
-        }
     }
 
     /// Receivers refuse what is not for them; one that does not must not be talked to either.
@@ -184,8 +174,8 @@ impl Link {
     }
 }
 
-/// Makes a connection. The place for mutual transport security on this side.
-async fn connect(address: &Uri, timing: &Timing) -> Result<Channel, tonic::transport::Error> {
+/// How a connection is made. The place for mutual transport security on this side.
+pub(crate) fn endpoint(address: &Uri, timing: &Timing) -> Endpoint {
     Endpoint::from(address.clone())
         // A message must not wait for the acknowledgement of the one before.
         .tcp_nodelay(true)
@@ -193,12 +183,10 @@ async fn connect(address: &Uri, timing: &Timing) -> Result<Channel, tonic::trans
         .http2_keep_alive_interval(timing.ping_every)
         .keep_alive_timeout(timing.ping_timeout)
         .keep_alive_while_idle(true)
-        .connect()
-        .await
 }
 
 impl Broken {
-    fn new(what: &str) -> Self {
+    pub(crate) fn new(what: &str) -> Self {
         Self { cause: Cause::Broken, what: what.to_owned() }
     }
 }

@@ -16,6 +16,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataMap;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::guests::{Guest, Guests};
@@ -41,38 +43,30 @@ struct Reception {
     closing: watch::Receiver<bool>,
 }
 
-/// Connections at once: one for each node of a large cluster, and for each a second one that replaces the first.
-const MAX_CONNECTIONS: usize = 512;
-/// One, and a second one that replaces it.
-const STREAMS_PER_CONNECTION: u32 = 2;
-/// HTTP/2 windows: room for a frame on its way while the one before is taken.
+/// Connections at once: of each node of a large cluster one for its messages, one for its calls, one for its reports, and for each
+/// a second one that replaces the first.
+const MAX_CONNECTIONS: usize = 1_024;
+/// Calls of one connection at once: a coordinator has hundreds of searches under way, and is trusted not to have more than it needs.
+const STREAMS_PER_CONNECTION: u32 = 4_096;
+/// HTTP/2 windows: room for a frame on its way while the one before is taken, and for several large writes.
 const STREAM_WINDOW_BYTES: u32 = 8 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
 /// How long connections may take to end when the listener is stopped.
 const GRACE: Duration = Duration::from_secs(2);
 /// The welcome, and the reason for the end.
 const ANSWERS: usize = 2;
 
 impl PeerListener {
-    /// Begins to take messages for `inbox`. To be called within a tokio runtime.
+    /// Begins to take messages for `inbox`, and to serve what else nodes ask of each other. To be called within a tokio runtime.
     pub fn start(
         env: &Env,
         listener: TcpListener,
         me: PeerIdentity,
         inbox: Arc<dyn Inbox>,
         counters: Arc<PeerCounters>,
+        others: Routes,
     ) -> io::Result<Self> {
-        Self::start_in(env, listener, me, inbox, counters, Timing::default())
-    }
-
-    pub(super) fn start_in(
-        env: &Env,
-        listener: TcpListener,
-        me: PeerIdentity,
-        inbox: Arc<dyn Inbox>,
-        counters: Arc<PeerCounters>,
-        timing: Timing,
-    ) -> io::Result<Self> {
+        let timing = Timing::default();
         let address = listener.local_addr()?;
         let (closing, closed) = watch::channel(false);
         let guests = Arc::default();
@@ -83,11 +77,13 @@ impl PeerListener {
         let (incoming, accepting) = incoming(env, listener);
         let serving = connections::bounded_server()
             .max_concurrent_streams(STREAMS_PER_CONNECTION)
+            // Nodes reset calls by the hundred: whenever another replica was faster, or the caller went away.
+            .http2_max_pending_accept_reset_streams(Some(STREAMS_PER_CONNECTION as usize))
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .http2_keepalive_interval(Some(timing.ping_every))
             .http2_keepalive_timeout(Some(timing.ping_timeout))
-            .add_service(service)
+            .add_routes(others.add_service(service))
             .serve_with_incoming_shutdown(incoming, until_told(closed));
         Ok(Self { env: env.clone(), address, closing, serving: env.spawn(serving), accepting })
     }
@@ -124,7 +120,7 @@ impl RaftService for Reception {
         &self,
         request: Request<Streaming<DeliverRequest>>,
     ) -> Result<Response<Self::DeliverStream>, Status> {
-        let guest = match self.let_in(&request) {
+        let guest = match self.let_guest_in(&request) {
             Ok(guest) => guest,
             Err(failure) => {
                 self.counters.refused.add(1);
@@ -142,9 +138,8 @@ impl RaftService for Reception {
 }
 
 impl Reception {
-    fn let_in(&self, request: &Request<Streaming<DeliverRequest>>) -> Result<Guest, Failure> {
-        let hello = Hello::read_from(request.metadata())?;
-        judge(&hello, &self.me)?;
+    fn let_guest_in(&self, request: &Request<Streaming<DeliverRequest>>) -> Result<Guest, Failure> {
+        let hello = let_in(request.metadata(), &self.me)?;
         let sender = NodeId(hello.sender);
         self.guests.enter(sender, hello.incarnation).map_err(|present| {
             let [asking, present] = [hello.incarnation, present].map(|uuid| format!("{uuid:032x}"));
@@ -197,6 +192,13 @@ impl Reception {
         // There is room for one, and whoever went away need not be told.
         let _ = answers.try_send(Err(end));
     }
+}
+
+/// Who calls, if it may come in.
+pub(crate) fn let_in(metadata: &MetadataMap, me: &PeerIdentity) -> Result<Hello, Failure> {
+    let hello = Hello::read_from(metadata)?;
+    judge(&hello, me)?;
+    Ok(hello)
 }
 
 /// Whether a caller may come in.

@@ -8,14 +8,14 @@ use super::Timing;
 
 /// The history of the connections to one node.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     failures: u32,
     said: Option<Cause>,
 }
 
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
+pub(crate) enum Cause {
     /// It broke or could not be made.
     Broken,
     /// The other side does not want this node.
@@ -29,7 +29,7 @@ impl Pace {
     /// Waits double and are drawn from the upper half of what they may be, so that the nodes that lost the same peer do
     /// not return to it all at once. Only a connection that lasted longer than the longest wait begins a new
     /// history: else a peer that ends each connection would be called as fast as it can answer.
-    pub(super) fn after(&mut self, cause: Cause, lasted: Duration, timing: &Timing, env: &Env) -> (Duration, bool) {
+    pub(crate) fn after(&mut self, cause: Cause, lasted: Duration, timing: &Timing, env: &Env) -> (Duration, bool) {
         if lasted > timing.max_backoff {
             *self = Self::default();
         }
@@ -46,7 +46,7 @@ impl Pace {
     }
 
     /// Whether the operator heard of a failure that is over now.
-    pub(super) fn has_complained(&self) -> bool {
+    pub(crate) fn has_complained(&self) -> bool {
         self.said.is_some()
     }
 }

@@ -5,7 +5,7 @@ use sagitta_model::{Explanation, Plan, SegmentIndex, SegmentPlan, Violation};
 use crate::common::{each, unknown_enum};
 use crate::v1;
 
-pub(super) fn explanation_from(proto: v1::SearchExplanation) -> Result<Explanation, Violation> {
+pub(crate) fn explanation_from(proto: v1::SearchExplanation) -> Result<Explanation, Violation> {
     let stages = proto.stages.unwrap_or_default();
     Ok(Explanation {
         total_us: proto.total_us,
@@ -19,7 +19,7 @@ pub(super) fn explanation_from(proto: v1::SearchExplanation) -> Result<Explanati
     })
 }
 
-pub(super) fn explanation_into(explanation: &Explanation) -> v1::SearchExplanation {
+pub(crate) fn explanation_into(explanation: &Explanation) -> v1::SearchExplanation {
     v1::SearchExplanation {
         total_us: explanation.total_us,
         stages: Some(v1::StageTimings {

@@ -1,10 +1,12 @@
 //! Arbitrary values of the model, as far as they are allowed to travel.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
+use sagitta_cluster::{Place, ReplicaReport, ReplicaRole, Report, Roles};
 use sagitta_model::filter::Bounds;
 use sagitta_model::*;
 
@@ -144,7 +146,7 @@ pub(super) fn points() -> impl Strategy<Value = Vec<Point>> {
     })
 }
 
-fn change() -> impl Strategy<Value = Change> {
+pub(super) fn change() -> impl Strategy<Value = Change> {
     let target = prop_oneof![vec(id(), 1..5).prop_map(Target::Ids), filter().prop_map(Target::Filter)];
     let payload = prop_oneof![
         object().prop_map(PayloadChange::Merge),
@@ -212,19 +214,20 @@ pub(super) fn searches() -> impl Strategy<Value = Searches> {
     )
 }
 
+pub(super) const KINDS: [ErrorKind; 8] = [
+    ErrorKind::Invalid,
+    ErrorKind::NotFound,
+    ErrorKind::Conflict,
+    ErrorKind::Denied,
+    ErrorKind::Overloaded,
+    ErrorKind::Unavailable,
+    ErrorKind::Corrupt,
+    ErrorKind::Internal,
+];
+
 pub(super) fn problem() -> impl Strategy<Value = Problem> {
-    let kinds = [
-        ErrorKind::Invalid,
-        ErrorKind::NotFound,
-        ErrorKind::Conflict,
-        ErrorKind::Denied,
-        ErrorKind::Overloaded,
-        ErrorKind::Unavailable,
-        ErrorKind::Corrupt,
-        ErrorKind::Internal,
-    ];
     let violation = (".{0,9}", ".{0,9}").prop_map(|(field, reason)| Violation::new(field, reason));
-    (proptest::sample::select(kinds.to_vec()), ".{0,20}", vec(violation, 0..3))
+    (proptest::sample::select(&KINDS[..]), ".{0,20}", vec(violation, 0..3))
         .prop_map(|(kind, message, violations)| Problem { kind, message, violations })
 }
 
@@ -294,7 +297,21 @@ pub(super) fn coverage() -> impl Strategy<Value = Coverage> {
 }
 
 pub(super) fn collection() -> impl Strategy<Value = CollectionInfo> {
-    let statistics = (any::<[bool; 2]>(), any::<[u64; 6]>(), any::<[u32; 3]>()).prop_map(|(flags, wide, narrow)| {
+    (name(), any::<u128>(), schema(), any::<[u32; 2]>(), 0..i64::MAX as u64, option::of(statistics())).prop_map(
+        |(name, id, schema, [shards, replication], created_unix_micros, statistics)| CollectionInfo {
+            name,
+            id,
+            schema,
+            shards,
+            replication,
+            created_unix_micros,
+            statistics,
+        },
+    )
+}
+
+pub(super) fn statistics() -> impl Strategy<Value = CollectionStatistics> {
+    (any::<[bool; 2]>(), any::<[u64; 6]>(), any::<[u32; 3]>()).prop_map(|(flags, wide, narrow)| {
         let [ready, refuses_data] = flags;
         let [points, indexed_points, dead_rows, disk_bytes, memory_bytes, _] = wide;
         let [growing_segments, sealed_segments, shards] = narrow;
@@ -310,16 +327,84 @@ pub(super) fn collection() -> impl Strategy<Value = CollectionInfo> {
             shards,
             refuses_data,
         }
+    })
+}
+
+pub(super) fn shard() -> impl Strategy<Value = ShardRef> {
+    (1..=u64::MAX, any::<u64>()).prop_map(|(shard, epoch)| ShardRef { shard, epoch })
+}
+
+/// What a read must see, with places in any order.
+pub(super) fn freshness() -> impl Strategy<Value = Tokens> {
+    prop_oneof![
+        Just(Tokens::Any),
+        vec(any::<(u64, u64)>(), 0..5).prop_map(|places| Tokens::AtLeast(places.into())),
+        Just(Tokens::Latest),
+    ]
+}
+
+/// An error that a replica may say.
+pub(super) fn shard_error() -> impl Strategy<Value = ShardError> {
+    let elsewhere = prop_oneof![
+        Just(Elsewhere::NotHosted),
+        any::<u64>().prop_map(|epoch| Elsewhere::Stale { epoch }),
+        option::of(1..=u64::MAX).prop_map(|hint| Elsewhere::NotLeader { hint }),
+    ];
+    let retry_after = option::of((0..86_400u64, 0..1_000_000_000u32).prop_map(|(s, n)| Duration::new(s, n)));
+    (proptest::sample::select(&KINDS[..]), ".{0,40}", any::<bool>(), retry_after, option::of(elsewhere)).prop_map(
+        |(kind, message, request_id_reused, retry_after, elsewhere)| ShardError {
+            kind,
+            message,
+            request_id_reused,
+            retry_after,
+            elsewhere,
+        },
+    )
+}
+
+/// Queries as a shard gets them, with a threshold that is a similarity, and what each may find.
+pub(super) fn queries() -> impl Strategy<Value = (Vec<(SearchQuery, Selection)>, Vec<SearchResult>)> {
+    let query = (search(), option::of(any::<f32>().prop_filter("not NaN", |x| !x.is_nan())));
+    let query = query.prop_flat_map(|(Search { mut query, selection, .. }, min_similarity)| {
+        query.min_similarity = min_similarity;
+        // As many as `search_result` makes.
+        query.k = query.k.max(5);
+        query.group_by.iter_mut().for_each(|group_by| group_by.size = group_by.size.max(5));
+        let grouped = query.group_by.is_some();
+        let result = search_result(selection.clone()).prop_map(move |mut result| {
+            if grouped {
+                result.hits.clear()
+            } else {
+                result.groups.clear()
+            }
+            result
+        });
+        (Just((query, selection)), result)
     });
-    (name(), any::<u128>(), schema(), any::<[u32; 2]>(), 0..i64::MAX as u64, option::of(statistics)).prop_map(
-        |(name, id, schema, [shards, replication], created_unix_micros, statistics)| CollectionInfo {
-            name,
-            id,
-            schema,
-            shards,
-            replication,
-            created_unix_micros,
-            statistics,
+    vec(query, 1..4).prop_map(|queries| queries.into_iter().unzip())
+}
+
+pub(super) fn report() -> impl Strategy<Value = Report> {
+    let roles = [ReplicaRole::Leader, ReplicaRole::Follower, ReplicaRole::Learner].to_vec();
+    let text = || option::of(".{0,40}");
+    let replica = (any::<[u64; 5]>(), proptest::sample::select(roles), option::of(1..=u64::MAX), text());
+    (btree_map(any::<u64>(), replica, 0..5), any::<u32>(), text()).prop_map(|(replicas, searches_waiting, shortage)| {
+        let replicas = replicas.into_iter().map(|(shard, (figures, role, leader, problem))| {
+            let [epoch, term, applied, points, disk_bytes] = figures;
+            ReplicaReport { shard, epoch, role, leader, term, applied, points, disk_bytes, problem }
+        });
+        Report { replicas: replicas.collect(), searches_waiting, shortage }
+    })
+}
+
+pub(super) fn place() -> impl Strategy<Value = Place> {
+    let address = || "http://[a-z]{1,10}(\\.[a-z]{1,10}){0,2}:[1-9][0-9]{0,3}";
+    (address(), address(), ".{0,20}", any::<[bool; 2]>()).prop_map(
+        |(peer_address, api_address, zone, [coordinator, shard])| Place {
+            peer_address,
+            api_address,
+            zone,
+            roles: Roles { coordinator, shard },
         },
     )
 }

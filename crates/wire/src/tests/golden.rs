@@ -23,13 +23,13 @@ fn name() -> CollectionName {
     "docs".parse().unwrap()
 }
 
-fn path(text: &str) -> FieldPath {
+pub(super) fn path(text: &str) -> FieldPath {
     text.parse().unwrap()
 }
 
 const REQUEST_ID: Option<RequestId> = Some(RequestId(0x0195_f7a2_6c1e_7b32_9d2a_3f6f_8f5f_2c11));
 
-fn point() -> Point {
+pub(super) fn point() -> Point {
     let payload = [
         ("array", Value::Array(vec![Value::Int(-1), Value::Bool(true)])),
         ("float", Value::Float(0.5)),
@@ -43,7 +43,7 @@ fn point() -> Point {
     }
 }
 
-fn filter() -> Filter {
+pub(super) fn filter() -> Filter {
     let field = |name: &str, test| Condition::Field { path: path(name), test };
     let text = |text: &str| Scalar::String(text.to_owned());
     let numbers = Bounds { lower: Some((Number::Int(1), true)), upper: Some((Number::Float(2.5), false)) };
@@ -97,24 +97,24 @@ fn collection() -> CollectionInfo {
     }
 }
 
-fn record() -> Record {
+pub(super) fn record() -> Record {
     let Point { id, vectors, payload } = point();
     Record { id, version: 3, payload: Some(payload), vectors }
 }
 
-fn selection() -> Selection {
+pub(super) fn selection() -> Selection {
     Selection {
         payload: PayloadSelection::Include(vec![path("place.country")]),
         vectors: VectorSelection::Names(vec!["title".to_owned()]),
     }
 }
 
-fn problem() -> Problem {
+pub(super) fn problem() -> Problem {
     let violations = vec![Violation::new("points[0].id", "is missing")];
     Problem { kind: ErrorKind::Invalid, message: "no".to_owned(), violations }
 }
 
-fn write_result() -> WriteResult {
+pub(super) fn write_result() -> WriteResult {
     WriteResult {
         applied: 2,
         failures: vec![ItemFailure { index: 1, id: PointId::Num(8), problem: problem() }],
@@ -135,7 +135,7 @@ fn update(change: PayloadChange) -> String {
     write(Change::UpdatePayload { target: Target::Ids(vec![PointId::Num(7)]), change })
 }
 
-fn search(effort: Effort) -> Search {
+pub(super) fn search(effort: Effort) -> Search {
     let query = SearchQuery {
         vector_name: "title".to_owned(),
         vector: vec![1.0, -2.5],
@@ -153,7 +153,8 @@ fn searches(efforts: &[Effort], consistency: Consistency) -> Searches {
     Searches { collection: name(), searches, consistency, allow_partial: true, batch: efforts.len() > 1 }
 }
 
-fn answer() -> SearchAnswer {
+/// What a search found that had everything in it.
+pub(super) fn result() -> SearchResult {
     let hit = FoundPoint { id: PointId::Num(7), similarity: -9.0, record: Some(Box::new(record())) };
     let plan = SegmentPlan {
         shard: 1,
@@ -177,13 +178,16 @@ fn answer() -> SearchAnswer {
         hydrate_us: 7,
         segments: vec![plan],
     };
-    let result = SearchResult {
+    SearchResult {
         hits: vec![hit.clone()],
         groups: vec![Group { key: "book".into(), hits: vec![hit] }],
         explanation: Some(Box::new(explanation)),
-    };
+    }
+}
+
+fn answer() -> SearchAnswer {
     let coverage = Coverage { shards: 2, missing: vec![(1, problem())] };
-    SearchAnswer { results: vec![ScoredResult::new(result, Metric::L2)], coverage }
+    SearchAnswer { results: vec![ScoredResult::new(result(), Metric::L2)], coverage }
 }
 
 fn chunk() -> v1::UpsertStreamRequest {
@@ -271,11 +275,15 @@ fn collections_and_points() -> Vec<(&'static str, String)> {
 
 #[test]
 fn each_message_keeps_its_bytes() {
-    let golden: Vec<(&str, &str)> = GOLDEN.lines().filter_map(|line| line.split_once(' ')).collect();
-    let messages = messages();
+    check(GOLDEN, &messages());
+}
+
+/// Compares messages with the bytes that they have had.
+pub(super) fn check(golden: &str, messages: &[(&str, String)]) {
+    let golden: Vec<(&str, &str)> = golden.lines().filter_map(|line| line.split_once(' ')).collect();
     let kept = |name| golden.iter().find(|(golden, _)| *golden == name).map(|(_, bytes)| *bytes);
     let changed = messages.iter().filter(|(name, bytes)| kept(*name) != Some(bytes));
     let changed: Vec<String> = changed.map(|(name, bytes)| format!("{name} {bytes}")).collect();
-    assert!(changed.is_empty(), "not as in golden.txt:\n{}", changed.join("\n"));
-    assert_eq!(golden.len(), messages.len(), "a line of golden.txt belongs to no message");
+    assert!(changed.is_empty(), "not as in the golden file:\n{}", changed.join("\n"));
+    assert_eq!(golden.len(), messages.len(), "a line of the golden file belongs to no message");
 }

@@ -16,11 +16,11 @@ use crate::upload::{
 };
 
 /// Sends a message through its bytes.
-fn sent<M: Message + Default>(message: &M) -> M {
+pub(super) fn sent<M: Message + Default>(message: &M) -> M {
     M::decode(&*message.encode_to_vec()).unwrap()
 }
 
-fn check<T>(value: T) -> Result<(), TestCaseError>
+pub(super) fn check<T>(value: T) -> Result<(), TestCaseError>
 where
     T: Convert<Error: Debug> + Clone + Debug + PartialEq,
     T::Proto: Message + Default,

@@ -20,12 +20,12 @@ pub(crate) fn check(source: &Source) -> Vec<Finding> {
     findings
 }
 
-/// Every crate says what it is and what it may not know, where its reader starts.
+/// Every crate, and every library that tests share, says what it is and what it may not know, where its reader starts.
 fn check_crate_docs(source: &Source) -> Option<Finding> {
     let mut parts = source.path.split('/');
     let is_root = matches!(
         (parts.next(), parts.next(), parts.next(), parts.next(), parts.next()),
-        (Some("crates"), Some(_), Some("src"), Some("lib.rs" | "main.rs"), None)
+        (Some("crates" | "tests"), Some(_), Some("src"), Some("lib.rs" | "main.rs"), None)
     );
     if !is_root {
         return None;

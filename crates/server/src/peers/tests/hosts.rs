@@ -11,6 +11,7 @@ use sagitta_consensus::{
 use sagitta_env::Env;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tonic::service::Routes;
 
 use super::super::transport::outbound_in;
 use super::super::{AddressBook, PeerCounters, PeerListener, Sending};
@@ -104,7 +105,8 @@ impl Trio {
         let socket = TcpListener::bind(address).await.unwrap();
         let member = &mut self.members[at];
         let (inbox, counters) = (Arc::new(member.host.handle()), member.counters.clone());
-        let listener = PeerListener::start(&self.env, socket, identity(member.id), inbox, counters).unwrap();
+        let listener =
+            PeerListener::start(&self.env, socket, identity(member.id), inbox, counters, Routes::default()).unwrap();
         member.listener = Some(listener);
     }
 

@@ -9,6 +9,7 @@ use sagitta_consensus::{ClusterId, NodeId};
 use sagitta_env::Env;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tonic::service::Routes;
 use tonic::transport::Uri;
 
 use super::super::transport::outbound_in;
@@ -147,7 +148,8 @@ impl Receiver {
         let listener = TcpListener::bind(address).await.unwrap();
         let (counters, inbox) = (Arc::new(PeerCounters::default()), Recorder::new());
         let taken = Arc::new(inbox.clone());
-        let listener = PeerListener::start(&Env::real(), listener, me, taken, counters.clone()).unwrap();
+        let listener =
+            PeerListener::start(&Env::real(), listener, me, taken, counters.clone(), Routes::default()).unwrap();
         Self { listener, inbox, counters }
     }
 

@@ -66,9 +66,9 @@ fn an_allowed_lint_has_its_reason() {
 fn tests_do_not_sleep() {
     let text = "fn f() { sleep(1) }\n#[cfg(test)]\nmod tests {\n    fn g() { thread::sleep(SECOND) }\n}\n";
     assert_eq!(found(OTHER, text), ["4: a test sleeps"]);
-    assert_eq!(found("tests/cluster/src/lib.rs", "//! x\nfn f() { sleep(1) }\n"), ["2: a test sleeps"]);
+    assert_eq!(found("tests/cluster/src/clients.rs", "//! x\nfn f() { sleep(1) }\n"), ["2: a test sleeps"]);
     assert_eq!(found("benches/overhead/rounds.rs", "//! x\nfn f() { sleep(1) }\n"), [""; 0]);
-    assert_eq!(found("tests/cluster/src/lib.rs", "//! x\nfn f() { sleeper(1); asleep(2) }\n"), [""; 0]);
+    assert_eq!(found("tests/cluster/src/clients.rs", "//! x\nfn f() { sleeper(1); asleep(2) }\n"), [""; 0]);
 }
 
 #[test]
@@ -78,4 +78,7 @@ fn a_crate_says_what_it_may_not_know() {
     assert_eq!(found(path, "//! One replica's data.\n"), ["1: the crate does not say what it may not know"]);
     assert_eq!(found(path, "use a;\n//! May not know: b"), ["1: the crate's first lines are not its documentation"]);
     assert_eq!(found("crates/shard/src/seal/lib.rs", ""), [""; 0]);
+    let shared_by_tests = found("tests/history/src/lib.rs", "//! What clients did.\n");
+    assert_eq!(shared_by_tests, ["1: the crate does not say what it may not know"]);
+    assert_eq!(found("tests/server/main.rs", "//! The server.\n"), [""; 0]);
 }

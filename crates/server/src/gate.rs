@@ -1,0 +1,79 @@
+//! What a coordinator does with nodes that come, and with what they tell.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sagitta_cluster::{Command, NodeStatus, Report, State};
+use sagitta_consensus::NodeId;
+use sagitta_coordinator::{Coordinator, Error, NodeClient};
+use sagitta_env::Env;
+use sagitta_model::ErrorKind;
+use sagitta_wire::Failure;
+use sagitta_wire::control::{Join, Joined};
+use tokio::sync::watch;
+
+use crate::Seen;
+use crate::data_plane::Membership;
+use crate::failure::failure;
+
+/// How long the cluster may take to decide whether a node comes in.
+const DECIDE_WITHIN: Duration = Duration::from_secs(8);
+
+/// The coordinator of this process, for nodes.
+pub(crate) struct Gate<C> {
+    coordinator: Arc<Coordinator<C>>,
+    states: watch::Receiver<Option<Seen>>,
+}
+
+impl<C: NodeClient> Gate<C> {
+    pub(crate) fn new(coordinator: Arc<Coordinator<C>>, states: watch::Receiver<Option<Seen>>) -> Self {
+        Self { coordinator, states }
+    }
+}
+
+impl<C: NodeClient> Membership for Gate<C> {
+    async fn join(&self, join: Join) -> Result<Joined, Failure> {
+        let env = self.coordinator.env();
+        let deadline = env.deadline(DECIDE_WITHIN);
+        let told = |error: Error| failure(error, None);
+        // A token that was replaced a moment ago is worth nothing here either.
+        self.coordinator.catch_up(deadline).await.map_err(told)?;
+        if !knows_token(&self.coordinator.control().state(), &join.token) {
+            let what = "the join token is not this cluster's: `sagitta cluster rotate-token` makes a new one";
+            return Err(Failure::new(ErrorKind::Denied, what));
+        }
+        let Join { token: _, node: id, incarnation, place } = join;
+        let unix_micros = env.unix_micros();
+        self.coordinator.decide(Command::Join { id, incarnation, place, unix_micros }, deadline).await.map_err(told)?;
+        let state = self.coordinator.control().state();
+        Ok(Joined { cluster: state.cluster_id(), coordinators: coordinators(&state) })
+    }
+
+    fn states(&self) -> watch::Receiver<Option<Seen>> {
+        self.states.clone()
+    }
+
+    fn reported(&self, node: NodeId, report: Report) {
+        self.coordinator.reports().heard(node.0, report);
+    }
+}
+
+/// Ids and peer addresses of the coordinators.
+pub(crate) fn coordinators(state: &State) -> Vec<(u64, String)> {
+    let present = state.nodes().values().filter(|node| node.place.roles.coordinator);
+    let present = present.filter(|node| node.status != NodeStatus::Removed && !node.place.peer_address.is_empty());
+    present.map(|node| (node.id, node.place.peer_address.clone())).collect()
+}
+
+/// Compares digests, in a time that does not tell how much of them is the same.
+fn knows_token(state: &State, token: &str) -> bool {
+    state.join_token().is_some_and(|digest| blake3::hash(token.as_bytes()) == *digest)
+}
+
+/// A new join token and its digest, which is all that the cluster keeps of it.
+pub(crate) fn new_join_token(env: &Env) -> (String, [u8; 32]) {
+    let random: String = (0..4).map(|_| format!("{:016x}", env.random_u64())).collect();
+    let token = format!("sgj_{random}");
+    let digest = *blake3::hash(token.as_bytes()).as_bytes();
+    (token, digest)
+}

@@ -1,0 +1,320 @@
+//! What a process does once it belongs to a cluster: the threads, tasks and connections of its roles.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sagitta_cluster::{Command, NodeStatus, Place, Report, State};
+use sagitta_consensus::{Host, HostSettings, NodeId, RaftEngineLog, SilentTransport, Transport};
+use sagitta_coordinator::{Control, Coordinator, NodeClient, Reports};
+use sagitta_env::{Deadline, Env, JoinHandle};
+use sagitta_node::{Node, NodeOptions};
+use sagitta_shard::{Engines, ShardOptions};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tonic::service::Routes;
+
+use crate::agent::{Agent, Followed, Placed, Seen};
+use crate::config::Config;
+use crate::data_dir::DataDir;
+use crate::data_plane::{Attendant, RemoteNodes, control_service, shard_service};
+use crate::gate::{Gate, coordinators};
+use crate::nodes::Nodes;
+use crate::own_node::OwnNode;
+use crate::peers::{AddressBook, Outbound, PeerCounters, PeerIdentity, PeerListener, Sending, outbound};
+use crate::start::{StartError, log_settings};
+
+/// The nodes of the cluster as the coordinator of this process reaches them.
+pub(crate) type AllNodes = Nodes<OwnNode, RemoteNodes>;
+
+/// How long a cluster of one node may take to decide something.
+const ALONE: Duration = Duration::from_secs(10);
+/// How often a node whose place has changed tries to have that noted.
+const ANNOUNCE_AGAIN: Duration = Duration::from_secs(1);
+
+/// What a process is made of.
+pub(crate) struct Parts<'a> {
+    pub(crate) env: &'a Env,
+    pub(crate) config: &'a Config,
+    pub(crate) data: &'a DataDir,
+    pub(crate) me: PeerIdentity,
+    pub(crate) place: Place,
+    /// Where other nodes are listened for; nowhere by a process that is its own cluster.
+    pub(crate) peers: Option<TcpListener>,
+    /// Coordinators that are known before any state is.
+    pub(crate) known: Vec<(u64, String)>,
+}
+
+/// A process at work.
+pub(crate) struct Started {
+    pub(crate) host: Host,
+    pub(crate) node: Arc<Node>,
+    pub(crate) control: Option<Control>,
+    pub(crate) coordinator: Option<Arc<Coordinator<AllNodes>>>,
+    pub(crate) tasks: Vec<JoinHandle<()>>,
+    pub(crate) network: Option<Network>,
+}
+
+/// The connections with other nodes.
+pub(crate) struct Network {
+    listener: PeerListener,
+    sending: Sending,
+    attendant: Attendant,
+    closing: watch::Sender<bool>,
+}
+
+impl Network {
+    /// Where other nodes are listened for.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.listener.address()
+    }
+
+    /// Ends all connections.
+    pub(crate) async fn stop(self) {
+        // Nobody listening means that nobody is connected.
+        let _ = self.closing.send(true);
+        self.attendant.stop().await;
+        self.sending.stop().await;
+        self.listener.stop().await;
+    }
+}
+
+impl Parts<'_> {
+    /// Starts the roles. A new coordinator is ready when it has learned who founded its cluster, any other process at once.
+    pub(crate) async fn start(self, engines: Engines) -> Result<Started, StartError> {
+        let Self { env, config, data, me, ref place, .. } = self;
+        let books = Books { me: me.node, all: AddressBook::default(), coordinators: AddressBook::default() };
+        let counters = Arc::<PeerCounters>::default();
+        let (host, outgoing) = self.host(&books, &counters)?;
+        let node = Arc::new(Node::start(env.clone(), self.node_options(), engines, host.handle())?);
+        let (placed, followed) = (Placed::default(), Followed::open(data.followed())?);
+        let states = Arc::new(watch::Sender::new(followed.last().cloned()));
+        let mut agent = Agent::new(env.clone(), me.node.0, node.clone(), placed.clone(), followed);
+
+        books.note(&self.known);
+        let mut tasks = vec![env.spawn(books.clone().keep(states.subscribe()))];
+        let connected = outgoing.map(|outgoing| {
+            let sending = outgoing.start(Arc::new(host.handle()));
+            let coordinators = books.coordinators.clone();
+            (sending, Attendant::start(env, me, coordinators, agent.reports(), states.clone()))
+        });
+
+        let control = if place.roles.coordinator { Some(self.control(&host, &states).await?) } else { None };
+        let own = Arc::new(OwnNode::new(node.clone(), placed, control.clone()));
+        let coordinator = control.as_ref().map(|control| {
+            let remote = RemoteNodes::new(env.clone(), me, books.all.clone());
+            let nodes = Arc::new(Nodes::new(me.node.0, own.clone(), remote));
+            let reports = Arc::new(Reports::new(env.clone()));
+            Arc::new(Coordinator::new(env.clone(), me.node.0, control.clone(), nodes, reports))
+        });
+        if let (Some(control), Some(coordinator)) = (&control, &coordinator) {
+            tasks.push(env.spawn(publish(control.clone(), states.clone())));
+            tasks.push(env.spawn(tell(agent.reports(), coordinator.reports().clone(), me.node.0)));
+            tasks.push(env.spawn({
+                let coordinator = coordinator.clone();
+                async move { coordinator.keep().await }
+            }));
+            if data.founder() && !is_member(&control.state(), me.node.0) {
+                self.found(coordinator, env.deadline(ALONE)).await?;
+            }
+            tasks.push(env.spawn(announce(coordinator.clone(), self.new_self())));
+        }
+        match (&control, &self.peers) {
+            // Alone there is nobody else to serve a replica that cannot be opened: the process says so, and ends.
+            (Some(control), None) => {
+                let coordinator = coordinator.as_ref().expect("invariant: there is one where there is a control group");
+                coordinator.catch_up(env.deadline(ALONE)).await?;
+                agent.follow(&Seen::of(control)).await?;
+            }
+            _ => {
+                let last = states.borrow().clone();
+                if let Some(seen) = last {
+                    // What fails is logged, reported, and tried again.
+                    let _ = agent.follow(&seen).await;
+                }
+            }
+        }
+        tasks.push(env.spawn(agent.run(states.subscribe())));
+
+        let network = match (self.peers, connected) {
+            (Some(listener), Some((sending, attendant))) => {
+                let (closing, closed) = watch::channel(false);
+                let mut routes = Routes::new(shard_service(env.clone(), me, own.clone()));
+                if let Some(coordinator) = &coordinator {
+                    let gate = Arc::new(Gate::new(coordinator.clone(), states.subscribe()));
+                    routes = routes.add_service(control_service(env.clone(), me, gate, own, closed));
+                }
+                let inbox = Arc::new(host.handle());
+                let listen = |source| StartError::Listen { address: config.listen, source };
+                let listener = PeerListener::start(env, listener, me, inbox, counters, routes).map_err(listen)?;
+                Some(Network { listener, sending, attendant, closing })
+            }
+            _ => None,
+        };
+        Ok(Started { host, node, control, coordinator, tasks, network })
+    }
+
+    fn host(&self, books: &Books, counters: &Arc<PeerCounters>) -> Result<(Host, Option<Outbound>), StartError> {
+        let (transport, outgoing): (Arc<dyn Transport>, _) = match &self.peers {
+            Some(_) => {
+                let (transport, outgoing) = outbound(self.env, self.me, books.all.clone(), counters.clone());
+                (Arc::new(transport), Some(outgoing))
+            }
+            None => (Arc::new(SilentTransport), None),
+        };
+        let settings = log_settings(sagitta_node::volume_bytes(self.data.path()));
+        let log = Arc::new(RaftEngineLog::open(&self.data.log(), settings)?);
+        let host = Host::start(self.env, HostSettings::new(self.me.cluster, self.me.node), log, transport)?;
+        Ok((host, outgoing))
+    }
+
+    fn node_options(&self) -> NodeOptions {
+        NodeOptions {
+            dir: self.data.shards(),
+            node: self.me.node,
+            search_threads: self.config.search_threads,
+            build_threads: self.config.build_threads,
+            memory: self.config.memory,
+            release_memory: self.config.release_memory,
+            shard: ShardOptions::default(),
+        }
+    }
+
+    /// Opens the control group. Its first voter is whoever founded the cluster, which a new coordinator learns with the first
+    /// state that another one sends.
+    async fn control(&self, host: &Host, states: &watch::Sender<Option<Seen>>) -> Result<Control, StartError> {
+        let founder = if self.data.founder() {
+            self.me.node
+        } else {
+            let mut states = states.subscribe();
+            let known = states.wait_for(Option::is_some).await.expect("invariant: the sender is here");
+            let founder = known.as_ref().and_then(|seen| seen.state.founder());
+            NodeId(founder.ok_or_else(|| StartError::NotLetIn("the cluster does not say who founded it".to_owned()))?)
+        };
+        let cluster = self.me.cluster.0;
+        Ok(Control::open(&self.data.control(), cluster, vec![founder], &host.handle()).await?)
+    }
+
+    /// The first decisions of a cluster: who founded it, and that it is there.
+    async fn found<C: NodeClient>(&self, coordinator: &Coordinator<C>, deadline: Deadline) -> Result<(), StartError> {
+        coordinator.decide(self.new_self(), deadline).await?;
+        let (id, status) = (self.me.node.0, NodeStatus::Up);
+        coordinator.decide(Command::SetNodeStatus { id, status }, deadline).await?;
+        if let Some(token) = self.config.cluster.as_ref().and_then(|cluster| cluster.join_token.as_ref()) {
+            let digest = *blake3::hash(token.as_bytes()).as_bytes();
+            coordinator.decide(Command::SetJoinToken { digest }, deadline).await?;
+        }
+        Ok(())
+    }
+
+    /// This node as it is now.
+    fn new_self(&self) -> Command {
+        let (id, incarnation, place) = (self.me.node.0, self.me.incarnation, self.place.clone());
+        Command::Join { id, incarnation, place, unix_micros: self.env.unix_micros() }
+    }
+}
+
+fn is_member(state: &State, node: u64) -> bool {
+    state.nodes().contains_key(&node)
+}
+
+/// Has the cluster note where this node is now, should it have moved.
+async fn announce<C: NodeClient>(coordinator: Arc<Coordinator<C>>, this: Command) {
+    let Command::Join { id, place, .. } = &this else { return };
+    loop {
+        let deadline = coordinator.env().deadline(ALONE);
+        let noted = match coordinator.catch_up(deadline).await {
+            Ok(()) if coordinator.control().state().nodes().get(id).is_some_and(|node| node.place == *place) => return,
+            Ok(()) => coordinator.decide(this.clone(), deadline).await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = noted {
+            tracing::debug!(%error, "where this node is was not noted yet");
+        }
+        coordinator.env().sleep(ANNOUNCE_AGAIN).await;
+    }
+}
+
+/// Brings the reports of the own node to the own coordinator.
+async fn tell(mut told: watch::Receiver<Report>, reports: Arc<Reports>, me: u64) {
+    loop {
+        let report = told.borrow_and_update().clone();
+        reports.heard(me, report);
+        if told.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Publishes what the control group of this process has applied, where it is newer than what others have told.
+async fn publish(control: Control, states: Arc<watch::Sender<Option<Seen>>>) {
+    let mut applied = control.applied();
+    loop {
+        applied.borrow_and_update();
+        let seen = Seen::of(&control);
+        states.send_if_modified(|known| {
+            let newer = known.as_ref().is_none_or(|known| seen.index > known.index);
+            if newer {
+                *known = Some(seen);
+            }
+            newer
+        });
+        if applied.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Where nodes are.
+#[derive(Clone)]
+struct Books {
+    me: NodeId,
+    all: AddressBook,
+    coordinators: AddressBook,
+}
+
+impl Books {
+    fn note(&self, coordinators: &[(u64, String)]) {
+        for (node, address) in coordinators {
+            self.set(&self.coordinators, NodeId(*node), address);
+            self.set(&self.all, NodeId(*node), address);
+        }
+    }
+
+    /// Goes by the newest state, whenever there is one.
+    async fn keep(self, mut states: watch::Receiver<Option<Seen>>) {
+        loop {
+            let seen = states.borrow_and_update().clone();
+            if let Some(seen) = seen {
+                self.follow(&seen.state);
+            }
+            if states.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn follow(&self, state: &State) {
+        for node in state.nodes().values() {
+            if node.status == NodeStatus::Removed || node.place.peer_address.is_empty() {
+                self.all.remove(NodeId(node.id));
+                self.coordinators.remove(NodeId(node.id));
+            } else {
+                self.set(&self.all, NodeId(node.id), &node.place.peer_address);
+            }
+        }
+        for (node, address) in coordinators(state) {
+            self.set(&self.coordinators, NodeId(node), &address);
+        }
+    }
+
+    fn set(&self, book: &AddressBook, node: NodeId, address: &str) {
+        if node == self.me {
+            return;
+        }
+        match address.parse() {
+            Ok(address) => book.set(node, address),
+            Err(error) => tracing::error!(%node, address, %error, "a node's address is none"),
+        }
+    }
+}
