@@ -8,6 +8,7 @@ use sagitta_coordinator::{Coordinator, NodeClient};
 use sagitta_env::Env;
 use sagitta_model::limits;
 use sagitta_wire::v1;
+use sagitta_wire::v1::cluster_service_server::ClusterServiceServer;
 use sagitta_wire::v1::collection_service_server::CollectionServiceServer;
 use sagitta_wire::v1::point_service_server::PointServiceServer;
 use sagitta_wire::v1::search_service_server::SearchServiceServer;
@@ -28,7 +29,12 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// The services whose health is reported, beside the server as a whole (the empty name).
-const SERVICES: [&str; 3] = ["sagitta.v1.CollectionService", "sagitta.v1.PointService", "sagitta.v1.SearchService"];
+const SERVICES: [&str; 4] = [
+    "sagitta.v1.ClusterService",
+    "sagitta.v1.CollectionService",
+    "sagitta.v1.PointService",
+    "sagitta.v1.SearchService",
+];
 
 /// What `grpc.health.v1` answers.
 pub(crate) struct Health(HealthReporter);
@@ -88,6 +94,7 @@ pub(crate) fn serve<C: NodeClient>(
         .add_service(health)
         .add_service(reflection(older).build_v1().expect("invariant: the descriptors come from the compiler"))
         .add_service(reflection(newer).build_v1alpha().expect("invariant: the descriptors come from the compiler"))
+        .add_optional_service(bounded!(ClusterServiceServer))
         .add_optional_service(bounded!(CollectionServiceServer))
         .add_optional_service(bounded!(PointServiceServer))
         .add_optional_service(bounded!(SearchServiceServer))

@@ -1,5 +1,6 @@
 //! The gRPC handlers: decode and resolve, call one function of the coordinator, encode.
 
+pub(crate) mod cluster;
 mod collections;
 mod points;
 mod search;
