@@ -45,6 +45,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) peers: Option<TcpListener>,
     /// Coordinators that are known before any state is.
     pub(crate) known: Vec<(u64, String)>,
+    /// BLAKE3 of the join token of a cluster that is founded now.
+    pub(crate) join_token: Option<[u8; 32]>,
 }
 
 /// A process at work.
@@ -223,8 +225,7 @@ impl Parts<'_> {
         coordinator.decide(self.new_self(), deadline).await?;
         let (id, status) = (self.me.node.0, NodeStatus::Up);
         coordinator.decide(Command::SetNodeStatus { id, status }, deadline).await?;
-        if let Some(token) = self.config.cluster.as_ref().and_then(|cluster| cluster.join_token.as_ref()) {
-            let digest = *blake3::hash(token.as_bytes()).as_bytes();
+        if let Some(digest) = self.join_token {
             coordinator.decide(Command::SetJoinToken { digest }, deadline).await?;
         }
         Ok(())

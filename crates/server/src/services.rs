@@ -15,6 +15,8 @@ use sagitta_wire::{Failure, RequestId};
 
 use crate::failure::failure;
 
+pub(crate) use cluster::{Founding, Unfounded};
+
 /// What all handlers share.
 pub(crate) struct Services<C> {
     coordinator: Arc<Coordinator<C>>,
