@@ -1,0 +1,327 @@
+//! A cluster of real processes of the test's own. Nothing but [`Cluster::found`] knows how a cluster comes to be.
+
+use std::fs::{self, File};
+use std::net::{TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sagitta_client::{Client, ClientConfig, RetryPolicy};
+use sagitta_env::Env;
+use tempfile::TempDir;
+
+/// Clusters are large for a small machine: one at a time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// How long a condition may take to come about. Nothing passes by it: it is there so that a test that hangs says why.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// Ports below those that the system hands out for connections, so that a node that restarts finds its own free.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+/// Lines of a node's log shown when a test fails.
+const SHOWN_LINES: usize = 40;
+const TOKEN: &str = "sgj_of_the_tests";
+
+/// What a node does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Coordinator,
+    Shard,
+}
+
+/// A node: its folder, its ports, and its process when it runs.
+pub(crate) struct Member {
+    pub(crate) role: Role,
+    pub(crate) data: PathBuf,
+    pub(crate) api: Port,
+    pub(crate) peers: Port,
+    log: PathBuf,
+    /// Where the log of the present process begins.
+    log_from: usize,
+    child: Option<Child>,
+    paused: bool,
+}
+
+/// A port that no other test takes for as long as this lives: its UDP twin is bound.
+pub(crate) struct Port {
+    pub(crate) number: u16,
+    _reserved: UdpSocket,
+}
+
+/// A running cluster; its processes are killed when it is dropped.
+pub(crate) struct Cluster {
+    pub(crate) members: Vec<Member>,
+    temp: Option<TempDir>,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Cluster {
+    /// Starts coordinators, then shard nodes, and waits until all of them are ready.
+    pub(crate) fn start(coordinators: usize, shards: usize) -> Self {
+        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let mut cluster = Self { members: Vec::new(), temp: Some(temp), _alone: alone };
+        for at in 0..coordinators + shards {
+            let role = if at < coordinators { Role::Coordinator } else { Role::Shard };
+            let member = cluster.new_member(role, &format!("node-{at}"));
+            cluster.members.push(member);
+        }
+        cluster.found();
+        for at in 1..cluster.members.len() {
+            cluster.spawn(at);
+        }
+        (0..cluster.members.len()).for_each(|at| cluster.wait_ready(at));
+        cluster
+    }
+
+    /// A node that has not been started.
+    pub(crate) fn new_member(&self, role: Role, name: &str) -> Member {
+        let (data, log) = (self.root().join(name), self.root().join(format!("{name}.log")));
+        let (api, peers) = (Port::free(), Port::free());
+        Member { role, data, log, log_from: 0, api, peers, child: None, paused: false }
+    }
+
+    /// Makes the first member found the cluster.
+    fn found(&mut self) {
+        self.spawn(0);
+        self.wait_ready(0);
+    }
+
+    fn root(&self) -> &Path {
+        self.temp.as_ref().expect("kept until the end").path()
+    }
+
+    pub(crate) fn coordinators(&self) -> Vec<usize> {
+        self.with_role(Role::Coordinator)
+    }
+
+    pub(crate) fn shard_nodes(&self) -> Vec<usize> {
+        self.with_role(Role::Shard)
+    }
+
+    fn with_role(&self, role: Role) -> Vec<usize> {
+        (0..self.members.len()).filter(|at| self.members[*at].role == role).collect()
+    }
+
+    /// The command that starts a node. The first one needs nobody to be let in by.
+    pub(crate) fn command(&self, member: &Member, join: Option<String>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sagittad"));
+        let roles = match member.role {
+            Role::Coordinator => "coordinator",
+            Role::Shard => "shard",
+        };
+        let (api, peers) = (member.api.address(), member.peers.address());
+        command.arg("serve").arg("--data").arg(&member.data).args(["--listen", &api, "--peer-listen", &peers]);
+        command.args(["--roles", roles, "--memory", "256MiB", "--search-threads", "1"]);
+        let log = std::env::var("SAGITTA_TEST_LOG").unwrap_or_else(|_| "info".to_owned());
+        command.args(["--log", &log]).env("SAGITTA_JOIN_TOKEN", TOKEN).stdin(Stdio::null());
+        if let Some(join) = join {
+            command.args(["--join", &join]);
+        }
+        command
+    }
+
+    /// The peer addresses of the coordinators, as a new node is told them.
+    pub(crate) fn join_addresses(&self) -> String {
+        let peers = self.coordinators().into_iter().map(|at| format!("http://{}", self.members[at].peers.address()));
+        peers.collect::<Vec<_>>().join(",")
+    }
+
+    /// Starts a node's process and waits for nothing.
+    pub(crate) fn spawn(&mut self, at: usize) {
+        assert!(self.members[at].child.is_none(), "node {at} runs");
+        let join = (at > 0).then(|| self.join_addresses());
+        let mut command = self.command(&self.members[at], join);
+        let member = &mut self.members[at];
+        let log = File::options().create(true).append(true).open(&member.log).expect("a log");
+        member.log_from = member.log_text().len();
+        let twin = log.try_clone().expect("a log");
+        member.child = Some(command.stdout(twin).stderr(log).spawn().expect("the binary is there"));
+    }
+
+    /// Waits until a node that was spawned says that it is ready.
+    pub(crate) fn wait_ready(&mut self, at: usize) {
+        let env = Env::real();
+        let until = env.deadline(PATIENCE);
+        while !self.members[at].log_since_start().contains("sagittad is ready") {
+            if let Some(status) = self.members[at].child.as_mut().and_then(|child| child.try_wait().expect("waited")) {
+                panic!("node {at} did not start: {status}");
+            }
+            assert!(!until.has_passed(&env), "node {at} does not become ready");
+            pause();
+        }
+    }
+
+    pub(crate) fn restart(&mut self, at: usize) {
+        self.spawn(at);
+        self.wait_ready(at);
+    }
+
+    /// As `kill -9` does: no warning, no cleaning up.
+    pub(crate) fn kill(&mut self, at: usize) {
+        self.members[at].kill();
+    }
+
+    /// As `kill` does; it may finish what it is doing.
+    pub(crate) fn terminate(&mut self, at: usize) -> ExitStatus {
+        self.signal(at, "-TERM");
+        let mut child = self.members[at].child.take().expect("running");
+        child.wait().expect("waited")
+    }
+
+    /// Stops a process in its tracks: its connections stay open and nobody answers.
+    pub(crate) fn pause_node(&mut self, at: usize) {
+        self.signal(at, "-STOP");
+        self.members[at].paused = true;
+    }
+
+    pub(crate) fn resume_node(&mut self, at: usize) {
+        self.signal(at, "-CONT");
+        self.members[at].paused = false;
+    }
+
+    fn signal(&self, at: usize, signal: &str) {
+        let id = self.members[at].child.as_ref().expect("running").id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().expect("kill runs").success());
+    }
+
+    /// A client of one coordinator, which tries again soon and gives up after `deadline`.
+    pub(crate) fn client(&self, at: usize, deadline: Duration) -> Client {
+        client(&self.members[at].api, deadline)
+    }
+
+    /// A client of each coordinator.
+    pub(crate) fn clients(&self, deadline: Duration) -> Vec<Client> {
+        self.coordinators().into_iter().map(|at| self.client(at, deadline)).collect()
+    }
+}
+
+pub(crate) fn client(api: &Port, deadline: Duration) -> Client {
+    let mut config = ClientConfig::new(format!("http://{}", api.address()));
+    let (initial_backoff, max_backoff) = (Duration::from_millis(20), Duration::from_millis(200));
+    config.retry = RetryPolicy { max_attempts: 100, initial_backoff, max_backoff };
+    config.deadline = deadline;
+    config.connect_timeout = Duration::from_secs(1);
+    Client::connect(config).expect("a valid endpoint")
+}
+
+/// Tries until it succeeds; the last error is told when that takes too long.
+pub(crate) async fn eventually<T, E: std::fmt::Display>(
+    what: &str,
+    mut attempt: impl AsyncFnMut() -> Result<T, E>,
+) -> T {
+    let env = Env::real();
+    let until = env.deadline(PATIENCE);
+    loop {
+        match attempt().await {
+            Ok(done) => return done,
+            Err(error) => assert!(!until.has_passed(&env), "{what}: still {error}"),
+        }
+        breathe(20).await;
+    }
+}
+
+/// Between two looks at a condition that nothing tells about.
+pub(crate) async fn breathe(ms: u64) {
+    let _ = Env::real().timeout(Duration::from_millis(ms), std::future::pending::<()>()).await;
+}
+
+fn pause() {
+    std::thread::park_timeout(Duration::from_millis(5));
+}
+
+/// A number from the environment, or what every day runs.
+pub(crate) fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// The seed of a test, said so that a failure can be repeated.
+pub(crate) fn seed() -> u64 {
+    let seed = number("SAGITTA_SEED", 42);
+    println!("seed {seed}");
+    seed
+}
+
+/// Runs a test's clients.
+pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    runtime.expect("a runtime").block_on(test)
+}
+
+/// A small generator with good enough bits, so that a test is its seed.
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut rng = Self(seed ^ 0x9e37_79b9_7f4a_7c15);
+        rng.below(2);
+        rng
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+
+    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len() as u64) as usize]
+    }
+}
+
+impl Member {
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("killed");
+            child.wait().expect("waited");
+        }
+        self.paused = false;
+    }
+
+    pub(crate) fn runs(&self) -> bool {
+        self.child.is_some() && !self.paused
+    }
+
+    pub(crate) fn log_text(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn log_since_start(&self) -> String {
+        self.log_text().split_off(self.log_from)
+    }
+}
+
+impl Port {
+    fn free() -> Self {
+        let span = u64::from(PORTS.end - PORTS.start);
+        loop {
+            let number = PORTS.start + Env::real().random_below(span) as u16;
+            let reserved = UdpSocket::bind(("127.0.0.1", number));
+            // The listener is closed at once, and leaves nothing behind because nobody connected.
+            if let (Ok(reserved), Ok(_)) = (reserved, TcpListener::bind(("127.0.0.1", number))) {
+                return Self { number, _reserved: reserved };
+            }
+        }
+    }
+
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.number)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.members.iter_mut().for_each(Member::kill);
+        if !std::thread::panicking() {
+            return;
+        }
+        for member in &self.members {
+            let text = member.log_text();
+            let lines: Vec<_> = text.lines().collect();
+            let shown = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
+            eprintln!("--- {}, {:?}, the end of its log:\n{}", member.data.display(), member.role, shown.join("\n"));
+        }
+        if let Some(temp) = self.temp.take() {
+            eprintln!("--- the nodes' folders and logs are kept in {}", temp.keep().display());
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Promise 4: points are linearizable, though nodes are killed and paused.
+
+use sagitta_client::CreateCollection;
+use sagitta_history::{Points, require};
+
+use crate::harness::{Cluster, Rng, number, run, seed};
+use crate::workload::{CALL, Workload, name, schema};
+
+/// Nodes that are killed or paused, one after the other.
+const FAULTS: u64 = 6;
+/// Writes that must be acknowledged while a node is away, and again after its return.
+const WRITES: u64 = 30;
+
+#[test]
+fn points_are_linearizable_while_nodes_are_killed_and_paused() {
+    let (seed, faults) = (seed(), number("SAGITTA_FAULTS", FAULTS));
+    let mut cluster = Cluster::start(3, 3);
+    run(async {
+        let mut create = CreateCollection::new(name("points"), schema());
+        (create.shards, create.replication) = (Some(2), Some(3));
+        cluster.client(0, CALL * 6).create(create).await.expect("created");
+        let workload = Workload::new("points", 12, true);
+        let clients = workload.start(&cluster, 5, seed);
+        let mut rng = Rng::new(seed);
+        for fault in 0..faults {
+            let at = rng.below(cluster.members.len() as u64) as usize;
+            workload.wait_for(WRITES).await;
+            let kill = rng.below(2) == 0;
+            if kill {
+                cluster.kill(at)
+            } else {
+                cluster.pause_node(at)
+            }
+            let gap = workload.wait_for(WRITES).await;
+            if kill {
+                cluster.restart(at)
+            } else {
+                cluster.resume_node(at)
+            }
+            let what = if kill { "killed" } else { "paused" };
+            println!("fault {fault}: {:?} {at} {what}, longest gap {gap:?}", cluster.members[at].role);
+        }
+        workload.wait_for(WRITES).await;
+        let history = workload.stop(clients).await;
+        println!("{} operations", history.operations.len());
+        require(&Points, &history, &format!("points of seed {seed}"));
+    });
+}
