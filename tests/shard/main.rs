@@ -5,6 +5,7 @@
 //! longer runs.
 
 mod planted;
+mod replicas;
 mod rig;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -7,7 +7,9 @@ use clap::builder::Resettable;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::args;
-use crate::command::{collection, completion, count, delete, export, get, import, recall, search, status};
+use crate::command::{
+    cluster, collection, completion, count, delete, export, get, import, node, recall, search, shard, status,
+};
 use crate::failure::EXIT_CODES;
 use crate::output::Format;
 
@@ -68,6 +70,15 @@ pub enum Command {
     Recall(Box<recall::Recall>),
     /// Show whether the cluster answers and how its collections are
     Status(status::StatusArgs),
+    /// Found a cluster and see how it is
+    #[command(subcommand)]
+    Cluster(cluster::Cluster),
+    /// See the nodes of the cluster
+    #[command(subcommand)]
+    Node(node::Node),
+    /// See the shards of collections and who leads them
+    #[command(subcommand)]
+    Shard(shard::Shard),
     /// Print a script that completes commands in a shell
     Completion(completion::Completion),
 }

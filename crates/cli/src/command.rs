@@ -1,5 +1,6 @@
 //! The commands, one per file. Each has its arguments, with help that teaches by example, and what it does.
 
+pub mod cluster;
 pub mod collection;
 pub mod completion;
 pub mod count;
@@ -7,8 +8,10 @@ pub mod delete;
 pub mod export;
 pub mod get;
 pub mod import;
+pub mod node;
 pub mod recall;
 pub mod search;
+pub mod shard;
 pub mod status;
 
 mod confirm;
@@ -25,6 +28,9 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
     }
     let session = Session::new(&cli.global)?;
     match cli.command {
+        Command::Cluster(command) => command.run(&session).await,
+        Command::Node(command) => command.run(&session).await,
+        Command::Shard(command) => command.run(&session).await,
         Command::Collection(command) => command.run(&session).await,
         Command::Import(command) => command.run(&session).await,
         Command::Export(command) => command.run(&session).await,

@@ -27,6 +27,8 @@ pub enum Exit {
     Denied = 6,
     /// A data file is damaged or not as it should be.
     Data = 7,
+    /// The cluster is degraded: all is answered, and less may fail than was asked for.
+    Degraded = 8,
     /// Stopped by Ctrl-C.
     Interrupted = 130,
 }
@@ -34,7 +36,7 @@ pub enum Exit {
 /// The exit codes, for help texts.
 pub const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong arguments or request, 3 not found, 4 unavailable or timed out (try again), \
-5 exists already, 6 not allowed, 7 data file refused, 130 interrupted. With --output json an error is one JSON \
+5 exists already, 6 not allowed, 7 data file refused, 8 cluster degraded, 130 interrupted. With --output json an error is one JSON \
 document on standard error.";
 
 /// A command that failed.
@@ -137,6 +139,7 @@ impl Exit {
             Self::Conflict => "conflict",
             Self::Denied => "denied",
             Self::Data => "data",
+            Self::Degraded => "degraded",
             Self::Interrupted => "interrupted",
         }
     }

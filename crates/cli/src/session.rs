@@ -126,7 +126,7 @@ fn invalid(error: &ClientError) -> Failure {
 
 /// The argument that a field of a request comes from; the field without what only the API knows if there is none.
 fn argument(field: &str) -> String {
-    const ARGUMENTS: [(&str, &str); 9] = [
+    const ARGUMENTS: [(&str, &str); 12] = [
         ("k", "-k"),
         ("vector_name", "--vector-name"),
         ("score_threshold", "--threshold"),
@@ -136,6 +136,9 @@ fn argument(field: &str) -> String {
         ("group_by.field", "--group-by"),
         ("group_by.group_size", "--group-size"),
         ("filter", "--filter"),
+        ("collection.shards", "--shards"),
+        ("collection.replication", "--replication"),
+        ("to", "--to"),
     ];
     let plain = field.strip_prefix("search.").unwrap_or(field);
     // The searches of a batch differ in their vectors alone.

@@ -4,6 +4,7 @@
 //! node; it asks nodes through [`NodeClient`].
 
 mod client;
+mod cluster;
 mod collections;
 mod control;
 mod decide;

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 pub(crate) use load::Load;
 
 /// A node that has not reported for so long is asked last.
-const SILENT: Duration = Duration::from_secs(3);
+pub(crate) const SILENT: Duration = Duration::from_secs(3);
 
 /// What has been heard and seen.
 pub struct Reports {

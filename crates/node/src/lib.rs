@@ -141,7 +141,10 @@ impl Node {
         let opener = Opener { spec, engines, env, options };
         let opening = self.env.spawn_blocking(move || {
             let home = Home::create(&dir)?;
-            home.clear(&*engine)?;
+            if let Err(error) = home.clear(&*engine) {
+                // It takes up room, no more.
+                tracing::warn!(%error, "what is left over of a replica cannot be removed yet");
+            }
             let shard = opener.open(&home.current()?)?;
             Ok((home, opener, Present::new(shard)))
         });

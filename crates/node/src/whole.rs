@@ -152,13 +152,17 @@ impl Whole {
         let (opener, doomed, fetched) = (self.opener.clone(), self.doomed.clone(), self.fetched.clone());
         let (position, members, dir) = (offer.position, offer.membership.encode(), into.clone());
         let ended = move |result: Result<(), String>| {
-            let opened = result.and_then(|()| open_fetched(&opener, &dir, position, &members));
+            let gone = || "nobody waits for it any more".to_owned();
+            let is_wanted = || lock(&fetched).as_ref().is_some_and(|fetched| fetched.number == number);
+            // The replica may have been removed: opening would bring its folder back.
+            let opened = result.and_then(|()| if is_wanted() { Ok(()) } else { Err(gone()) });
+            let opened = opened.and_then(|()| open_fetched(&opener, &dir, position, &members));
             let result = opened.and_then(|shard| match &mut *lock(&fetched) {
                 Some(fetched) if fetched.number == number => {
                     fetched.shard = Some(shard);
                     Ok(())
                 }
-                _ => Err("nobody waits for it any more".to_owned()),
+                _ => Err(gone()),
             });
             if result.is_err() {
                 doomed.add(dir);

@@ -1,21 +1,31 @@
 //! How a process with an empty data folder comes to belong to a cluster: it is told to found one, or it is let in by one.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sagitta_cluster::Place;
 use sagitta_consensus::ClusterId;
-use sagitta_env::Env;
-use sagitta_model::ErrorKind;
+use sagitta_env::{Env, JoinHandle};
+use sagitta_model::{ErrorKind, NewCluster, PointId};
+use sagitta_wire::Failure;
 use sagitta_wire::control::{Join, Joined};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tonic::transport::Uri;
 
 use crate::config::ClusterConfig;
 use crate::data_dir::DataDir;
 use crate::data_plane::join;
+use crate::gate::new_join_token;
+use crate::serve::serve_unfounded;
+use crate::services::Founding;
 use crate::start::{StartError, raft_id};
 
 /// How long to wait before all addresses are asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+const NO_COORDINATOR: &str =
+    "it has not the role coordinator, and names no coordinators: give it the role, or give it --join and --join-token";
 
 /// A process before the entrance.
 pub(crate) struct Entrance<'a> {
@@ -24,15 +34,73 @@ pub(crate) struct Entrance<'a> {
     pub(crate) place: Place,
 }
 
+/// How a process came in.
+#[derive(Default)]
+pub(crate) struct Entered {
+    /// The coordinators that are known then.
+    pub(crate) known: Vec<(u64, String)>,
+    /// Who waits for the cluster that is being founded.
+    pub(crate) asked: Option<Asked>,
+}
+
+/// Somebody has asked this process to found a cluster, and waits for its join token.
+pub(crate) struct Asked {
+    /// BLAKE3 of the token, for the cluster to know.
+    pub(crate) digest: [u8; 32],
+    new: NewCluster,
+    answer: oneshot::Sender<NewCluster>,
+    door: Door,
+}
+
+/// The server of a process that belongs to no cluster yet.
+struct Door {
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+/// Passes the first request to found a cluster on; the others are told that there is one.
+struct Desk {
+    cluster: u128,
+    first: Mutex<Option<oneshot::Sender<oneshot::Sender<NewCluster>>>>,
+}
+
+impl Founding for Desk {
+    async fn found(&self) -> Result<NewCluster, Failure> {
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(first) = first else { return Err(Failure::cluster_exists(PointId::Uuid(self.cluster))) };
+        let (answer, founded) = oneshot::channel();
+        let ended = || {
+            Failure::new(ErrorKind::Unavailable, "the process ended before the cluster was founded; its log says why")
+        };
+        first.send(answer).map_err(|_| ended())?;
+        founded.await.map_err(|_| ended())
+    }
+}
+
+impl Asked {
+    /// Says that the cluster is there, and gives the address back.
+    pub(crate) async fn answer(self) {
+        // Whoever went away can have another token.
+        let _ = self.answer.send(self.new);
+        let _ = self.door.stop.send(());
+        let _ = self.door.serving.await;
+    }
+}
+
 impl Entrance<'_> {
-    /// Makes the data folder belong to a cluster, if it does not yet. Returns the coordinators that are known then.
-    pub(crate) async fn enter(&self, data: &mut DataDir) -> Result<Vec<(u64, String)>, StartError> {
-        let waits = data.cluster_id().is_none() && self.cluster.join.is_empty();
-        if waits {
-            data.enter(self.env.uuid(), true)?;
+    /// Makes the data folder belong to a cluster, if it does not yet: one that it is told to found by a call to `listener`, or
+    /// the one that it asks to be let in by.
+    pub(crate) async fn enter(
+        &self,
+        data: &mut DataDir,
+        listener: TcpListener,
+    ) -> Result<(Entered, Option<TcpListener>), StartError> {
+        if data.cluster_id().is_none() && self.cluster.join.is_empty() {
+            let asked = self.wait_for_init(data, listener).await?;
+            return Ok((Entered { asked: Some(asked), ..Entered::default() }, None));
         }
         if data.founder() || data.followed().exists() {
-            return Ok(Vec::new());
+            return Ok((Entered::default(), Some(listener)));
         }
         // A node that was let in and stopped before it learned anything asks once more.
         let joined = self.be_let_in(data).await?;
@@ -45,7 +113,34 @@ impl Entrance<'_> {
                 return Err(StartError::NotLetIn(what));
             }
         }
-        Ok(joined.coordinators)
+        Ok((Entered { known: joined.coordinators, asked: None }, Some(listener)))
+    }
+
+    /// Waits until somebody says that this process is the first of a cluster.
+    async fn wait_for_init(&self, data: &mut DataDir, listener: TcpListener) -> Result<Asked, StartError> {
+        if !self.cluster.roles.coordinator {
+            return Err(StartError::NotLetIn(NO_COORDINATOR.to_owned()));
+        }
+        let cluster = self.env.uuid();
+        let (first, asked) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel();
+        let desk = Desk { cluster, first: Mutex::new(Some(first)) };
+        let service = serve_unfounded(desk, self.env, listener, async {
+            let _ = stopped.await;
+        });
+        let mut serving = self.env.spawn(service);
+        tracing::info!(api = self.place.api_address, "belongs to no cluster: waiting for `sagitta cluster init`");
+        let answer = tokio::select! {
+            answer = asked => answer.map_err(|_| StartError::NotLetIn("nobody can ask any more".to_owned()))?,
+            served = &mut serving => {
+                served.unwrap_or(Ok(()))?;
+                return Err(StartError::NotLetIn("the API ended".to_owned()));
+            }
+        };
+        data.enter(cluster, true)?;
+        let (join_token, digest) = new_join_token(self.env);
+        let new = NewCluster { id: cluster, join_token };
+        Ok(Asked { digest, new, answer, door: Door { stop, serving } })
     }
 
     /// Asks the coordinators at the given addresses, one after the other, until one lets this node in or says that none ever will.

@@ -45,6 +45,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) peers: Option<TcpListener>,
     /// Coordinators that are known before any state is.
     pub(crate) known: Vec<(u64, String)>,
+    /// BLAKE3 of the join token of a cluster that is founded now.
+    pub(crate) join_token: Option<[u8; 32]>,
 }
 
 /// A process at work.
@@ -107,24 +109,20 @@ impl Parts<'_> {
 
         let control = if place.roles.coordinator { Some(self.control(&host, &states, whole).await?) } else { None };
         let own = Arc::new(OwnNode::new(node.clone(), placed, control.clone()));
-        let coordinator = control.as_ref().map(|control| {
-            let remote = RemoteNodes::new(env.clone(), me, books.all.clone());
-            let nodes = Arc::new(Nodes::new(me.node.0, own.clone(), remote));
-            let reports = Arc::new(Reports::new(env.clone()));
-            Arc::new(Coordinator::new(env.clone(), me.node.0, control.clone(), nodes, reports))
-        });
-        if let (Some(control), Some(coordinator)) = (&control, &coordinator) {
-            tasks.push(env.spawn(publish(control.clone(), states.clone())));
-            tasks.push(env.spawn(tell(agent.reports(), coordinator.reports().clone(), me.node.0)));
-            tasks.push(env.spawn({
-                let coordinator = coordinator.clone();
-                async move { coordinator.keep().await }
-            }));
-            if data.founder() && !is_member(&control.state(), me.node.0) {
-                self.found(coordinator, env.deadline(ALONE)).await?;
+        let coordinator = match &control {
+            Some(control) => {
+                let remote = RemoteNodes::new(env.clone(), me, books.all.clone());
+                let nodes = Arc::new(Nodes::new(me.node.0, own.clone(), remote));
+                let reports = Arc::new(Reports::new(env.clone()));
+                let coordinator = Coordinator::new(env.clone(), me.node.0, control.clone(), nodes, reports);
+                let coordinator = Arc::new(coordinator);
+                tasks.push(env.spawn(publish(control.clone(), states.clone())));
+                tasks.push(env.spawn(tell(agent.reports(), coordinator.reports().clone(), me.node.0)));
+                tasks.extend(self.take_part(&coordinator).await?);
+                Some(coordinator)
             }
-            tasks.push(env.spawn(announce(coordinator.clone(), self.new_self())));
-        }
+            None => None,
+        };
         match (&control, &self.peers) {
             // Alone there is nobody else to serve a replica that cannot be opened: the process says so, and ends.
             (Some(control), None) => {
@@ -209,13 +207,25 @@ impl Parts<'_> {
         Ok(Control::open(self.env, &dir, cluster, vec![founder], &handle, whole).await?)
     }
 
+    /// Takes this node's part in the cluster: as its founder if it has none yet, and whatever comes from then on.
+    async fn take_part<C: NodeClient>(
+        &self,
+        coordinator: &Arc<Coordinator<C>>,
+    ) -> Result<[JoinHandle<()>; 2], StartError> {
+        let keeping = coordinator.clone();
+        let keeping = self.env.spawn(async move { keeping.keep().await });
+        if self.data.founder() && !is_member(&coordinator.control().state(), self.me.node.0) {
+            self.found(coordinator, self.env.deadline(ALONE)).await?;
+        }
+        Ok([keeping, self.env.spawn(announce(coordinator.clone(), self.new_self()))])
+    }
+
     /// The first decisions of a cluster: who founded it, and that it is there.
     async fn found<C: NodeClient>(&self, coordinator: &Coordinator<C>, deadline: Deadline) -> Result<(), StartError> {
         coordinator.decide(self.new_self(), deadline).await?;
         let (id, status) = (self.me.node.0, NodeStatus::Up);
         coordinator.decide(Command::SetNodeStatus { id, status }, deadline).await?;
-        if let Some(token) = self.config.cluster.as_ref().and_then(|cluster| cluster.join_token.as_ref()) {
-            let digest = *blake3::hash(token.as_bytes()).as_bytes();
+        if let Some(digest) = self.join_token {
             coordinator.decide(Command::SetJoinToken { digest }, deadline).await?;
         }
         Ok(())

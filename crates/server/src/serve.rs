@@ -8,16 +8,18 @@ use sagitta_coordinator::{Coordinator, NodeClient};
 use sagitta_env::Env;
 use sagitta_model::limits;
 use sagitta_wire::v1;
+use sagitta_wire::v1::cluster_service_server::ClusterServiceServer;
 use sagitta_wire::v1::collection_service_server::CollectionServiceServer;
 use sagitta_wire::v1::point_service_server::PointServiceServer;
 use sagitta_wire::v1::search_service_server::SearchServiceServer;
 use tokio::net::TcpListener;
+use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tonic_reflection::pb as reflection_pb;
 
 use crate::connections::{self, Limits};
-use crate::services::Services;
+use crate::services::{Founding, Services, Unfounded};
 
 /// Calls of one connection that run at once; more wait. Enough to keep every thread of a machine busy.
 const STREAMS_PER_CONNECTION: u32 = 256;
@@ -28,7 +30,12 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// The services whose health is reported, beside the server as a whole (the empty name).
-const SERVICES: [&str; 3] = ["sagitta.v1.CollectionService", "sagitta.v1.PointService", "sagitta.v1.SearchService"];
+const SERVICES: [&str; 4] = [
+    "sagitta.v1.ClusterService",
+    "sagitta.v1.CollectionService",
+    "sagitta.v1.PointService",
+    "sagitta.v1.SearchService",
+];
 
 /// What `grpc.health.v1` answers.
 pub(crate) struct Health(HealthReporter);
@@ -49,6 +56,28 @@ impl Health {
             self.0.set_service_status(service, status).await;
         }
     }
+}
+
+fn api_server() -> Server {
+    connections::bounded_server()
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_keepalive_interval(Some(PING_EVERY))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+}
+
+/// Serves a process that belongs to no cluster yet, until `stopped`: it can found one, and does not call itself well.
+pub(crate) fn serve_unfounded<F: Founding, S: Future<Output = ()> + Send + 'static>(
+    founding: F,
+    env: &Env,
+    listener: TcpListener,
+    stopped: S,
+) -> impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<F, S> {
+    let (incoming, _accepting) = connections::accept(env, listener, Limits::of_process());
+    api_server()
+        .add_service(ClusterServiceServer::new(Unfounded(founding)))
+        .serve_with_incoming_shutdown(incoming, stopped)
 }
 
 /// The health of a server and the future that serves until `stopped`.
@@ -79,15 +108,11 @@ pub(crate) fn serve<C: NodeClient>(
     };
     let (older, newer) = (reflection_pb::v1alpha::FILE_DESCRIPTOR_SET, reflection_pb::v1::FILE_DESCRIPTOR_SET);
     let (incoming, _accepting) = connections::accept(&env, listener, Limits::of_process());
-    let server = connections::bounded_server()
-        .max_concurrent_streams(STREAMS_PER_CONNECTION)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .http2_keepalive_interval(Some(PING_EVERY))
-        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+    let server = api_server()
         .add_service(health)
         .add_service(reflection(older).build_v1().expect("invariant: the descriptors come from the compiler"))
         .add_service(reflection(newer).build_v1alpha().expect("invariant: the descriptors come from the compiler"))
+        .add_optional_service(bounded!(ClusterServiceServer))
         .add_optional_service(bounded!(CollectionServiceServer))
         .add_optional_service(bounded!(PointServiceServer))
         .add_optional_service(bounded!(SearchServiceServer))

@@ -1,5 +1,6 @@
 //! The gRPC handlers: decode and resolve, call one function of the coordinator, encode.
 
+pub(crate) mod cluster;
 mod collections;
 mod points;
 mod search;
@@ -13,6 +14,8 @@ use sagitta_model::CollectionName;
 use sagitta_wire::{Failure, RequestId};
 
 use crate::failure::failure;
+
+pub(crate) use cluster::{Founding, Unfounded};
 
 /// What all handlers share.
 pub(crate) struct Services<C> {

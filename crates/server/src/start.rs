@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::config::{ClusterConfig, Config};
 use crate::data_dir::{DataDir, DataDirError};
-use crate::entrance::Entrance;
+use crate::entrance::{Entered, Entrance};
 use crate::peers::PeerIdentity;
 use crate::roles::{Network, Parts, Started};
 use crate::serve::{Health, serve};
@@ -105,14 +105,15 @@ impl Server {
         let mut data = DataDir::open(&config.data, &env)?;
         let listener = listen(config.listen).await?;
         let address = listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
-        let (mut peers, mut known) = (None, Vec::new());
+        let (mut peers, mut entered, mut listener) = (None, Entered::default(), Some(listener));
         let place = match &config.cluster {
             Some(cluster) => {
                 let peer_listener = listen(cluster.peer_listen).await?;
                 let place = place(cluster, address, &peer_listener)?;
                 peers = Some(peer_listener);
                 let entrance = Entrance { env: &env, cluster, place: place.clone() };
-                known = entrance.enter(&mut data).await?;
+                let free = listener.take().expect("invariant: it was bound a moment ago");
+                (entered, listener) = entrance.enter(&mut data, free).await?;
                 place
             }
             None => {
@@ -125,8 +126,17 @@ impl Server {
         let cluster = data.cluster_id().expect("invariant: the folder has entered a cluster");
         let (node, incarnation) = (raft_id(data.node_id()), data.node_id());
         let me = PeerIdentity { cluster: ClusterId(cluster), node, incarnation };
-        let parts = Parts { env: &env, config: &config, data: &data, me, place, peers, known };
+        let join_token = entered.asked.as_ref().map(|asked| asked.digest);
+        let parts =
+            Parts { env: &env, config: &config, data: &data, me, place, peers, known: entered.known, join_token };
         let started = parts.start(engines).await?;
+        if let Some(asked) = entered.asked {
+            asked.answer().await;
+        }
+        let listener = match listener {
+            Some(listener) => listener,
+            None => listen(address).await?,
+        };
         let Started { host, node, coordinator, control, tasks, network } = started;
         let peer_address = network.as_ref().map(Network::address);
         let (stop, stopped) = oneshot::channel();

@@ -116,7 +116,7 @@ impl Failure {
     pub fn cluster_exists(id: impl fmt::Display) -> Self {
         let id = id.to_string();
         let message = format!(
-            "this node belongs to the cluster {id} already, which cannot be founded again; `sagitta cluster join-token` makes a \
+            "this node belongs to the cluster {id} already, which cannot be founded again; `sagitta cluster rotate-token` makes a \
              new token for nodes that are to join it"
         );
         Self::new(ErrorKind::Conflict, message).with_reason(reason::CLUSTER_EXISTS).with_resource("cluster", id)

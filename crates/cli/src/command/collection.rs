@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use clap::{ArgGroup, Args, Subcommand};
-use sagitta_client::View;
+use sagitta_client::{CreateCollection, View};
 use sagitta_model::{
     CollectionInfo, CollectionName, ErrorKind, FieldPath, FieldType, IndexPolicy, Metric, Schema, VectorSpec,
     Violation, datetime,
@@ -53,6 +53,7 @@ Examples:
   sagitta collection create photos --dim 128 --metric l2 --index graph
   sagitta collection create papers --dim 384 --field source=keyword \\
     --field words=integer --field author.born=datetime
+  sagitta collection create logs --dim 384 --shards 12 --replication 3
   sagitta collection create books --vector title=384 --vector cover=512:l2:flat
 
 Only declared fields can be filtered and grouped by; all others are stored and returned.
@@ -80,6 +81,14 @@ pub struct Create {
     /// A named vector, instead of --dim; repeat it for several
     #[arg(long, value_name = "NAME=DIM[:METRIC[:INDEX]]", value_parser = vector)]
     vector: Vec<(String, PartialSpec)>,
+
+    /// Into how many shards its points are partitioned, at most 1,024 [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    shards: Option<u32>,
+
+    /// How many nodes hold a copy of each shard, at most 7 [default: 3, or as many as there are nodes]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=7))]
+    replication: Option<u32>,
 
     /// Succeed if the collection exists already and is of the same shape
     #[arg(long)]
@@ -153,7 +162,9 @@ fn field(text: &str) -> Result<(FieldPath, FieldType), String> {
 impl Create {
     async fn run(&self, session: &Session) -> Result<(), Failure> {
         let schema = self.schema()?;
-        let info = match session.client.create_collection(self.name.clone(), schema.clone()).await {
+        let (shards, replication) = (self.shards, self.replication);
+        let new = CreateCollection { shards, replication, ..CreateCollection::new(self.name.clone(), schema.clone()) };
+        let info = match session.client.create(new).await {
             Err(error) if Exit::from(error.kind) == Exit::Conflict => {
                 let existing = session.collection(&self.name, View::Basic).await?;
                 let same = existing.schema == schema;
@@ -310,6 +321,12 @@ impl Describe {
 fn describe(info: &CollectionInfo, out: &mut dyn io::Write, output: &Output) -> io::Result<()> {
     let id = sagitta_model::PointId::Uuid(info.id);
     writeln!(out, "{}, created {}, id {id}", info.name, created(info, 19))?;
+    writeln!(
+        out,
+        "{} of {} each",
+        humane::count(info.shards.into(), "shard"),
+        humane::count(info.replication.into(), "replica")
+    )?;
     if let Some(figures) = &info.statistics {
         let pairs = [
             ("points", humane::grouped(figures.points)),
@@ -383,6 +400,8 @@ pub(crate) fn document(info: &CollectionInfo) -> JsonValue {
         "created": datetime::format_micros(micros),
         "vectors": vectors.collect::<serde_json::Map<_, _>>(),
         "fields": fields.collect::<BTreeMap<_, _>>(),
+        "shards": info.shards,
+        "replication": info.replication,
         "statistics": statistics,
     })
 }

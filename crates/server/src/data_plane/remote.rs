@@ -28,6 +28,10 @@ use crate::peers::{AddressBook, PeerIdentity, Timing};
 
 /// To connect: several times the way around the world. Who waits has other nodes to ask.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// A node that falls silent is given up within the sum of these, so that what it led can be asked of its successor: about as long as
+/// an election takes. Raft's own streams have more patience, for a break costs them more.
+const PING_EVERY: Duration = Duration::from_secs(1);
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// For a call that names no deadline and costs the node nothing.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A deadline further away than this is none.
@@ -49,7 +53,12 @@ pub struct RemoteNodes {
 impl RemoteNodes {
     /// The nodes of an address book. To be used within a tokio runtime.
     pub fn new(env: Env, me: PeerIdentity, book: AddressBook) -> Self {
-        let timing = Timing { handshake: CONNECT_TIMEOUT, ..Timing::default() };
+        let timing = Timing {
+            handshake: CONNECT_TIMEOUT,
+            ping_every: PING_EVERY,
+            ping_timeout: PING_TIMEOUT,
+            ..Timing::default()
+        };
         Self::new_in(env, me, book, timing)
     }
 

@@ -1,6 +1,7 @@
 //! Nodes that are not there, go away, or move.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sagitta_consensus::NodeId;
 use sagitta_coordinator::{Elsewhere, NodeClient as _, ShardError, Tokens};
@@ -10,7 +11,7 @@ use tokio::net::TcpListener;
 
 use super::super::RemoteNodes;
 use super::rig::*;
-use crate::peers::AddressBook;
+use crate::peers::{AddressBook, Timing};
 
 fn remote(book: &AddressBook) -> Arc<RemoteNodes> {
     Arc::new(RemoteNodes::new_in(Env::real(), identity(1), book.clone(), brisk()))
@@ -122,4 +123,30 @@ async fn a_node_that_moved_is_asked_at_its_new_address_and_the_old_one_no_more()
         assert_eq!(ask(&remote).await, Ok(300));
     }
     assert_eq!(old.node.calls().len(), before);
+}
+
+#[tokio::test]
+async fn a_node_that_falls_silent_is_given_up_and_reached_again_when_it_speaks() {
+    let served = Served::start(identity(2)).await;
+    let wire = Wire::to(served.address()).await;
+    let book = AddressBook::default();
+    book.set(NodeId(2), wire.uri.clone());
+    let ping = Duration::from_millis(50);
+    let timing = Timing { ping_every: ping, ping_timeout: ping, ..brisk() };
+    let remote = Arc::new(RemoteNodes::new_in(Env::real(), identity(1), book, timing));
+    served.node.hold.send_replace(true);
+    let under_way = beside({
+        let remote = remote.clone();
+        async move { ask(&remote).await }
+    });
+    served.node.wait_for_calls(1).await;
+    wire.freeze(true);
+    let error = within("the silence is noticed", under_way).await.unwrap().unwrap_err();
+    assert_eq!((error.kind, error.elsewhere), (ErrorKind::Unavailable, None), "{error:?}");
+    let error = within("it is noticed again", ask(&remote)).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error:?}");
+    wire.freeze(false);
+    served.node.hold.send_replace(false);
+    let reached = async { while ask(&remote).await.is_err() {} };
+    within("it is reached again", reached).await;
 }

@@ -280,11 +280,12 @@ impl Served {
     }
 }
 
-/// Carries bytes to a target and back, counts its connections, and can cut them.
+/// Carries bytes to a target and back and counts its connections. Can cut them, or neither carry nor close.
 pub(super) struct Wire {
     pub(super) uri: Uri,
     pub(super) connections: Arc<watch::Sender<usize>>,
     cut: Arc<watch::Sender<u64>>,
+    frozen: Arc<watch::Sender<bool>>,
 }
 
 impl Wire {
@@ -292,26 +293,33 @@ impl Wire {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let uri = uri(listener.local_addr().unwrap());
         let (connections, cut) = (Arc::new(watch::Sender::new(0)), Arc::new(watch::Sender::new(0)));
-        let (counting, cutting) = (connections.clone(), cut.clone());
+        let (counting, cutting, frozen) = (connections.clone(), cut.clone(), Arc::new(watch::Sender::new(false)));
+        let freezing = frozen.clone();
         let env = Env::real();
         env.clone().spawn(async move {
             while let Ok((mut near, _)) = listener.accept().await {
                 counting.send_modify(|count| *count += 1);
-                let (target, mut cut) = (target.clone(), cutting.subscribe());
+                let (target, mut cut, mut freezing) = (target.clone(), cutting.subscribe(), freezing.subscribe());
                 env.spawn(async move {
                     let mut far = TcpStream::connect(target).await.unwrap();
                     tokio::select! {
                         _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
                         _ = cut.changed() => {}
+                        _ = async { drop(freezing.wait_for(|frozen| *frozen).await) } => std::future::pending().await,
                     }
                 });
             }
         });
-        Self { uri, connections, cut }
+        Self { uri, connections, cut, frozen }
     }
 
     pub(super) fn connections(&self) -> usize {
         *self.connections.borrow()
+    }
+
+    /// Present and new connections carry nothing any more, or those that are made from now on do.
+    pub(super) fn freeze(&self, frozen: bool) {
+        self.frozen.send_replace(frozen);
     }
 
     /// Ends the present connections.

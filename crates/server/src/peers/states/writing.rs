@@ -1,7 +1,7 @@
 //! A file of a state that arrives.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use sagitta_consensus::{Checking, StateFile};
@@ -19,8 +19,12 @@ impl Writing {
         // The manifest has been checked: this leads nowhere but below.
         let path = into.join(&file.name);
         let failed = |error| format!("{}: {error}", path.display());
-        if let Some(folder) = path.parent().filter(|folder| *folder != into) {
-            fs::create_dir_all(folder).map_err(failed)?;
+        // One by one: when the folder itself is gone, nobody wants the state any more, and it must not come back.
+        for (at, _) in file.name.match_indices('/') {
+            match fs::create_dir(into.join(&file.name[..at])) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+                _ => {}
+            }
         }
         let open = File::create_new(&path).map_err(failed)?;
         Ok(Self { checking: file.checking(), path, file: open })

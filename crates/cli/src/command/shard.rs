@@ -1,0 +1,200 @@
+//! `sagitta shard`.
+
+use clap::{Args, Subcommand};
+use sagitta_client::ListShards;
+use sagitta_model::{CollectionName, ReplicaInfo, ShardInfo};
+use serde_json::{Value as JsonValue, json};
+
+use super::cluster::failed;
+use crate::failure::Failure;
+use crate::humane;
+use crate::session::Session;
+use crate::table::{Align, Table};
+
+/// See the shards of collections and who leads them.
+#[derive(Debug, Subcommand)]
+pub enum Shard {
+    /// List the shards
+    List(List),
+    /// Show one shard with its replicas
+    Show(Show),
+    /// Have another replica lead a shard
+    TransferLeader(TransferLeader),
+}
+
+/// List the shards.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  sagitta shard list
+  sagitta shard list --collection docs
+  sagitta shard list --node 7231043388021175403 --output json")]
+pub struct List {
+    /// Only the shards of this collection
+    #[arg(long, value_name = "NAME")]
+    collection: Option<CollectionName>,
+
+    /// Only the shards that have a replica on this node
+    #[arg(long, value_name = "ID")]
+    node: Option<u64>,
+}
+
+/// Show one shard with its replicas.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  sagitta shard show 16")]
+pub struct Show {
+    /// The shard's id, as sagitta shard list shows it
+    id: u64,
+}
+
+/// Have another replica lead a shard.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  sagitta shard transfer-leader 16 --to 7231043388021175403
+
+Writes of the shard pause for the moment that it takes.")]
+pub struct TransferLeader {
+    /// The shard
+    id: u64,
+
+    /// The node that is to lead it; it must have a replica
+    #[arg(long, value_name = "NODE")]
+    to: u64,
+}
+
+impl Shard {
+    /// Does what the arguments say.
+    pub async fn run(&self, session: &Session) -> Result<(), Failure> {
+        match self {
+            Self::List(list) => {
+                let shards = list.all(session).await?;
+                let document = json!({ "shards": shards.iter().map(document).collect::<Vec<_>>() });
+                session.output.write(&document, |out, output| output.table(out, &table(&shards)))
+            }
+            Self::Show(show) => {
+                let shard = session.client.get_shard(show.id).await.map_err(|error| failed(session, error))?;
+                session.output.write(&document(&shard), |out, output| {
+                    let (first, last) = (shard.first_hash, shard.last_hash);
+                    writeln!(out, "shard {} of {}, {}", shard.id, shard.collection, shard.health.name())?;
+                    writeln!(out, "hashes {first:016x} to {last:016x}, epoch {}\n", shard.epoch)?;
+                    output.table(out, &replicas(&shard))?;
+                    shard.problems.iter().try_for_each(|problem| writeln!(out, "problem: {problem}"))
+                })
+            }
+            Self::TransferLeader(transfer) => {
+                let (id, to) = (transfer.id, transfer.to);
+                session.client.transfer_leader(id, to).await.map_err(|error| failed(session, error))?;
+                let document = json!({ "shard": id, "leader": to.to_string() });
+                session.output.write(&document, |out, _| writeln!(out, "node {to} leads shard {id}"))
+            }
+        }
+    }
+}
+
+impl List {
+    async fn all(&self, session: &Session) -> Result<Vec<ShardInfo>, Failure> {
+        let (mut shards, mut token) = (Vec::new(), String::new());
+        loop {
+            let list = ListShards { collection: self.collection.clone(), node: self.node };
+            let page = session.client.list_shards(list, 0, token).await.map_err(|error| failed(session, error))?;
+            shards.extend(page.shards);
+            token = page.next_page_token;
+            if token.is_empty() {
+                return Ok(shards);
+            }
+        }
+    }
+}
+
+fn id_or_dash(node: Option<u64>) -> String {
+    node.map_or_else(|| "-".to_owned(), |node| node.to_string())
+}
+
+fn table(shards: &[ShardInfo]) -> Table {
+    let mut table = Table::new(&[
+        ("shard", Align::Right),
+        ("collection", Align::Left),
+        ("health", Align::Left),
+        ("points", Align::Right),
+        ("disk", Align::Right),
+        ("leader", Align::Right),
+        ("replicas", Align::Left),
+    ]);
+    for shard in shards {
+        let wanted = shard.replicas.iter().filter(|replica| replica.wanted);
+        table.row(vec![
+            shard.id.to_string(),
+            shard.collection.to_string(),
+            shard.health.name().to_owned(),
+            humane::grouped(shard.points),
+            humane::bytes(shard.disk_bytes),
+            id_or_dash(shard.leader),
+            wanted.map(|replica| replica.node.to_string()).collect::<Vec<_>>().join(", "),
+        ]);
+    }
+    table
+}
+
+fn replicas(shard: &ShardInfo) -> Table {
+    let mut table = Table::new(&[
+        ("node", Align::Right),
+        ("role", Align::Left),
+        ("applied", Align::Right),
+        ("lag", Align::Right),
+        ("points", Align::Right),
+        ("disk", Align::Right),
+        ("note", Align::Left),
+    ]);
+    for ReplicaInfo { node, wanted, told } in &shard.replicas {
+        let mut row = vec![node.to_string()];
+        match told {
+            None => row.extend(["not heard of", "", "", "", ""].map(str::to_owned)),
+            Some(told) => row.extend([
+                told.role.name().to_owned(),
+                told.applied.to_string(),
+                told.lag_entries.map_or_else(|| "?".to_owned(), humane::grouped),
+                humane::grouped(told.points),
+                humane::bytes(told.disk_bytes),
+            ]),
+        }
+        let problem = told.as_ref().and_then(|told| told.problem.clone());
+        row.push(problem.unwrap_or_else(|| if *wanted { String::new() } else { "to be removed".to_owned() }));
+        table.row(row);
+    }
+    table.without_empty_columns()
+}
+
+fn document(shard: &ShardInfo) -> JsonValue {
+    let replicas = shard.replicas.iter().map(|replica| {
+        let told = replica.told.as_ref();
+        json!({
+            "node": replica.node.to_string(),
+            "wanted": replica.wanted,
+            "role": told.map(|told| told.role.name()),
+            "epoch": told.map(|told| told.epoch),
+            "term": told.map(|told| told.term),
+            "applied_index": told.map(|told| told.applied),
+            "lag_entries": told.and_then(|told| told.lag_entries),
+            "points": told.map(|told| told.points),
+            "disk_bytes": told.map(|told| told.disk_bytes),
+            "problem": told.and_then(|told| told.problem.clone()),
+        })
+    });
+    json!({
+        "id": shard.id,
+        "collection": shard.collection.to_string(),
+        "first_hash": format!("{:016x}", shard.first_hash),
+        "last_hash": format!("{:016x}", shard.last_hash),
+        "epoch": shard.epoch,
+        "health": shard.health.name(),
+        "leader": shard.leader.map(|leader| leader.to_string()),
+        "applied_index": shard.applied,
+        "points": shard.points,
+        "disk_bytes": shard.disk_bytes,
+        "replicas": replicas.collect::<Vec<_>>(),
+        "problems": shard.problems,
+    })
+}
