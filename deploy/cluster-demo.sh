@@ -71,15 +71,22 @@ start_node() {
   : >"$home/$node.out"
   setsid "${command[@]}" >"$home/$node.out" 2>>"$home/$node.log" </dev/null &
   echo $! >"$home/$node.pid"
+  # The shell shall not report what we kill.
+  disown
 }
 
 await_node() { await "node $1 did not start" grep -q ready "$home/$1.out"; }
 
 # Makes the first node found the cluster. The token lets the others in.
 found() {
-  SAGITTA_JOIN_TOKEN=sgj_$(head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n')
-  export SAGITTA_JOIN_TOKEN
   start_node 1
+  await "node 1 does not listen" grep -q "sagitta cluster init" "$home/1.log"
+  printf '\n$ sagitta --endpoint http://%s cluster init\n' "$(api 1)"
+  local said
+  said=$(sagitta --endpoint "http://$(api 1)" -o json cluster init) || fail "no cluster was founded"
+  SAGITTA_JOIN_TOKEN=$(grep -o 'sgj_[0-9a-f]*' <<<"$said" | head -n 1)
+  export SAGITTA_JOIN_TOKEN
+  echo "founded; its join token is given to the other nodes by SAGITTA_JOIN_TOKEN"
   await_node 1
 }
 

@@ -20,7 +20,6 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 /// Lines of a node's log shown when a test fails.
 const SHOWN_LINES: usize = 40;
-const TOKEN: &str = "sgj_of_the_tests";
 
 /// What a node does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +50,8 @@ pub(crate) struct Port {
 pub(crate) struct Cluster {
     pub(crate) members: Vec<Member>,
     temp: Option<TempDir>,
+    /// What lets other nodes in.
+    pub(crate) token: String,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -59,7 +60,7 @@ impl Cluster {
     pub(crate) fn start(coordinators: usize, shards: usize) -> Self {
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let temp = tempfile::tempdir().expect("a temporary folder");
-        let mut cluster = Self { members: Vec::new(), temp: Some(temp), _alone: alone };
+        let mut cluster = Self { members: Vec::new(), temp: Some(temp), token: String::new(), _alone: alone };
         for at in 0..coordinators + shards {
             let role = if at < coordinators { Role::Coordinator } else { Role::Shard };
             let member = cluster.new_member(role, &format!("node-{at}"));
@@ -83,6 +84,15 @@ impl Cluster {
     /// Makes the first member found the cluster.
     fn found(&mut self) {
         self.spawn(0);
+        let env = Env::real();
+        let until = env.deadline(PATIENCE);
+        // It is asked until it listens; a second founding would be refused, so that one answered call is the only one.
+        while !self.members[0].log_since_start().contains("waiting for `sagitta cluster init`") {
+            assert!(!until.has_passed(&env), "the founder does not listen");
+            pause();
+        }
+        let founded = run(async { self.client(0, PATIENCE).init_cluster().await });
+        self.token = founded.expect("a cluster is founded").join_token;
         self.wait_ready(0);
     }
 
@@ -113,7 +123,7 @@ impl Cluster {
         command.arg("serve").arg("--data").arg(&member.data).args(["--listen", &api, "--peer-listen", &peers]);
         command.args(["--roles", roles, "--memory", "256MiB", "--search-threads", "1"]);
         let log = std::env::var("SAGITTA_TEST_LOG").unwrap_or_else(|_| "info".to_owned());
-        command.args(["--log", &log]).env("SAGITTA_JOIN_TOKEN", TOKEN).stdin(Stdio::null());
+        command.args(["--log", &log]).env("SAGITTA_JOIN_TOKEN", &self.token).stdin(Stdio::null());
         if let Some(join) = join {
             command.args(["--join", &join]);
         }

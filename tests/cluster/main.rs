@@ -2,5 +2,7 @@
 
 mod harness;
 mod history;
+mod partial;
 mod points;
+mod returns;
 mod workload;

@@ -214,7 +214,10 @@ impl Parts<'_> {
     ) -> Result<[JoinHandle<()>; 2], StartError> {
         let keeping = coordinator.clone();
         let keeping = self.env.spawn(async move { keeping.keep().await });
-        if self.data.founder() && !is_member(&coordinator.control().state(), self.me.node.0) {
+        // A founder that restarts may not know yet that others are voters by now, whom it cannot hear before it listens: it must wait
+        // for nothing here. What it did not get to say before it stopped, it announces.
+        let founds = self.peers.is_none() || self.join_token.is_some();
+        if founds && self.data.founder() && !is_member(&coordinator.control().state(), self.me.node.0) {
             self.found(coordinator, self.env.deadline(ALONE)).await?;
         }
         Ok([keeping, self.env.spawn(announce(coordinator.clone(), self.new_self()))])

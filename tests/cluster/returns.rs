@@ -1,0 +1,79 @@
+//! What is lost and comes back: everything at once, most coordinators, the founder.
+
+use sagitta_client::CreateCollection;
+use sagitta_history::unsettled;
+use sagitta_model::Consistency;
+
+use crate::harness::{Cluster, eventually, run, seed};
+use crate::workload::{CALL, Workload, agreed, get, name, point, schema, told};
+
+const IDS: u64 = 200;
+
+#[test]
+fn all_nodes_killed_at_once_lose_nothing() {
+    let seed = seed();
+    let mut cluster = Cluster::start(3, 3);
+    run(async {
+        let mut create = CreateCollection::new(name("points"), schema());
+        (create.shards, create.replication) = (Some(2), Some(3));
+        cluster.client(0, CALL * 6).create(create).await.expect("created");
+        let workload = Workload::new("points", IDS, false);
+        let clients = workload.start(&cluster, 6, seed);
+        for _ in 0..2 {
+            workload.wait_for(150).await;
+            (0..6).for_each(|at| cluster.kill(at));
+            (0..6).for_each(|at| cluster.spawn(at));
+            (0..6).for_each(|at| cluster.wait_ready(at));
+        }
+        workload.wait_for(60).await;
+        let history = workload.stop(clients).await;
+        for client in cluster.clients(CALL * 4) {
+            let found = agreed(&client, "points", IDS).await;
+            assert_eq!(unsettled(&history, &found), [], "of {} points", found.len());
+        }
+    });
+}
+
+/// The founder remembers a cluster of itself alone until it hears from the others.
+#[test]
+fn a_founder_that_was_killed_long_ago_comes_back_as_one_of_several() {
+    let mut cluster = Cluster::start(3, 0);
+    run(async {
+        cluster.kill(0);
+        let client = cluster.client(1, CALL * 6);
+        eventually("a list by the others", async || {
+            client.list_collections(Default::default(), 10, String::new()).await
+        })
+        .await;
+        cluster.restart(0);
+        let client = cluster.client(0, CALL * 6);
+        eventually("a list by the founder", async || {
+            client.list_collections(Default::default(), 10, String::new()).await
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_lost_majority_of_coordinators_serves_again_once_it_is_back() {
+    let mut cluster = Cluster::start(3, 3);
+    run(async {
+        cluster.client(2, CALL * 6).create_collection(name("points"), schema()).await.expect("created");
+        let client = cluster.client(2, CALL);
+        client.upsert(name("points"), vec![point(1, 7)]).await.expect("written");
+        cluster.kill(0);
+        cluster.kill(1);
+        let refused = client.with_deadline(CALL / 2).create_collection(name("more"), schema()).await;
+        refused.expect_err("nothing is decided by one of three");
+        // What needs no decision goes on.
+        eventually("a write", async || client.upsert(name("points"), vec![point(2, 8)]).await).await;
+        cluster.spawn(0);
+        cluster.restart(1);
+        cluster.wait_ready(0);
+        eventually("a collection", async || client.create_collection(name("later"), schema()).await).await;
+        for client in cluster.clients(CALL * 4) {
+            let records = client.get(get("points", vec![1, 2], Consistency::Strong)).await.expect("read");
+            assert_eq!(records.iter().map(told).collect::<Vec<_>>(), [(1, 7), (2, 8)]);
+        }
+    });
+}
