@@ -3,12 +3,13 @@
 use std::fs::{self, File};
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sagitta_client::{Client, ClientConfig, RetryPolicy};
 use sagitta_env::Env;
+use sagitta_model::NodeStatus;
 use tempfile::TempDir;
 
 /// Clusters are large for a small machine: one at a time.
@@ -71,7 +72,23 @@ impl Cluster {
             cluster.spawn(at);
         }
         (0..cluster.members.len()).for_each(|at| cluster.wait_ready(at));
+        cluster.wait_complete(coordinators);
         cluster
+    }
+
+    /// Waits until every node is up and every coordinator votes: before that a cluster may not outlive one of them.
+    fn wait_complete(&self, coordinators: usize) {
+        let complete = async || {
+            let client = self.client(0, PATIENCE);
+            let voters = client.get_cluster().await.map_err(|error| error.to_string())?.voters.len();
+            let nodes = client.list_nodes(100, String::new()).await.map_err(|error| error.to_string())?.nodes;
+            let up = nodes.iter().filter(|node| node.status == NodeStatus::Up).count();
+            match (voters, up) == (coordinators, self.members.len()) {
+                true => Ok(()),
+                false => Err(format!("{voters} voters and {up} nodes up")),
+            }
+        };
+        run(eventually("a complete cluster", complete));
     }
 
     /// A node that has not been started.
@@ -169,13 +186,6 @@ impl Cluster {
     /// As `kill -9` does: no warning, no cleaning up.
     pub(crate) fn kill(&mut self, at: usize) {
         self.members[at].kill();
-    }
-
-    /// As `kill` does; it may finish what it is doing.
-    pub(crate) fn terminate(&mut self, at: usize) -> ExitStatus {
-        self.signal(at, "-TERM");
-        let mut child = self.members[at].child.take().expect("running");
-        child.wait().expect("waited")
     }
 
     /// Stops a process in its tracks: its connections stay open and nobody answers.

@@ -1,6 +1,6 @@
 //! What is lost and comes back: everything at once, most coordinators, the founder.
 
-use sagitta_client::CreateCollection;
+use sagitta_client::{CreateCollection, View};
 use sagitta_history::unsettled;
 use sagitta_model::Consistency;
 
@@ -41,16 +41,12 @@ fn a_founder_that_was_killed_long_ago_comes_back_as_one_of_several() {
     run(async {
         cluster.kill(0);
         let client = cluster.client(1, CALL * 6);
-        eventually("a list by the others", async || {
-            client.list_collections(Default::default(), 10, String::new()).await
-        })
-        .await;
+        eventually("a list by the others", async || client.list_collections(View::Basic, 10, String::new()).await)
+            .await;
         cluster.restart(0);
         let client = cluster.client(0, CALL * 6);
-        eventually("a list by the founder", async || {
-            client.list_collections(Default::default(), 10, String::new()).await
-        })
-        .await;
+        eventually("a list by the founder", async || client.list_collections(View::Basic, 10, String::new()).await)
+            .await;
     });
 }
 
