@@ -293,6 +293,27 @@ impl Member {
         }
     }
 
+    /// Runs a command that must end with exit code 1 and say this.
+    pub(crate) fn must_refuse(&mut self, mut command: Command, says: &str) {
+        let (env, log) = (Env::real(), File::create(&self.log).expect("a log"));
+        let twin = log.try_clone().expect("a log");
+        self.child = Some(command.stdout(twin).stderr(log).spawn().expect("the binary is there"));
+        let until = env.deadline(PATIENCE);
+        let status = loop {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().expect("waited"));
+            if ended.is_some() || until.has_passed(&env) {
+                break ended;
+            }
+            pause();
+        };
+        self.kill();
+        let said = self.log_text();
+        assert_eq!(status.and_then(|status| status.code()), Some(1), "{said}");
+        let last = said.lines().last().unwrap_or_default();
+        assert!(last.contains(says), "expected `{says}`: {said}");
+        println!("{last}");
+    }
+
     pub(crate) fn log_text(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
