@@ -1,5 +1,6 @@
 //! Clusters as their users meet them: real processes on this machine, killed, paused and started again.
 
+mod catalog;
 mod entrance;
 mod harness;
 mod history;
