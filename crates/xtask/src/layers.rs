@@ -47,6 +47,9 @@ const ROWS: [(&str, u8); 19] = [
 /// Stands for the packages that use the others from outside.
 const ABOVE_ALL: &str = "tests and benches";
 
+/// A package of tests that knows none of ours, which any test may use.
+const JUDGE: &str = "sagitta-history";
+
 /// A crate of others that only some of ours may name.
 struct Reserved {
     /// Its name, or with a `*` at the end the start of several.
@@ -153,12 +156,13 @@ fn check_name(package: &Package) -> Option<Finding> {
     })
 }
 
-/// Tests may look sideways (a twin, a fixture), never up.
+/// Tests may look sideways (a twin, a fixture), never up; only whoever judges what clients were told stands beside all of them,
+/// because it knows nothing of what they talked to.
 fn check_arrow(package: &Package, row: u8, dependency: &Dependency, target: &Package) -> Option<Finding> {
     let target_row = row_of(&target.folder)?;
     let allowed = match dependency.kind {
         Kind::Normal | Kind::Build => target_row < row,
-        Kind::Test => target_row <= row,
+        Kind::Test => target_row <= row || target.name == JUDGE,
     };
     (!allowed).then(|| {
         let what = format!("`{}` (row {row}) depends on `{}` (row {target_row})", package.folder, target.folder);
