@@ -27,15 +27,15 @@ fn points_are_linearizable_while_nodes_are_killed_and_paused() {
             workload.wait_for(WRITES).await;
             let kill = fault % 2 == 0;
             if kill {
-                cluster.kill(at)
+                cluster.kill(at);
             } else {
-                cluster.pause_node(at)
+                cluster.pause_node(at);
             }
             let gap = workload.wait_for(WRITES).await;
             if kill {
-                cluster.restart(at)
+                cluster.restart(at);
             } else {
-                cluster.resume_node(at)
+                cluster.resume_node(at);
             }
             let what = if kill { "killed" } else { "paused" };
             println!("fault {fault}: {:?} {at} {what}, longest gap {gap:?}", cluster.members[at].role);
