@@ -46,7 +46,7 @@ fn a_folder_of_a_newer_version_or_of_something_else_is_left_alone() {
     Server::start(&folder).terminate();
     let identity = folder.join("sagitta.json");
     let text = fs::read_to_string(&identity).expect("readable");
-    fs::write(&identity, text.replace("\"format\": 1", "\"format\": 99")).expect("written");
+    fs::write(&identity, text.replace("\"format\": 2", "\"format\": 99")).expect("written");
     let said = Server::refusal(&folder, "127.0.0.1:0");
     assert!(said.contains("format 99") && said.contains("newer build"), "{said}");
 

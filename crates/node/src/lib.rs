@@ -121,11 +121,11 @@ impl Node {
         let replicas = Arc::new(Replicas::default());
         let builder = Builder::start(&env, options.build_threads, replicas.clone()).map_err(threads)?;
         let resources = Arc::new(Resources::new(options.memory.shares().request_bytes));
-        let watch =
-            Watch::start(&env, &options, engines.kv.clone(), replicas.clone(), builder.bell(), resources.clone());
-        let watch = watch.map_err(threads)?;
+        let changes = tokio::sync::watch::Sender::default();
+        let looked_at = (replicas.clone(), builder.bell(), resources.clone());
+        let watch = Watch::start(&env, &options, engines.kv.clone(), looked_at, changes.clone()).map_err(threads)?;
         options.shard = options.memory.shares().fit(options.shard);
-        Ok(Self { env, options, engines, host, pool, replicas, builder, resources, watch, changes: Default::default() })
+        Ok(Self { env, options, engines, host, pool, replicas, builder, resources, watch, changes })
     }
 
     /// Hosts a replica of a shard; one that is hosted already stays as it is. `founders` are the first voters of its group, the
@@ -218,7 +218,7 @@ impl Node {
         self.replicas.all()
     }
 
-    /// Changes whenever a replica comes, or its group has another leader or stops working.
+    /// Changes whenever a replica comes, its group has another leader or stops working, or data begins or ceases to be refused.
     pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
         self.changes.subscribe()
     }

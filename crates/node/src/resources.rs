@@ -155,9 +155,8 @@ impl Watch {
         env: &Env,
         options: &NodeOptions,
         database: Arc<dyn KvEngine>,
-        replicas: Arc<Replicas>,
-        builder: Bell,
-        resources: Arc<Resources>,
+        (replicas, builder, resources): (Arc<Replicas>, Bell, Arc<Resources>),
+        changes: watch::Sender<u64>,
     ) -> io::Result<Self> {
         let mut watcher = Watcher {
             env: env.clone(),
@@ -171,6 +170,7 @@ impl Watch {
             builder,
             resources,
             gates: Gates::default(),
+            changes,
         };
         watcher.look();
         let (stop, stopped) = crossbeam_channel::bounded(1);
@@ -198,6 +198,8 @@ struct Watcher {
     builder: Bell,
     resources: Arc<Resources>,
     gates: Gates,
+    /// Counts when data begins to be refused and to be taken again.
+    changes: watch::Sender<u64>,
 }
 
 impl Watcher {
@@ -220,8 +222,13 @@ impl Watcher {
         match (self.resources.decide(decision, admitted_bytes).shortage, shortage) {
             (Some(before), Some(now)) if std::mem::discriminant(&before) == std::mem::discriminant(&now) => {}
             (None, None) => {}
-            (_, Some(shortage)) => tracing::warn!(%shortage, "refusing writes that add data"),
-            (Some(_), None) => tracing::info!("taking writes that add data again"),
+            (_, now) => {
+                self.changes.send_modify(|count| *count += 1);
+                match now {
+                    Some(shortage) => tracing::warn!(%shortage, "refusing writes that add data"),
+                    None => tracing::info!("taking writes that add data again"),
+                }
+            }
         }
         if self.gates.should_seal(self.budget, &seen) {
             seal_early(&self.replicas, &self.builder);

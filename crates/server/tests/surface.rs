@@ -25,10 +25,11 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_types::StatusExt as _;
 
 /// What the API and its helpers are called, in the order of their names.
-const SERVICES: [&str; 6] = [
+const SERVICES: [&str; 7] = [
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
+    "sagitta.v1.ClusterService",
     "sagitta.v1.CollectionService",
     "sagitta.v1.PointService",
     "sagitta.v1.SearchService",

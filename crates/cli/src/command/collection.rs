@@ -53,7 +53,7 @@ Examples:
   sagitta collection create photos --dim 128 --metric l2 --index graph
   sagitta collection create papers --dim 384 --field source=keyword \\
     --field words=integer --field author.born=datetime
-  sagitta collection create logs --dim 384 --shards 12 --replication 3
+  sagitta collection create logs --dim 384 --shards 12 --replication 1
   sagitta collection create books --vector title=384 --vector cover=512:l2:flat
 
 Only declared fields can be filtered and grouped by; all others are stored and returned.
