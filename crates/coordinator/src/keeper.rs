@@ -85,7 +85,8 @@ impl<C: NodeClient> Coordinator<C> {
 fn wanted_members(state: &State, now: &Membership, caught_up: impl Fn(NodeId) -> bool) -> Option<Members> {
     let status = |node: &NodeId| state.nodes().get(&node.0).map_or(NodeStatus::Removed, |node| node.status);
     let mut members = now.members();
-    members.learners.retain(|node| status(node) != NodeStatus::Removed);
+    // A learner decides nothing, so a lost one is let go, and taken in again should it come back.
+    members.learners.retain(|node| !matches!(status(node), NodeStatus::Lost | NodeStatus::Removed));
     let present = state.nodes().values().filter(|node| node.place.roles.coordinator && node.status == NodeStatus::Up);
     for node in present.map(|node| NodeId(node.id)) {
         if !now.contains(node) && members.learners.len() < MAX_VOTERS {

@@ -99,7 +99,9 @@ impl<C: NodeClient> Coordinator<C> {
     pub(crate) async fn wait(&self, pause: Pause, error: &ShardError, deadline: Deadline) {
         // Whoever leads by then is asked at once; else the pause was long enough.
         let other = self.reports.find(|reports| reports.leader(pause.shard).filter(|leader| *leader != pause.node));
-        let _ = self.env.timeout(pause.wait, other).await;
+        // Replicas may go on naming a leader that is gone, so nobody is asked without any pause.
+        self.env.sleep(MIN_PAUSE).await;
+        let _ = self.env.timeout(pause.wait.saturating_sub(MIN_PAUSE), other).await;
         if let Some(Elsewhere::Stale { .. } | Elsewhere::NotHosted) = error.elsewhere {
             // The node may know of a later placement. If that cannot be had now, the one that we have must do.
             let _ = self.catch_up(deadline).await;

@@ -124,7 +124,10 @@ impl<'a, C: NodeClient> Scatter<'a, C> {
         self.calls.push(Box::pin(async move {
             let timed = load.begin(&coordinator.env);
             let answers = coordinator.nodes.search(node, &shards, queries, explain, read).await;
-            timed.answered();
+            // A refusal is quick, and says nothing of how long an answer takes.
+            if answers.iter().any(|(_, answer)| answer.is_ok()) {
+                timed.answered();
+            }
             Event::Answered { node, places, answers }
         }));
     }

@@ -79,6 +79,8 @@ pub(crate) struct Agent {
 pub(crate) struct Followed {
     path: PathBuf,
     last: Option<Seen>,
+    /// Whether that is what is in the file.
+    kept: bool,
 }
 
 impl Followed {
@@ -96,7 +98,7 @@ impl Followed {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(source) => return Err(DataDirError::Io { path, source }),
         };
-        Ok(Self { path, last })
+        Ok(Self { path, last, kept: true })
     }
 
     /// What was followed last.
@@ -108,11 +110,12 @@ impl Followed {
     fn keep(&mut self, seen: &Seen) -> bool {
         match &self.last {
             Some(last) if seen.index < last.index => return false,
-            Some(last) if last.state == seen.state => {}
+            Some(last) if last.state == seen.state && self.kept => {}
             _ => {
-                // Not kept is no harm now; after a restart the next state is waited for.
-                if let Err(error) = write_whole(&self.path, &seen.state.encode(seen.index, 0)) {
-                    tracing::warn!(%error, "the control state was not kept for a restart");
+                let written = write_whole(&self.path, &seen.state.encode(seen.index, 0));
+                self.kept = written.is_ok();
+                if let Err(error) = written {
+                    tracing::warn!(%error, "the control state was not kept for a restart, so nothing is removed by it");
                 }
             }
         }
@@ -194,6 +197,11 @@ impl Agent {
         };
         // What this state does not know of yet was placed by a later one.
         let gone = hosted.into_iter().filter(|shard| !wanted.contains(shard) && state.has_placed(*shard));
+        let gone: Vec<u64> = gone.collect();
+        if !gone.is_empty() && !self.followed.kept {
+            // After a restart an older state would be followed, which may place them here. Tried again, as all that fails.
+            return first.and(Err(NodeError::Failed { what: "keeping the control state" }));
+        }
         for shard in gone {
             if let Err(error) = self.node.remove(shard).await {
                 tracing::error!(shard, %error, "cannot remove a replica");

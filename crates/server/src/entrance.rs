@@ -146,6 +146,11 @@ impl Entrance<'_> {
     /// Asks the coordinators at the given addresses, one after the other, until one lets this node in or says that none ever will.
     pub(crate) async fn be_let_in(&self, data: &DataDir) -> Result<Joined, StartError> {
         let addresses = self.addresses()?;
+        if addresses.is_empty() {
+            let what =
+                "its folder does not say who else belongs to the cluster: give it --join and --join-token once more";
+            return Err(StartError::NotLetIn(what.to_owned()));
+        }
         let token = self.cluster.join_token.clone().unwrap_or_default();
         let mut said = false;
         loop {

@@ -51,6 +51,11 @@ fn one_that_has_caught_up_takes_the_place_of_a_lost_one_and_a_lost_one_stays_unt
     assert_eq!(wanted(&four, &[1, 2, 3], &[4], &[]), None);
     assert_eq!(wanted(&four, &[1, 2, 3], &[4], &[4]), Some(members(&[1, 3, 4], &[])));
     assert_eq!(wanted(&state(&[Up, Lost, Up]), &[1, 2, 3], &[], &[]), None);
+    assert_eq!(
+        wanted(&state(&[Up, Lost, Up]), &[1], &[2, 3], &[]),
+        Some(members(&[1], &[3])),
+        "a lost learner takes no place"
+    );
 }
 
 #[test]
