@@ -44,7 +44,6 @@ impl State {
         self.founder.get_or_insert(id);
         let node = Arc::new(node);
         nodes.insert(id, node.clone());
-        self.founder.get_or_insert(id);
         if node.place.roles.shard {
             self.settle_on(id);
         }

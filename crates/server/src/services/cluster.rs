@@ -77,14 +77,12 @@ impl<C: NodeClient> ClusterService for Services<C> {
     }
 }
 
-#[allow(dead_code, reason = "for the process that is started outside of a cluster")]
 /// How a process that belongs to no cluster founds one.
 pub(crate) trait Founding: Send + Sync + 'static {
     /// Founds a cluster, once: of calls at the same time one succeeds and the others are told that it exists.
     fn found(&self) -> impl Future<Output = Result<NewCluster, Failure>> + Send;
 }
 
-#[allow(dead_code, reason = "for the process that is started outside of a cluster")]
 /// `ClusterService` of a process that belongs to no cluster yet.
 pub(crate) struct Unfounded<F>(pub(crate) F);
 
