@@ -173,20 +173,18 @@ impl Agent {
         }
         let state = &seen.state;
         let mut first = Ok(());
-        let mut placed = BTreeMap::new();
-        let mine = |shard: &&ShardDescriptor| shard.replicas.contains(&self.me);
-        for collection in state.collections().values() {
-            for shard in collection.shards.iter().filter(mine) {
-                let problem = match self.host(collection, shard).await {
-                    Ok(()) => None,
-                    Err(error) => {
-                        tracing::error!(shard = shard.id, %error, "cannot host a replica");
-                        let problem = (error.kind(), error.to_string());
-                        first = first.and(Err(error));
-                        Some(problem)
-                    }
-                };
+        let mine = |shard: &ShardDescriptor| shard.replicas.contains(&self.me);
+        let here: Vec<_> = state.shards().filter(|(_, shard)| mine(shard)).collect();
+        let mut placed: BTreeMap<_, _> =
+            here.iter().map(|(_, shard)| (shard.id, Placement { epoch: shard.epoch, problem: None })).collect();
+        // Before anything is opened, which takes its time: from now on nobody writes to what goes.
+        self.placed.0.store(Arc::new(placed.clone()));
+        for (collection, shard) in here {
+            if let Err(error) = self.host(collection, shard).await {
+                tracing::error!(shard = shard.id, %error, "cannot host a replica");
+                let problem = Some((error.kind(), error.to_string()));
                 placed.insert(shard.id, Placement { epoch: shard.epoch, problem });
+                first = first.and(Err(error));
             }
         }
         let wanted: BTreeSet<u64> = placed.keys().copied().collect();

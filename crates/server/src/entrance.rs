@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tonic::transport::Uri;
 
+use crate::agent::{Followed, Seen};
 use crate::config::ClusterConfig;
 use crate::data_dir::DataDir;
 use crate::data_plane::join;
@@ -99,10 +100,11 @@ impl Entrance<'_> {
             let asked = self.wait_for_init(data, listener).await?;
             return Ok((Entered { asked: Some(asked), ..Entered::default() }, None));
         }
-        if data.founder() || data.followed().exists() {
+        // A node that was let in and stopped before it learned anything asks once more, and so does one that has moved.
+        let known = data.founder() || data.followed().exists();
+        if known && !self.has_moved(data)? {
             return Ok((Entered::default(), Some(listener)));
         }
-        // A node that was let in and stopped before it learned anything asks once more.
         let joined = self.be_let_in(data).await?;
         match data.cluster_id() {
             None => data.enter(joined.cluster, false)?,
@@ -114,6 +116,15 @@ impl Entrance<'_> {
             }
         }
         Ok((Entered { known: joined.coordinators, asked: None }, Some(listener)))
+    }
+
+    /// Whether the cluster, as this node last knew it, expects it elsewhere or in other roles. The only voter has itself noted.
+    fn has_moved(&self, data: &DataDir) -> Result<bool, StartError> {
+        let followed = Followed::open(data.followed())?;
+        let Some(Seen { state, .. }) = followed.last() else { return Ok(false) };
+        let me = raft_id(data.node_id()).0;
+        let alone = data.founder() && state.voters().iter().all(|voter| *voter == me);
+        Ok(!alone && state.nodes().get(&me).is_some_and(|node| node.place != self.place))
     }
 
     /// Waits until somebody says that this process is the first of a cluster.
@@ -147,8 +158,7 @@ impl Entrance<'_> {
     pub(crate) async fn be_let_in(&self, data: &DataDir) -> Result<Joined, StartError> {
         let addresses = self.addresses()?;
         if addresses.is_empty() {
-            let what =
-                "its folder does not say who else belongs to the cluster: give it --join and --join-token once more";
+            let what = "the cluster does not know it here and in these roles: give it --join and --join-token once more, or start it where and as it was";
             return Err(StartError::NotLetIn(what.to_owned()));
         }
         let token = self.cluster.join_token.clone().unwrap_or_default();

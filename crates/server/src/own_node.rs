@@ -28,10 +28,12 @@ impl OwnNode {
         Self { node, placed, control }
     }
 
-    /// The replica of a shard, if the caller's route to it is the present one.
+    /// The replica of a shard, if it should be here and the caller's route to it is the present one. What is about to be removed
+    /// takes nothing any more: a caller that does not know yet would lose it.
     fn replica(&self, asked: ShardRef) -> Result<Arc<Replica>, ShardError> {
-        let present = self.placed.epoch(asked.shard);
-        if let Some(epoch) = present.filter(|epoch| *epoch > asked.epoch) {
+        let epoch = self.placed.epoch(asked.shard);
+        let epoch = epoch.ok_or_else(|| shard_error(NodeError::NotHosted { shard: asked.shard }))?;
+        if epoch > asked.epoch {
             let message = format!("shard {} was placed anew: epoch {epoch}, not {}", asked.shard, asked.epoch);
             let elsewhere = Some(Elsewhere::Stale { epoch });
             return Err(ShardError { elsewhere, ..ShardError::new(ErrorKind::Unavailable, message) });
