@@ -4,7 +4,7 @@ use sagitta_client::{CreateCollection, View};
 use sagitta_history::unsettled;
 use sagitta_model::Consistency;
 
-use crate::harness::{Cluster, eventually, run, seed};
+use crate::harness::{Cluster, Role, eventually, run, seed};
 use crate::workload::{CALL, Workload, agreed, get, name, point, schema, told};
 
 const IDS: u64 = 200;
@@ -71,5 +71,24 @@ fn a_lost_majority_of_coordinators_serves_again_once_it_is_back() {
             let records = client.get(get("points", vec![1, 2], Consistency::Strong)).await.expect("read");
             assert_eq!(records.iter().map(told).collect::<Vec<_>>(), [(1, 7), (2, 8)]);
         }
+    });
+}
+
+#[test]
+fn a_node_that_has_moved_is_told_to_say_so_and_found_where_it_is_then() {
+    let mut cluster = Cluster::start(1, 1);
+    run(async {
+        let client = cluster.client(0, CALL * 6);
+        client.create_collection(name("points"), schema()).await.expect("created");
+        client.upsert(name("points"), vec![point(1, 7)]).await.expect("written");
+        cluster.kill(1);
+        let elsewhere = cluster.new_member(Role::Shard, "elsewhere");
+        (cluster.members[1].api, cluster.members[1].peers) = (elsewhere.api, elsewhere.peers);
+        let command = cluster.command(&cluster.members[1], None);
+        cluster.members[1].must_refuse(command, "give it --join and --join-token once more");
+        cluster.restart(1);
+        let read = async || client.get(get("points", vec![1], Consistency::Strong)).await;
+        let found = eventually("a read of the node that has moved", read).await;
+        assert_eq!(found.iter().map(told).collect::<Vec<_>>(), [(1, 7)]);
     });
 }
