@@ -10,7 +10,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
@@ -320,6 +320,17 @@ pub struct States {
     pub shelf: Shelf,
     /// Where to fetch from. Without it state machines neither offer nor fetch.
     pub source: Option<Arc<dyn StateSource>>,
+}
+
+/// Writes a file whole or not at all: beside it under another name, synced, then renamed.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let mut file = File::create(&partial)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&partial, path)?;
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }
 
 /// Reads a file to its end: size and BLAKE3.

@@ -36,7 +36,7 @@ mod transport;
 mod testing;
 
 pub use error::{ConsensusError, LogError};
-pub use files::{Checking, FilesError, Manifest, Order, Shelf, StateFile, StateSource, States};
+pub use files::{Checking, FilesError, Manifest, Order, Shelf, StateFile, StateSource, States, write_whole};
 pub use handle::{GroupHandle, HostHandle};
 pub use host::Host;
 pub use ids::{ClusterId, GroupId, NodeId, Position};

@@ -4,11 +4,11 @@
 
 mod load;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use sagitta_cluster::{ReplicaReport, ReplicaRole, Report};
+use sagitta_cluster::{NodeStatus, ReplicaReport, ReplicaRole, Report, State};
 use sagitta_env::Env;
 use tokio::sync::watch;
 
@@ -65,11 +65,13 @@ impl Reports {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    /// Forgets a node that was removed.
-    pub fn forget(&self, node: u64) {
+    /// Forgets the nodes and shards that the control state has no more. What it has not yet is reported again within a second.
+    pub fn follow(&self, state: &State) {
+        let shards: HashSet<u64> = state.shards().map(|(_, shard)| shard.id).collect();
+        let present = |node: &u64| state.nodes().get(node).is_some_and(|node| node.status != NodeStatus::Removed);
         let mut known = self.lock();
-        known.nodes.remove(&node);
-        known.leaders.retain(|_, leader| leader.node != node);
+        known.nodes.retain(|node, _| present(node));
+        known.leaders.retain(|shard, leader| shards.contains(shard) && present(&leader.node));
     }
 
     /// What a node last told, if it ever did.

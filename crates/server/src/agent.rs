@@ -8,7 +8,7 @@ use std::{fs, io};
 
 use arc_swap::ArcSwap;
 use sagitta_cluster::{Collection, ReplicaReport, ReplicaRole, Report, ShardDescriptor, SnapshotError, State};
-use sagitta_consensus::{Condition, NodeId, Role};
+use sagitta_consensus::{Condition, NodeId, Role, write_whole};
 use sagitta_coordinator::Control;
 use sagitta_env::Env;
 use sagitta_model::ErrorKind;
@@ -16,7 +16,7 @@ use sagitta_node::{Node, NodeError, Replica};
 use sagitta_shard::ShardSpec;
 use tokio::sync::watch;
 
-use crate::data_dir::{DataDirError, write_whole};
+use crate::data_dir::DataDirError;
 
 /// How often the node reports when nothing has changed: soon enough to tell whether it is there.
 const REPORT_EVERY: Duration = Duration::from_secs(1);

@@ -1,9 +1,10 @@
 //! The folder that a process keeps everything in, and whose folder it is.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use sagitta_consensus::write_whole;
 use sagitta_env::Env;
 use serde::{Deserialize, Serialize};
 
@@ -221,16 +222,6 @@ fn read_identity(dir: &Path) -> Result<Option<Identity>, DataDirError> {
 
 fn write_identity(dir: &Path, identity: &Identity) -> io::Result<()> {
     write_whole(&dir.join(IDENTITY_FILE), &serde_json::to_vec_pretty(identity)?)
-}
-
-/// Writes a file whole or not at all: to another name, synced, then renamed.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let partial = path.with_extension("json.partial");
-    let mut file = File::create(&partial)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&partial, path)?;
-    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ impl Parts<'_> {
                 let reports = Arc::new(Reports::new(env.clone()));
                 let coordinator = Coordinator::new(env.clone(), me.node.0, control.clone(), nodes, reports);
                 let coordinator = Arc::new(coordinator);
-                tasks.push(env.spawn(publish(control.clone(), states.clone())));
+                tasks.push(env.spawn(publish(coordinator.clone(), states.clone())));
                 tasks.push(env.spawn(tell(agent.reports(), coordinator.reports().clone(), me.node.0)));
                 tasks.extend(self.take_part(&coordinator).await?);
                 Some(coordinator)
@@ -274,11 +274,13 @@ async fn tell(mut told: watch::Receiver<Report>, reports: Arc<Reports>, me: u64)
 }
 
 /// Publishes what the control group of this process has applied, where it is newer than what others have told.
-async fn publish(control: Control, states: Arc<watch::Sender<Option<Seen>>>) {
+async fn publish<C: NodeClient>(coordinator: Arc<Coordinator<C>>, states: Arc<watch::Sender<Option<Seen>>>) {
+    let control = coordinator.control();
     let mut applied = control.applied();
     loop {
         applied.borrow_and_update();
-        let seen = Seen::of(&control);
+        let seen = Seen::of(control);
+        coordinator.reports().follow(&seen.state);
         states.send_if_modified(|known| {
             let newer = known.as_ref().is_none_or(|known| seen.index > known.index);
             if newer {

@@ -1,16 +1,15 @@
 //! The control group's state machine: the state in memory, and in one file.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{fs, io};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use sagitta_cluster::{Command, State, encode_outcome};
 use sagitta_consensus::{
     ApplyError, Committed, Fetching, GroupId, Manifest, Membership, NodeId, Offer, Offering, Order, Position,
-    StateMachine, States,
+    StateMachine, States, write_whole,
 };
 use sagitta_env::Env;
 use sagitta_model::ErrorKind;
@@ -95,14 +94,8 @@ impl ControlMachine {
         })
     }
 
-    /// Writes a state whole or not at all: to another name, synced, then renamed.
     fn write(&self, kept: &Kept) -> io::Result<()> {
-        let partial = self.dir.join("state.json.partial");
-        let mut file = File::create(&partial)?;
-        file.write_all(&kept.encode())?;
-        file.sync_all()?;
-        fs::rename(&partial, self.dir.join(STATE_FILE))?;
-        File::open(&self.dir)?.sync_all()
+        write_whole(&self.dir.join(STATE_FILE), &kept.encode())
     }
 
     fn save(&mut self) -> io::Result<()> {
