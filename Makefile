@@ -46,6 +46,11 @@ bench: ## Measure what the server adds to its index, in CPU time; see benches/RE
 	cargo build --workspace --locked --bin sagittad --bin overhead
 	"$${CARGO_TARGET_DIR:-target}/debug/overhead"
 
+.PHONY: bench-writes
+bench-writes: ## Measure writes that three nodes keep against the disks' own limit; see benches/README.md
+	cargo build --workspace --locked --bin sagittad --bin overhead --bin replicated
+	"$${CARGO_TARGET_DIR:-target}/debug/replicated"
+
 .PHONY: fmt
 fmt: ## Format the code
 	cargo fmt --all

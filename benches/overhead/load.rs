@@ -5,15 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use sagitta_benches::cpu::Usage;
+use sagitta_benches::data::Data;
+use sagitta_benches::process::Process;
 use sagitta_client::{Client, ClientConfig, UploadOptions, View, Write};
 use sagitta_env::Env;
 use sagitta_model::{Change, CollectionInfo, CollectionName, CollectionStatistics, Point, Wait};
 use sagitta_shard::{ShardOptions, ShardSpec};
-
-use crate::cpu::Usage;
-use crate::data::Data;
-use crate::process::Process;
-use crate::report::split;
 
 /// How long the statistics must stay the same, after what the server itself waits for.
 pub(crate) const QUIET: Duration = Duration::from_secs(5);
@@ -100,7 +98,7 @@ fn report(what: &str, rows: u64, wall: Duration, usage: &Usage) {
 
 fn of_point(usage: &Usage, rows: u64) -> String {
     let total = usage.total() as f64 / 1e3 / rows as f64;
-    format!("{total:.1} us a point by thread: {}", split(usage, rows))
+    format!("{total:.1} us a point by thread: {}", usage.split(rows))
 }
 
 /// The folder of the only shard of a stopped server.

@@ -13,7 +13,7 @@ use sagitta_env::Env;
 use sagitta_model::{Hit, SearchQuery};
 use sagitta_shard::{Engines, SearchContext, Shard, ShardOptions, ShardSpec};
 
-use crate::cpu::{Reading, Usage};
+use sagitta_benches::cpu::{Reading, Usage};
 
 /// The group of the threads that search.
 const THREADS: &str = "in-process";

@@ -2,12 +2,8 @@
 //!
 //! Knows every crate, from outside; nothing may know it. See `benches/README.md` for what is measured and how to run it.
 
-mod cpu;
-mod data;
-mod echo;
 mod load;
 mod local;
-mod process;
 mod report;
 mod rounds;
 mod traffic;
@@ -18,11 +14,12 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand};
 use sagitta_env::Env;
 
-use crate::data::Data;
 use crate::local::Local;
-use crate::process::Process;
 use crate::rounds::{Bench, Calls, Kind};
 use crate::traffic::Traffic;
+use sagitta_benches::data::Data;
+use sagitta_benches::echo;
+use sagitta_benches::process::Process;
 
 /// Hits that each search asks for.
 const K: usize = 10;

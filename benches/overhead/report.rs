@@ -1,7 +1,6 @@
 //! The tables.
 
 use crate::BATCH;
-use crate::cpu::Usage;
 use crate::rounds::{Measured, Spread};
 
 /// At most so many times a single echo, for one search per call.
@@ -31,14 +30,6 @@ pub(crate) fn print(measured: &Measured) {
     let echo = |name: &str, (request, answer): (usize, usize)| format!("echo, {name} ({request} B, {answer} B)");
     println!("  {:<34}{single_echo_us:>10.1}", echo("single", sizes.single));
     println!("  {:<34}{batch_echo_share:>10.1}    {batch_echo_us:.1} a call", echo("batch", sizes.batch));
-    println!("  threads, Search:      {}", split(&measured.single_usage, measured.searches));
-    println!("  threads, SearchBatch: {}\n", split(&measured.batch_usage, measured.searches));
-}
-
-/// CPU by group of threads, the busiest first, those below a hundredth left out.
-pub(crate) fn split(usage: &Usage, units: u64) -> String {
-    let us = |nanos: u64| nanos as f64 / 1e3 / units as f64;
-    let groups = usage.groups().into_iter().filter(|(_, nanos)| nanos * 100 >= usage.total());
-    let groups: Vec<_> = groups.map(|(group, nanos)| format!("{group} {:.1}", us(nanos))).collect();
-    groups.join(", ")
+    println!("  threads, Search:      {}", measured.single_usage.split(measured.searches));
+    println!("  threads, SearchBatch: {}\n", measured.batch_usage.split(measured.searches));
 }

@@ -14,12 +14,12 @@ use sagitta_env::Env;
 use sagitta_model::{PointId, SearchQuery, Selection};
 use sagitta_wire::v1;
 
-use crate::cpu::Usage;
-use crate::data::Data;
 use crate::local::{Local, Pace};
-use crate::process::Process;
 use crate::traffic::{Call, Traffic};
 use crate::{BATCH, K};
+use sagitta_benches::cpu::Usage;
+use sagitta_benches::data::Data;
+use sagitta_benches::process::Process;
 
 /// Before the books are read: threads go to sleep, and the scheduler books what they used.
 pub(crate) const REST: Duration = Duration::from_millis(20);

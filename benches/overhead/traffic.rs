@@ -15,8 +15,8 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-use crate::echo::{self, Opaque};
 use crate::load::collection;
+use sagitta_benches::echo::{self, Opaque};
 
 const SEARCH: &str = "/sagitta.v1.SearchService/Search";
 const SEARCH_BATCH: &str = "/sagitta.v1.SearchService/SearchBatch";

@@ -7,10 +7,10 @@ use sagitta_cli::data::{Content, GroundTruth, Joined, ReadOptions, RowReader, op
 use sagitta_model::{FieldType, IndexPolicy, Metric, Point, PointId, Schema, VectorSpec};
 
 /// The name of the points' vector.
-pub(crate) const VECTOR: &str = "embedding";
+pub const VECTOR: &str = "embedding";
 
 /// A set of files named `<name>.base.f16.npy` and so on.
-pub(crate) struct Data {
+pub struct Data {
     name: &'static str,
     folder: PathBuf,
     rows: u64,
@@ -21,7 +21,7 @@ pub(crate) struct Data {
 
 impl Data {
     /// The full set if the folder has it, else the repository's sample, and says so.
-    pub(crate) fn find(folder: &Path) -> Result<Self> {
+    pub fn find(folder: &Path) -> Result<Self> {
         let full = "text384-100k";
         if folder.join(format!("{full}.base.f16.npy")).is_file() {
             return Self::open(full, folder);
@@ -46,28 +46,33 @@ impl Data {
         Ok(Self { name, folder: folder.to_owned(), rows, dim, queries, truth })
     }
 
-    pub(crate) fn name(&self) -> &str {
+    /// What the set is called.
+    pub fn name(&self) -> &str {
         self.name
     }
 
-    pub(crate) fn rows(&self) -> u64 {
+    /// Points.
+    pub fn rows(&self) -> u64 {
         self.rows
     }
 
-    pub(crate) fn dim(&self) -> usize {
+    /// Dimensions of their vectors.
+    pub fn dim(&self) -> usize {
         self.dim
     }
 
-    pub(crate) fn queries(&self) -> &[Vec<f32>] {
+    /// Vectors to search with.
+    pub fn queries(&self) -> &[Vec<f32>] {
         &self.queries
     }
 
-    pub(crate) fn truth(&self) -> &GroundTruth {
+    /// The true neighbours of the queries.
+    pub fn truth(&self) -> &GroundTruth {
         &self.truth
     }
 
     /// What a collection of these points is created with.
-    pub(crate) fn schema(&self) -> Result<Schema> {
+    pub fn schema(&self) -> Result<Schema> {
         let mut schema = Schema::default();
         let spec = VectorSpec { dim: self.dim, metric: Metric::InnerProduct, index: IndexPolicy::Auto };
         schema.vectors.insert(VECTOR.to_owned(), spec);
@@ -79,7 +84,7 @@ impl Data {
     }
 
     /// All points with their payloads, in memory: reading files is not what is measured.
-    pub(crate) fn points(&self) -> Result<Vec<Point>> {
+    pub fn points(&self) -> Result<Vec<Point>> {
         let file = |suffix: &str| self.folder.join(format!("{}.{suffix}", self.name));
         let vectors = ReadOptions { vector_name: VECTOR.to_owned(), ..ReadOptions::default() };
         let payloads = ReadOptions { content: Content::Payloads, ..ReadOptions::default() };

@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
 /// The path of its only method.
-pub(crate) const PATH: &str = "/sagitta.bench.Echo/Echo";
+pub const PATH: &str = "/sagitta.bench.Echo/Echo";
 
 /// The largest answer it gives.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
@@ -24,14 +24,15 @@ const LENGTH_BYTES: usize = 4;
 
 /// Opaque bytes. A request's first four are the length of the answer's bytes, little-endian.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct Opaque {
+pub struct Opaque {
+    /// What is sent.
     #[prost(bytes = "bytes", tag = "1")]
-    pub(crate) bytes: Bytes,
+    pub bytes: Bytes,
 }
 
 impl Opaque {
     /// An encoded request of `request` bytes in all that asks for an encoded answer of `answer` bytes in all.
-    pub(crate) fn request(request: usize, answer: usize) -> Bytes {
+    pub fn request(request: usize, answer: usize) -> Bytes {
         let mut bytes = vec![0; payload_of(request)];
         bytes[..LENGTH_BYTES].copy_from_slice(&(payload_of(answer) as u32).to_le_bytes());
         prost::Message::encode_to_vec(&Self { bytes: bytes.into() }).into()
@@ -46,7 +47,7 @@ fn payload_of(encoded: usize) -> usize {
 }
 
 /// Serves on a free port, and says which on standard output.
-pub(crate) async fn serve() -> Result<()> {
+pub async fn serve() -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     println!("echo is ready: http://{}", listener.local_addr()?);
     let echo = Echo { zeros: Bytes::from(vec![0; MAX_ANSWER_BYTES]) };

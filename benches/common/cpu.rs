@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context as _, Result};
 
 /// CPU time that each thread of a process has used so far.
-pub(crate) struct Reading(BTreeMap<u32, Thread>);
+pub struct Reading(BTreeMap<u32, Thread>);
 
 struct Thread {
     group: String,
@@ -15,12 +15,12 @@ struct Thread {
 
 /// CPU nanoseconds by group of threads: those whose names differ in a trailing number only.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Usage(BTreeMap<String, u64>);
+pub struct Usage(BTreeMap<String, u64>);
 
 impl Reading {
     /// Reads all threads of a process. A thread that runs at this moment may lack up to a tick of the scheduler; one that
     /// sleeps is exact.
-    pub(crate) fn of(process: u32) -> Result<Self> {
+    pub fn of(process: u32) -> Result<Self> {
         let tasks = format!("/proc/{process}/task");
         let mut threads = BTreeMap::new();
         for task in fs::read_dir(&tasks).with_context(|| format!("cannot read {tasks}"))? {
@@ -40,7 +40,7 @@ impl Reading {
     }
 
     /// What was used since an earlier reading. Threads that ended in between are left out.
-    pub(crate) fn since(&self, before: &Self) -> Usage {
+    pub fn since(&self, before: &Self) -> Usage {
         let mut usage = Usage::default();
         for (id, thread) in &self.0 {
             let start = before.0.get(id).map_or(0, |before| before.nanos);
@@ -52,25 +52,33 @@ impl Reading {
 
 impl Usage {
     /// Of all groups.
-    pub(crate) fn total(&self) -> u64 {
+    pub fn total(&self) -> u64 {
         self.0.values().sum()
     }
 
     /// One group of them.
-    pub(crate) fn only(mut self, group: &str) -> Self {
+    pub fn only(mut self, group: &str) -> Self {
         self.0.retain(|known, _| known == group);
         self
     }
 
     /// The groups, the busiest first.
-    pub(crate) fn groups(&self) -> Vec<(&str, u64)> {
+    pub fn groups(&self) -> Vec<(&str, u64)> {
         let mut groups: Vec<_> = self.0.iter().map(|(group, nanos)| (group.as_str(), *nanos)).collect();
         groups.sort_by_key(|(_, nanos)| std::cmp::Reverse(*nanos));
         groups
     }
 
+    /// Microseconds of each of so many units by group, the busiest first, those below a hundredth left out.
+    pub fn split(&self, units: u64) -> String {
+        let us = |nanos: u64| nanos as f64 / 1e3 / units as f64;
+        let groups = self.groups().into_iter().filter(|(_, nanos)| nanos * 100 >= self.total());
+        let groups: Vec<_> = groups.map(|(group, nanos)| format!("{group} {:.1}", us(nanos))).collect();
+        groups.join(", ")
+    }
+
     /// Adds another's.
-    pub(crate) fn add(&mut self, other: &Self) {
+    pub fn add(&mut self, other: &Self) {
         for (group, nanos) in &other.0 {
             *self.0.entry(group.clone()).or_default() += nanos;
         }
