@@ -25,6 +25,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use crate::config::{ClientConfig, RetryPolicy};
+use crate::dial::Dial;
 use crate::endpoint::Address;
 use crate::error::ClientError;
 use crate::retry::RetryBudget;
@@ -54,10 +55,19 @@ impl Client {
     }
 
     /// Like [`Client::connect`], with time and chance of an environment.
-    pub fn connect_in(env: Env, mut config: ClientConfig) -> Result<Self, ClientError> {
+    pub fn connect_in(env: Env, config: ClientConfig) -> Result<Self, ClientError> {
+        Self::connect_over(env, config, None)
+    }
+
+    /// Like [`Client::connect_in`], over another network than the system's.
+    pub fn connect_by(env: Env, config: ClientConfig, network: Arc<dyn Dial>) -> Result<Self, ClientError> {
+        Self::connect_over(env, config, Some(network))
+    }
+
+    fn connect_over(env: Env, mut config: ClientConfig, network: Option<Arc<dyn Dial>>) -> Result<Self, ClientError> {
         let address: Address = config.endpoint.parse().map_err(ClientError::unsent)?;
         config.endpoint = address.to_string();
-        let channel = address.channel(&config)?;
+        let channel = address.channel(&config, network)?;
         let bytes = config.max_message_bytes;
         Ok(Self {
             cluster: ClusterServiceClient::new(channel.clone()).max_decoding_message_size(bytes),

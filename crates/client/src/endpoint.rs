@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use sagitta_model::Violation;
 use sagitta_wire::DEFAULT_PORT;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::config::ClientConfig;
+use crate::dial::{self, Dial};
 use crate::error::ClientError;
 
 /// Bytes that the server may send ahead on a stream and on the connection: a page of points without a pause.
@@ -62,7 +64,11 @@ impl fmt::Display for Address {
 
 impl Address {
     /// A connection to it that is made when it is first used. To be called within a tokio runtime.
-    pub(crate) fn channel(&self, config: &ClientConfig) -> Result<Channel, ClientError> {
+    pub(crate) fn channel(
+        &self,
+        config: &ClientConfig,
+        network: Option<Arc<dyn Dial>>,
+    ) -> Result<Channel, ClientError> {
         let refused = |reason: &str| ClientError::unsent(Violation::new("endpoint", reason));
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(refused("a client must be made within a tokio runtime"));
@@ -78,7 +84,10 @@ impl Address {
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .user_agent(concat!("sagitta-client/", env!("CARGO_PKG_VERSION")))
             .expect("invariant: a package version is a valid header value");
-        Ok(endpoint.connect_lazy())
+        Ok(match network {
+            Some(network) => dial::lazily(&endpoint, network),
+            None => endpoint.connect_lazy(),
+        })
     }
 }
 

@@ -10,6 +10,7 @@
 mod client;
 mod cluster;
 mod config;
+mod dial;
 mod endpoint;
 mod error;
 mod retry;
@@ -18,6 +19,7 @@ mod upload;
 
 pub use client::Client;
 pub use config::{ClientConfig, RetryPolicy};
+pub use dial::{Dial, Stream};
 pub use error::ClientError;
 pub use scroll::Scroller;
 pub use upload::{Upload, UploadAck, UploadOptions, UploadRun};

@@ -13,8 +13,8 @@ use sagitta_engine_faiss::{FaissEngine, release_free_memory};
 use sagitta_engine_rocksdb::{RocksBudget, RocksEngine};
 use sagitta_env::Env;
 use sagitta_server::{
-    ClusterConfig, Config, DEFAULT_LISTEN, DEFAULT_PEER_LISTEN, Engines, MemoryBudget, Roles, Server, stop_signal,
-    telemetry,
+    ClusterConfig, Config, DEFAULT_LISTEN, DEFAULT_PEER_LISTEN, Engines, MemoryBudget, Platform, Roles, Server,
+    stop_signal, telemetry,
 };
 
 /// Sagitta: a vector search server that loses nothing and answers with the recall that was asked for.
@@ -187,7 +187,7 @@ fn run(config: Config) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut signal = pin!(stop_signal()?);
         let server = tokio::select! {
-            server = Server::start(config, engines, Env::real()) => server?,
+            server = Server::start(config, Platform::system(engines), Env::real()) => server?,
             // Nothing is acknowledged yet, and a start may be cut short at any point: it happens with every crash.
             () = &mut signal => return Ok(()),
         };

@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use sagitta_env::{Env, JoinHandle};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use tonic::transport::server::{Connected, TcpConnectInfo};
+
+use crate::net::{Door, Socket};
 
 /// What bounds connections.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +44,7 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
 /// A connection. Its place is free again when it is dropped.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Socket,
     /// `None` once the caller has shown that it speaks HTTP/2.
     greeting: Option<Greeting>,
     _place: OwnedSemaphorePermit,
@@ -76,7 +77,7 @@ pub(crate) fn bounded_server() -> Server {
 /// Accepts connections until the returned stream is dropped. The task ends a moment later, and with it the listener.
 pub(crate) fn accept(
     env: &Env,
-    listener: TcpListener,
+    listener: Door,
     limits: Limits,
 ) -> (impl Stream<Item = io::Result<Connection>> + use<>, JoinHandle<()>) {
     let (connections, stream) = mpsc::channel(1);
@@ -105,12 +106,7 @@ fn max_connections() -> usize {
     usize::try_from(descriptors / DESCRIPTOR_SHARE).unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS)
 }
 
-async fn accept_all(
-    env: Env,
-    listener: TcpListener,
-    connections: mpsc::Sender<io::Result<Connection>>,
-    limits: Limits,
-) {
+async fn accept_all(env: Env, mut listener: Door, connections: mpsc::Sender<io::Result<Connection>>, limits: Limits) {
     let places = Arc::new(Semaphore::new(limits.connections));
     let (mut full, mut failing) = (false, false);
     loop {
@@ -119,9 +115,9 @@ async fn accept_all(
             accepted = listener.accept() => accepted,
         };
         let stream = match accepted {
-            Ok((stream, _)) => {
+            Ok(socket) => {
                 failing = false;
-                stream
+                socket
             }
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
@@ -140,7 +136,7 @@ async fn accept_all(
         };
         full &= places.available_permits() == 0;
         // Without it, the end of an answer waits up to 40 ms for the acknowledgement of its beginning.
-        if let Err(error) = stream.set_nodelay(true) {
+        if let Err(error) = stream.set_nodelay() {
             tracing::debug!(%error, "a connection ended before it began");
             continue;
         }
@@ -213,6 +209,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
     use tokio_stream::StreamExt as _;
 
     use super::*;
@@ -220,7 +217,7 @@ mod tests {
     async fn listen(limits: Limits) -> (SocketAddr, impl Stream<Item = io::Result<Connection>> + Unpin) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        (address, accept(&Env::real(), listener, limits).0)
+        (address, accept(&Env::real(), listener.into(), limits).0)
     }
 
     #[tokio::test]
@@ -230,7 +227,7 @@ mod tests {
         let (_a, _b) = (connect().await.unwrap(), connect().await.unwrap());
         let first = incoming.next().await.unwrap().unwrap();
         let _second = incoming.next().await.unwrap().unwrap();
-        assert!(first.stream.nodelay().unwrap());
+        assert!(matches!(&first.stream, Socket::System(stream) if stream.nodelay().unwrap()));
         let mut third = connect().await.unwrap();
         assert_eq!(third.read(&mut [0; 1]).await.unwrap_or(0), 0, "closed");
         drop(first);

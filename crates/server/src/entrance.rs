@@ -9,7 +9,6 @@ use sagitta_env::{Env, JoinHandle};
 use sagitta_model::{ErrorKind, NewCluster, PointId};
 use sagitta_wire::Failure;
 use sagitta_wire::control::{Join, Joined};
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tonic::transport::Uri;
 
@@ -18,6 +17,7 @@ use crate::config::ClusterConfig;
 use crate::data_dir::DataDir;
 use crate::data_plane::join;
 use crate::gate::new_join_token;
+use crate::net::{Door, Net};
 use crate::serve::serve_unfounded;
 use crate::services::Founding;
 use crate::start::{StartError, raft_id};
@@ -31,6 +31,7 @@ const NO_COORDINATOR: &str =
 /// A process before the entrance.
 pub(crate) struct Entrance<'a> {
     pub(crate) env: &'a Env,
+    pub(crate) net: &'a Net,
     pub(crate) cluster: &'a ClusterConfig,
     pub(crate) place: Place,
 }
@@ -50,11 +51,11 @@ pub(crate) struct Asked {
     pub(crate) digest: [u8; 32],
     new: NewCluster,
     answer: oneshot::Sender<NewCluster>,
-    door: Door,
+    door: Unfounded,
 }
 
 /// The server of a process that belongs to no cluster yet.
-struct Door {
+struct Unfounded {
     stop: oneshot::Sender<()>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
 }
@@ -94,8 +95,8 @@ impl Entrance<'_> {
     pub(crate) async fn enter(
         &self,
         data: &mut DataDir,
-        listener: TcpListener,
-    ) -> Result<(Entered, Option<TcpListener>), StartError> {
+        listener: Door,
+    ) -> Result<(Entered, Option<Door>), StartError> {
         if data.cluster_id().is_none() && self.cluster.join.is_empty() {
             let asked = self.wait_for_init(data, listener).await?;
             return Ok((Entered { asked: Some(asked), ..Entered::default() }, None));
@@ -128,7 +129,7 @@ impl Entrance<'_> {
     }
 
     /// Waits until somebody says that this process is the first of a cluster.
-    async fn wait_for_init(&self, data: &mut DataDir, listener: TcpListener) -> Result<Asked, StartError> {
+    async fn wait_for_init(&self, data: &mut DataDir, listener: Door) -> Result<Asked, StartError> {
         if !self.cluster.roles.coordinator {
             return Err(StartError::NotLetIn(NO_COORDINATOR.to_owned()));
         }
@@ -151,7 +152,7 @@ impl Entrance<'_> {
         data.enter(cluster, true)?;
         let (join_token, digest) = new_join_token(self.env);
         let new = NewCluster { id: cluster, join_token };
-        Ok(Asked { digest, new, answer, door: Door { stop, serving } })
+        Ok(Asked { digest, new, answer, door: Unfounded { stop, serving } })
     }
 
     /// Asks the coordinators at the given addresses, one after the other, until one lets this node in or says that none ever will.
@@ -167,7 +168,7 @@ impl Entrance<'_> {
             for address in &addresses {
                 let (node, incarnation) = (raft_id(data.node_id()).0, data.node_id());
                 let request = Join { token: token.clone(), node, incarnation, place: self.place.clone() };
-                let failure = match join(self.env, address, request).await {
+                let failure = match join(self.env, self.net, address, request).await {
                     Ok(joined) => return Ok(joined),
                     Err(failure) => failure,
                 };

@@ -5,14 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sagitta_cluster::{Command, NodeStatus, Place, Report, State};
-use sagitta_consensus::{
-    Host, HostSettings, NodeId, RaftEngineLog, Shelf, SilentTransport, StateSource, States, Transport,
-};
+use sagitta_consensus::{Host, HostSettings, NodeId, Shelf, SilentTransport, StateSource, States, Transport};
 use sagitta_coordinator::{Control, Coordinator, NodeClient, Reports};
 use sagitta_env::{Deadline, Env, JoinHandle};
 use sagitta_node::{Node, NodeOptions};
 use sagitta_shard::{Engines, ShardOptions};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::service::Routes;
 
@@ -21,10 +18,11 @@ use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::data_plane::{Attendant, RemoteNodes, control_service, shard_service};
 use crate::gate::{Gate, coordinators};
+use crate::net::{Door, Net};
 use crate::nodes::Nodes;
 use crate::own_node::OwnNode;
 use crate::peers::{AddressBook, Outbound, PeerCounters, PeerIdentity, PeerListener, Sending, StateFetcher, outbound};
-use crate::start::{StartError, log_settings};
+use crate::start::{OpenLog, StartError, log_settings};
 
 /// The nodes of the cluster as the coordinator of this process reaches them.
 pub(crate) type AllNodes = Nodes<OwnNode, RemoteNodes>;
@@ -37,12 +35,13 @@ const ANNOUNCE_AGAIN: Duration = Duration::from_secs(1);
 /// What a process is made of.
 pub(crate) struct Parts<'a> {
     pub(crate) env: &'a Env,
+    pub(crate) net: &'a Net,
     pub(crate) config: &'a Config,
     pub(crate) data: &'a DataDir,
     pub(crate) me: PeerIdentity,
     pub(crate) place: Place,
     /// Where other nodes are listened for; nowhere by a process that is its own cluster.
-    pub(crate) peers: Option<TcpListener>,
+    pub(crate) peers: Option<Door>,
     /// Coordinators that are known before any state is.
     pub(crate) known: Vec<(u64, String)>,
     /// BLAKE3 of the join token of a cluster that is founded now.
@@ -85,11 +84,12 @@ impl Network {
 
 impl Parts<'_> {
     /// Starts the roles. A new coordinator is ready when it has learned who founded its cluster, any other process at once.
-    pub(crate) async fn start(self, engines: Engines) -> Result<Started, StartError> {
-        let Self { env, config, data, me, ref place, .. } = self;
-        let books = Books { me: me.node, all: AddressBook::default(), coordinators: AddressBook::default() };
+    pub(crate) async fn start(self, engines: Engines, open_log: &OpenLog) -> Result<Started, StartError> {
+        let Self { env, net, config, data, me, ref place, .. } = self;
+        let books =
+            Books { me: me.node, all: AddressBook::on(net.clone()), coordinators: AddressBook::on(net.clone()) };
         let counters = Arc::<PeerCounters>::default();
-        let (host, outgoing) = self.host(&books, &counters)?;
+        let (host, outgoing) = self.host(open_log, &books, &counters)?;
         let shelf = Shelf::default();
         let source = self.peers.as_ref().map(|_| StateFetcher::start(env, me, books.all.clone()));
         let source = source.map(|source| Arc::new(source) as Arc<dyn StateSource>);
@@ -159,7 +159,12 @@ impl Parts<'_> {
         Ok(Started { host, node, control, coordinator, tasks, network })
     }
 
-    fn host(&self, books: &Books, counters: &Arc<PeerCounters>) -> Result<(Host, Option<Outbound>), StartError> {
+    fn host(
+        &self,
+        open_log: &OpenLog,
+        books: &Books,
+        counters: &Arc<PeerCounters>,
+    ) -> Result<(Host, Option<Outbound>), StartError> {
         let (transport, outgoing): (Arc<dyn Transport>, _) = match &self.peers {
             Some(_) => {
                 let (transport, outgoing) = outbound(self.env, self.me, books.all.clone(), counters.clone());
@@ -168,7 +173,7 @@ impl Parts<'_> {
             None => (Arc::new(SilentTransport), None),
         };
         let settings = log_settings(sagitta_node::volume_bytes(self.data.path()));
-        let log = Arc::new(RaftEngineLog::open(&self.data.log(), settings)?);
+        let log = open_log(&self.data.log(), settings)?;
         let host = Host::start(self.env, HostSettings::new(self.me.cluster, self.me.node), log, transport)?;
         Ok((host, outgoing))
     }

@@ -12,13 +12,13 @@ use sagitta_wire::v1::cluster_service_server::ClusterServiceServer;
 use sagitta_wire::v1::collection_service_server::CollectionServiceServer;
 use sagitta_wire::v1::point_service_server::PointServiceServer;
 use sagitta_wire::v1::search_service_server::SearchServiceServer;
-use tokio::net::TcpListener;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tonic_reflection::pb as reflection_pb;
 
 use crate::connections::{self, Limits};
+use crate::net::Door;
 use crate::services::{Founding, Services, Unfounded};
 
 /// Calls of one connection that run at once; more wait. Enough to keep every thread of a machine busy.
@@ -71,7 +71,7 @@ fn api_server() -> Server {
 pub(crate) fn serve_unfounded<F: Founding, S: Future<Output = ()> + Send + 'static>(
     founding: F,
     env: &Env,
-    listener: TcpListener,
+    listener: Door,
     stopped: S,
 ) -> impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<F, S> {
     let (incoming, _accepting) = connections::accept(env, listener, Limits::of_process());
@@ -84,7 +84,7 @@ pub(crate) fn serve_unfounded<F: Founding, S: Future<Output = ()> + Send + 'stat
 pub(crate) fn serve<C: NodeClient>(
     coordinator: Option<Arc<Coordinator<C>>>,
     env: Env,
-    listener: TcpListener,
+    listener: Door,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> (Health, impl Future<Output = Result<(), tonic::transport::Error>> + Send) {
     let (reporter, health) = tonic_health::server::health_reporter();

@@ -8,23 +8,47 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sagitta_cluster::{Place, Roles};
-use sagitta_consensus::{ClusterId, ConsensusError, Host, LogError, NodeId, RaftEngineSettings};
+use sagitta_consensus::{
+    ClusterId, ConsensusError, Host, LogError, LogStore, NodeId, RaftEngineLog, RaftEngineSettings,
+};
 use sagitta_coordinator::{Control, ControlError};
 use sagitta_env::{Env, JoinHandle};
 use sagitta_node::{ByteSize, Node, NodeError};
 use sagitta_shard::Engines;
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::config::{ClusterConfig, Config};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::entrance::{Entered, Entrance};
+use crate::net::{Door, Net};
 use crate::peers::PeerIdentity;
 use crate::roles::{Network, Parts, Started};
 use crate::serve::{Health, serve};
 
 /// How long calls that run may go on after the process was told to stop.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// What a process runs on.
+#[derive(Clone)]
+pub struct Platform {
+    /// What shards store and index with.
+    pub engines: Engines,
+    /// Opens the Raft log.
+    pub open_log: OpenLog,
+    /// How it reaches others and is reached.
+    pub net: Net,
+}
+
+/// Opens the log of a folder, which is made if there is none.
+pub type OpenLog = Arc<dyn Fn(&Path, RaftEngineSettings) -> Result<Arc<dyn LogStore>, LogError> + Send + Sync>;
+
+impl Platform {
+    /// The disk and the network of the system.
+    pub fn system(engines: Engines) -> Self {
+        let open_log: OpenLog = Arc::new(|dir, settings| Ok(Arc::new(RaftEngineLog::open(dir, settings)?)));
+        Self { engines, open_log, net: Net::system() }
+    }
+}
 
 /// A serving process.
 pub struct Server {
@@ -101,17 +125,18 @@ pub enum StartError {
 impl Server {
     /// Takes the data folder and the addresses, opens everything, serves. Ready when it returns, which for a node that belongs to
     /// no cluster yet is when it has founded one or was let in.
-    pub async fn start(config: Config, engines: Engines, env: Env) -> Result<Self, StartError> {
+    pub async fn start(config: Config, platform: Platform, env: Env) -> Result<Self, StartError> {
+        let Platform { engines, open_log, net } = platform;
         let mut data = DataDir::open(&config.data, &env)?;
-        let listener = listen(config.listen).await?;
+        let listener = listen(&net, config.listen).await?;
         let address = listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
         let (mut peers, mut entered, mut listener) = (None, Entered::default(), Some(listener));
         let place = match &config.cluster {
             Some(cluster) => {
-                let peer_listener = listen(cluster.peer_listen).await?;
+                let peer_listener = listen(&net, cluster.peer_listen).await?;
                 let place = place(cluster, address, &peer_listener)?;
                 peers = Some(peer_listener);
-                let entrance = Entrance { env: &env, cluster, place: place.clone() };
+                let entrance = Entrance { env: &env, net: &net, cluster, place: place.clone() };
                 let free = listener.take().expect("invariant: it was bound a moment ago");
                 (entered, listener) = entrance.enter(&mut data, free).await?;
                 place
@@ -127,15 +152,24 @@ impl Server {
         let (node, incarnation) = (raft_id(data.node_id()), data.node_id());
         let me = PeerIdentity { cluster: ClusterId(cluster), node, incarnation };
         let join_token = entered.asked.as_ref().map(|asked| asked.digest);
-        let parts =
-            Parts { env: &env, config: &config, data: &data, me, place, peers, known: entered.known, join_token };
-        let started = parts.start(engines).await?;
+        let parts = Parts {
+            env: &env,
+            net: &net,
+            config: &config,
+            data: &data,
+            me,
+            place,
+            peers,
+            known: entered.known,
+            join_token,
+        };
+        let started = parts.start(engines, &open_log).await?;
         if let Some(asked) = entered.asked {
             asked.answer().await;
         }
         let listener = match listener {
             Some(listener) => listener,
-            None => listen(address).await?,
+            None => listen(&net, address).await?,
         };
         let Started { host, node, coordinator, control, tasks, network } = started;
         let peer_address = network.as_ref().map(Network::address);
@@ -200,11 +234,11 @@ impl Server {
 }
 
 /// Anonymous access and unencrypted traffic are for this machine only.
-async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    if !address.ip().is_loopback() {
+async fn listen(net: &Net, address: SocketAddr) -> Result<Door, StartError> {
+    if !net.may_listen(address) {
         return Err(StartError::NotLoopback { address });
     }
-    TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
+    net.listen(address).await.map_err(|source| StartError::Listen { address, source })
 }
 
 /// The place of a process that is its own cluster.
@@ -213,7 +247,7 @@ fn alone(api: SocketAddr) -> Place {
     Place { peer_address: String::new(), api_address: format!("http://{api}"), zone: String::new(), roles }
 }
 
-fn place(cluster: &ClusterConfig, api: SocketAddr, peers: &TcpListener) -> Result<Place, StartError> {
+fn place(cluster: &ClusterConfig, api: SocketAddr, peers: &Door) -> Result<Place, StartError> {
     let address = cluster.peer_listen;
     let peers = peers.local_addr().map_err(|source| StartError::Listen { address, source })?;
     let (peer_address, api_address) = (format!("http://{peers}"), format!("http://{api}"));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sagitta_engine::index::exact::ExactEngine;
 use sagitta_engine::kv::MemoryEngine;
 use sagitta_env::Env;
-use sagitta_server::{Config, Engines, Server};
+use sagitta_server::{Config, Engines, Platform, Server};
 use sagitta_wire::Codec;
 use sagitta_wire::v1::collection_service_client::CollectionServiceClient;
 use sagitta_wire::v1::point_service_client::PointServiceClient;
@@ -48,7 +48,7 @@ async fn fixture() -> Fixture {
     let listen = "127.0.0.1:0".parse().expect("an address");
     let config = Config { search_threads: 1, ..Config::new(temp.path().join("data"), listen) };
     let engines = Engines { kv: Arc::new(MemoryEngine::new()), index: Arc::new(ExactEngine) };
-    let server = Server::start(config, engines, Env::real()).await.expect("starts");
+    let server = Server::start(config, Platform::system(engines), Env::real()).await.expect("starts");
     let endpoint = Endpoint::from_shared(format!("http://{}", server.address())).expect("an endpoint");
     let channel = endpoint.connect().await.expect("connects");
     let vector = v1::VectorConfig { dimension: 2, metric: v1::Metric::L2.into(), index: 0 };

@@ -34,6 +34,7 @@ pub struct Attendant {
 #[derive(Clone)]
 struct Attendance {
     env: Env,
+    coordinators: AddressBook,
     me: PeerIdentity,
     timing: Timing,
     reports: watch::Receiver<Report>,
@@ -69,8 +70,8 @@ impl Attendant {
         timing: Timing,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let attendance = Attendance { env: env.clone(), me, timing, reports, states };
-        Self { stop, supervisor: env.spawn(attendance.supervise(coordinators, stopped)) }
+        let attendance = Attendance { env: env.clone(), coordinators, me, timing, reports, states };
+        Self { stop, supervisor: env.spawn(attendance.supervise(stopped)) }
     }
 
     /// Ends the streams.
@@ -83,8 +84,8 @@ impl Attendant {
 
 impl Attendance {
     /// Keeps one task for each coordinator and its present address.
-    async fn supervise(self, coordinators: AddressBook, stopped: watch::Receiver<bool>) {
-        let mut book = coordinators.watch();
+    async fn supervise(self, stopped: watch::Receiver<bool>) {
+        let mut book = self.coordinators.watch();
         let mut tasks: BTreeMap<NodeId, (Uri, JoinHandle<()>)> = BTreeMap::new();
         loop {
             let entries = book.borrow_and_update().clone();
@@ -147,7 +148,7 @@ impl Attendance {
 
     async fn enter(&self, node: NodeId, address: &Uri) -> Result<Session, Broken> {
         let entered = async {
-            let channel = endpoint(address, &self.timing).connect().await?;
+            let channel = self.coordinators.connect(endpoint(address, &self.timing)).await?;
             let mut service = ControlServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
             let (reports, outgoing) = mpsc::channel(1);
             let mut request = Request::new(ReceiverStream::new(outgoing));

@@ -10,15 +10,16 @@ use sagitta_wire::{Convert as _, Failure};
 use tonic::Request;
 use tonic::transport::Uri;
 
+use crate::net::Net;
 use crate::peers::{Broken, Timing, endpoint};
 
 /// To be let in: longer than an election of the control group.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Asks the coordinator at an address, once. Unavailable: it could not be reached or could not decide, so ask on.
-pub async fn join(env: &Env, address: &Uri, join: Join) -> Result<Joined, Failure> {
+pub async fn join(env: &Env, net: &Net, address: &Uri, join: Join) -> Result<Joined, Failure> {
     let asking = async {
-        let connected = endpoint(address, &Timing::default()).connect().await;
+        let connected = net.connect(endpoint(address, &Timing::default())).await;
         let channel = connected.map_err(|error| {
             let Broken { what, .. } = error.into();
             Failure::new(ErrorKind::Unavailable, format!("{address} cannot be reached: {what}"))

@@ -132,7 +132,7 @@ impl Lines {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
         // The endpoint bounds the time that the sockets take, and not the resolution of a name.
-        match self.env.timeout(self.timing.handshake, Box::pin(endpoint.connect())).await {
+        match self.env.timeout(self.timing.handshake, Box::pin(self.book.connect(endpoint))).await {
             Ok(connected) => Ok(connected?),
             Err(_) => Err(Broken::new("it did not take the connection in time")),
         }

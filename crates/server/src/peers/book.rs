@@ -5,17 +5,30 @@ use std::sync::Arc;
 
 use sagitta_consensus::NodeId;
 use tokio::sync::watch;
-use tonic::transport::Uri;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+use crate::net::Net;
 
 /// The addresses of the other nodes, such as `http://10.0.0.7:6381`. Clones are the same book.
 ///
-/// Nodes move: a change reaches the connections at once. A node that is not in it gets no messages.
+/// Addresses mean something on one network, the system's unless another is given. Nodes move: a change reaches the connections at once. A node that is not in it gets no messages.
 #[derive(Clone, Debug, Default)]
 pub struct AddressBook {
+    net: Net,
     entries: Arc<watch::Sender<BTreeMap<NodeId, Uri>>>,
 }
 
 impl AddressBook {
+    /// An empty book of addresses on a network.
+    pub fn on(net: Net) -> Self {
+        Self { net, ..Self::default() }
+    }
+
+    /// Connects to one of its addresses.
+    pub(crate) async fn connect(&self, endpoint: Endpoint) -> Result<Channel, tonic::transport::Error> {
+        self.net.connect(endpoint).await
+    }
+
     /// Notes where a node is now.
     pub fn set(&self, node: NodeId, address: Uri) {
         self.entries.send_if_modified(|entries| {

@@ -116,7 +116,7 @@ impl Link {
     /// Connects and is let in, or not, within the time for both.
     async fn enter(&self, address: &Uri) -> Result<Session, Broken> {
         let entered = async {
-            let channel = endpoint(address, &self.timing).connect().await?;
+            let channel = self.book.connect(endpoint(address, &self.timing)).await?;
             let mut service = RaftServiceClient::new(channel)
                 .max_encoding_message_size(MAX_FRAME_BYTES)
                 .max_decoding_message_size(MAX_ANSWER_BYTES);

@@ -13,7 +13,6 @@ use sagitta_wire::internal::raft_service_server::{RaftService, RaftServiceServer
 use sagitta_wire::internal::state_service_server::StateServiceServer;
 use sagitta_wire::internal::{DeliverRequest, DeliverResponse};
 use sagitta_wire::peer::{Hello, PROTOCOL, Welcome, refusal};
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -25,6 +24,7 @@ use super::guests::{Guest, Guests};
 use super::states::StateDesk;
 use super::{Inbox, MAX_FRAME_BYTES, PeerCounters, PeerIdentity, Timing, until_told};
 use crate::connections::{self, Connection, Limits};
+use crate::net::Door;
 
 /// Takes messages from other nodes until it is stopped, or a moment longer than it is dropped.
 pub struct PeerListener {
@@ -63,7 +63,7 @@ impl PeerListener {
     /// called within a tokio runtime.
     pub fn start(
         env: &Env,
-        listener: TcpListener,
+        listener: impl Into<Door>,
         me: PeerIdentity,
         inbox: Arc<dyn Inbox>,
         shelf: Shelf,
@@ -76,7 +76,7 @@ impl PeerListener {
     #[allow(clippy::too_many_arguments, reason = "all of what a listener is made of")]
     pub(super) fn start_in(
         env: &Env,
-        listener: TcpListener,
+        listener: impl Into<Door>,
         me: PeerIdentity,
         inbox: Arc<dyn Inbox>,
         shelf: Shelf,
@@ -84,6 +84,7 @@ impl PeerListener {
         others: Routes,
         timing: Timing,
     ) -> io::Result<Self> {
+        let listener = listener.into();
         let address = listener.local_addr()?;
         let (closing, closed) = watch::channel(false);
         let states = StateDesk::new(env, me, shelf, timing, counters.clone(), closed.clone());
@@ -126,7 +127,7 @@ impl PeerListener {
 }
 
 /// Accepts connections. The place for mutual transport security on this side.
-fn incoming(env: &Env, listener: TcpListener) -> (impl Stream<Item = io::Result<Connection>> + use<>, JoinHandle<()>) {
+fn incoming(env: &Env, listener: Door) -> (impl Stream<Item = io::Result<Connection>> + use<>, JoinHandle<()>) {
     connections::accept(env, listener, Limits::at_most(MAX_CONNECTIONS))
 }
 

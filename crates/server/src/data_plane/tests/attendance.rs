@@ -18,6 +18,7 @@ use tonic::transport::Endpoint;
 use super::super::{Attendant, join};
 use super::rig::*;
 use crate::Seen;
+use crate::net::Net;
 use crate::peers::AddressBook;
 
 /// A node that attends.
@@ -190,12 +191,12 @@ async fn a_node_is_let_in_or_told_why_not() {
     let coordinator = Served::start(identity(2)).await;
     let (env, asking) = (Env::real(), Join { token: "secret".to_owned(), node: 7, incarnation: 8, place: place() });
     let joined = Joined { cluster: CLUSTER.0, coordinators: vec![(2, "http://10.0.0.2:6381".to_owned())] };
-    assert_eq!(join(&env, &coordinator.uri(), asking.clone()).await, Ok(joined));
+    assert_eq!(join(&env, &Net::system(), &coordinator.uri(), asking.clone()).await, Ok(joined));
     assert_eq!(*coordinator.members.joins.borrow(), std::slice::from_ref(&asking));
 
     let refused = Failure::new(ErrorKind::Denied, "that is not the token of this cluster").with_reason("OTHER_TOKEN");
     *coordinator.members.joined.lock().unwrap() = Err(refused.clone());
-    assert_eq!(join(&env, &coordinator.uri(), asking.clone()).await, Err(refused));
+    assert_eq!(join(&env, &Net::system(), &coordinator.uri(), asking.clone()).await, Err(refused));
 
     let mut client = ControlServiceClient::new(Endpoint::from(coordinator.uri()).connect().await.unwrap());
     let newer = p::JoinRequest { protocol: 2, ..Default::default() };
@@ -204,7 +205,7 @@ async fn a_node_is_let_in_or_told_why_not() {
     assert_eq!(coordinator.members.joins.borrow().len(), 2);
 
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let failure = join(&env, &uri(nobody), asking).await.unwrap_err();
+    let failure = join(&env, &Net::system(), &uri(nobody), asking).await.unwrap_err();
     assert_eq!(failure.kind, ErrorKind::Unavailable);
     assert!(failure.message.contains(&nobody.to_string()), "{failure}");
 }

@@ -188,7 +188,7 @@ impl Fetch {
             let endpoint = link::endpoint(&address, timing)
                 .initial_stream_window_size(WINDOW_BYTES)
                 .initial_connection_window_size(WINDOW_BYTES);
-            let connecting = env.timeout(timing.handshake, Box::pin(endpoint.connect()));
+            let connecting = env.timeout(timing.handshake, Box::pin(book.connect(endpoint)));
             let connected = connecting.await.map_err(|_| End::broken("it did not answer in time"))?;
             let channel = connected.map_err(|error| End::Broken(Cause::Broken, link::why(&error)))?;
             let service = StateServiceClient::new(channel)
