@@ -1,5 +1,7 @@
 //! The network that a process listens on and connects by: the system's, or another that is handed in, such as a simulated one.
 
+mod gathered;
+
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -12,6 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tonic::transport::server::TcpConnectInfo;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
+
+use self::gathered::Gathered;
 
 /// How a process reaches others and is reached. Clones are the same network.
 #[derive(Clone, Default)]
@@ -67,16 +71,23 @@ impl Net {
 
     /// Connects to what an endpoint names, within the time that it allows.
     pub(crate) async fn connect(&self, endpoint: Endpoint) -> Result<Channel, tonic::transport::Error> {
-        let Some(network) = self.0.clone() else { return endpoint.connect().await };
+        let net = self.clone();
         let connect = move |uri: Uri| {
-            let network = network.clone();
-            async move {
-                let host = uri.host().ok_or(io::ErrorKind::InvalidInput)?;
-                let port = uri.port_u16().ok_or(io::ErrorKind::InvalidInput)?;
-                Ok::<_, io::Error>(TokioIo::new(network.connect(host, port).await?))
-            }
+            let net = net.clone();
+            async move { net.dial(&uri).await.map(|stream| TokioIo::new(Gathered::new(stream))) }
         };
         endpoint.connect_with_connector(service_fn(connect)).await
+    }
+
+    async fn dial(&self, to: &Uri) -> io::Result<Box<dyn Stream>> {
+        let host = to.host().ok_or(io::ErrorKind::InvalidInput)?;
+        let port = to.port_u16().ok_or(io::ErrorKind::InvalidInput)?;
+        let Some(network) = &self.0 else {
+            let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
+            stream.set_nodelay(true)?;
+            return Ok(Box::new(stream));
+        };
+        network.connect(host, port).await
     }
 }
 

@@ -5,3 +5,4 @@ mod calls;
 mod faults;
 mod refusals;
 mod rig;
+mod writes;
