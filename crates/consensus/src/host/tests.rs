@@ -151,7 +151,7 @@ async fn three_hosts(env: &Env) -> Trace {
     while number < 100 {
         let leader = members.iter().map(|(_, group, _)| group).find(|group| group.status().role == Role::Leader);
         let Some(leader) = leader else {
-            env.sleep(Duration::from_millis(1)).await;
+            members[0].1.changed().await.unwrap();
             continue;
         };
         match leader.propose(text(number), env.now() + LONG).await {
