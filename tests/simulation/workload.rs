@@ -308,7 +308,7 @@ impl Caller {
             Ok(tokens) => {
                 let position = call.ok(PointOutput::Done);
                 shared.acknowledged.set(shared.acknowledged.get() + 1);
-                shared.moments.borrow_mut().push(self.env.now());
+                shared.moments.borrow_mut().push(turmoil::sim_elapsed().expect("this is simulated"));
                 self.session = Some((id, position, tokens));
                 Ok(())
             }

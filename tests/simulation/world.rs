@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sagitta_client::{Client, ClientConfig, CreateCollection, RetryPolicy};
+use sagitta_client::{Client, ClientConfig, CreateCollection, ListShards, RetryPolicy};
 use sagitta_consensus::Fault;
 use sagitta_env::{Env, SimulatedClock};
 use sagitta_model::NodeStatus;
@@ -166,6 +166,26 @@ impl World {
         (create.shards, create.replication) = (Some(shards), Some(replication));
         let client = self.client(0, PATIENCE);
         self.ask(async move { client().create(create).await }).expect("created");
+    }
+
+    /// The node that leads the one shard of a collection.
+    pub(crate) fn leader(&mut self, collection: &str) -> usize {
+        let list = ListShards { collection: Some(crate::workload::name(collection)), node: None };
+        let (client, env) = (self.client(0, PATIENCE), self.client_env.clone());
+        let address = self.ask(async move {
+            let client = client();
+            loop {
+                let shards = client.list_shards(list.clone(), 10, String::new()).await.expect("listed").shards;
+                let nodes = client.list_nodes(100, String::new()).await.expect("listed").nodes;
+                let leader = shards[0].leader.and_then(|leader| nodes.into_iter().find(|node| node.id == leader));
+                match leader {
+                    Some(leader) => return leader.api_address,
+                    None => breathe(&env, 50).await,
+                }
+            }
+        });
+        let api = |node: &Rc<Machine>| format!("http://{}", SocketAddr::new(node.address, API_PORT));
+        self.nodes.iter().position(|node| api(node) == address).expect("it is one of ours")
     }
 
     /// Makes a client of one coordinator, which tries again soon and gives up after `deadline`. To be called where clients are.
