@@ -13,7 +13,6 @@ use sagitta_server::{Engines, Net, OpenLog, Platform};
 pub(crate) struct Disk {
     log: Arc<Mutex<MemoryLog>>,
     kv: Arc<dyn KvEngine>,
-    lies: bool,
 }
 
 /// Appends that lie at most: more than any run makes.
@@ -27,17 +26,11 @@ impl Disk {
 
     /// One whose databases are these.
     pub(crate) fn over(kv: Arc<dyn KvEngine>) -> Self {
-        Self { log: Arc::default(), kv, lies: false }
+        Self { log: Arc::default(), kv }
     }
 
-    /// One that says that the log was synced when it was not.
-    pub(crate) fn lying() -> Self {
-        let disk = Self { lies: true, ..Self::honest() };
-        disk.lie();
-        disk
-    }
-
-    fn lie(&self) {
+    /// From now on it says that the log was synced when it was not.
+    pub(crate) fn lie(&self) {
         let log = self.lock();
         (log.appends()..MANY_APPENDS).for_each(|append| log.inject(append, Fault::LyingSync));
     }
@@ -68,9 +61,5 @@ impl Disk {
         let mut log = self.lock();
         let after = log.after_power_loss(unsynced_kept);
         *log = after;
-        drop(log);
-        if self.lies {
-            self.lie();
-        }
     }
 }

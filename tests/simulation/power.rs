@@ -7,7 +7,6 @@ use sagitta_consensus::Fault;
 use sagitta_history::{Unsettled, unsettled};
 
 use crate::dice::{number, seed};
-use crate::disk::Disk;
 use crate::workload::{Workload, at_rest};
 use crate::world::{Shape, World};
 
@@ -76,8 +75,10 @@ fn acknowledged_writes_survive_power_loss() {
 #[test]
 fn a_disk_that_lies_about_its_syncs_is_caught() {
     let seed = seed();
-    let mut world = World::found_on(seed, SHAPE, |at| if at < 3 { Disk::honest() } else { Disk::lying() });
+    let mut world = World::found(seed, SHAPE);
     world.create("points", 2, 3);
+    let liars = world.shard_nodes();
+    liars.iter().for_each(|at| world.nodes[*at].disk.lie());
     let workload = Workload::new("points", IDS, 0);
     workload.start(&world, 6);
     workload.wait_for(&mut world, 50);

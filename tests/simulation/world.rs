@@ -77,6 +77,7 @@ impl World {
 
     /// The same on these disks.
     pub(crate) fn found_on(seed: u64, shape: Shape, disk: impl Fn(usize) -> Disk) -> Self {
+        log();
         let mut builder = Builder::new();
         // As far as a simulation can go: it ends when its test does.
         builder.simulation_duration(Duration::from_secs(1_000_000)).rng_seed(seed).tcp_capacity(1_024);
@@ -376,6 +377,14 @@ impl Machine {
         if let Some(clock) = &*self.clock.borrow() {
             clock.jump(by_micros);
         }
+    }
+}
+
+/// Shows what the servers log where `SAGITTA_TEST_LOG` says how much of it.
+fn log() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    if let Ok(filter) = std::env::var("SAGITTA_TEST_LOG") {
+        ONCE.call_once(|| sagitta_server::telemetry::start(&filter, false).expect("a filter of the log"));
     }
 }
 
