@@ -1,12 +1,11 @@
-//! The threads around the driver: one that owns the groups and writes the log, one that applies.
+//! The workers around the driver: one that owns the groups and writes the log, one that applies.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
-use sagitta_env::Env;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select_biased, unbounded};
+use sagitta_env::{Env, Turn, Worker};
 use tokio::sync::oneshot;
 
 use crate::admission::Admission;
@@ -22,7 +21,8 @@ use crate::transport::Transport;
 /// last handle are dropped.
 pub struct Host {
     handle: HostHandle,
-    threads: Vec<JoinHandle<()>>,
+    env: Env,
+    workers: Vec<Worker>,
 }
 
 /// What a host has done since it started, and what it holds.
@@ -42,8 +42,8 @@ pub(crate) struct Counters {
     entries: AtomicU64,
 }
 
-const LOG_THREAD: &str = "raft-log";
-const APPLY_THREAD: &str = "raft-apply";
+const LOG_WORKER: &str = "raft-log";
+const APPLY_WORKER: &str = "raft-apply";
 
 impl Host {
     /// Starts a host without groups.
@@ -61,18 +61,17 @@ impl Host {
         let tick = settings.tick;
         let driver = Driver::new(env.clone(), settings, log, transport, counters.clone());
 
-        let apply = {
-            let env = env.clone();
-            move || run_applier(&env, &for_applier, &from_applier)
-        };
-        let drive = {
-            let env = env.clone();
-            move || DriverThread { env, driver, inputs, jobs, done, tick }.run()
-        };
-        let threads = vec![start(env, APPLY_THREAD, apply)?, start(env, LOG_THREAD, drive)?];
+        let mut apply =
+            ApplyWorker { env: env.clone(), applier: Applier::default(), jobs: for_applier, done: from_applier };
+        let next_tick = env.now() + tick;
+        let mut log = LogWorker { env: env.clone(), driver, inputs, jobs, done, tick, next_tick };
+        let workers = vec![
+            start(env, APPLY_WORKER, move |patience| apply.turn(patience))?,
+            start(env, LOG_WORKER, move |patience| log.turn(patience))?,
+        ];
         let arrivals = Arc::new(Admission::new(MAX_ARRIVED, MAX_ARRIVED_BYTES));
         let handle = HostHandle { inbox, admission: Arc::default(), arrivals, counters };
-        Ok(Self { handle, threads })
+        Ok(Self { handle, env: env.clone(), workers })
     }
 
     /// A handle for everybody else.
@@ -91,9 +90,9 @@ impl Host {
             .map_err(|_| stopped("the inbox is full or the host has ended"))?;
         let result = ended.await.map_err(|_| stopped("the host ended on a failure"))?;
         drop(self.handle);
-        for thread in self.threads {
+        for worker in self.workers {
             // Both have ended or are about to: nothing is left to do.
-            let _ = thread.join();
+            let _ = worker.ended(&self.env).await;
         }
         result.map_err(|why| stopped(&why))
     }
@@ -102,63 +101,67 @@ impl Host {
 fn start(
     env: &Env,
     name: &'static str,
-    work: impl FnOnce() + Send + 'static,
-) -> Result<JoinHandle<()>, ConsensusError> {
-    env.thread(name, work).map_err(|source| ConsensusError::Thread { name, source })
+    turn: impl FnMut(Duration) -> Turn + Send + 'static,
+) -> Result<Worker, ConsensusError> {
+    env.worker(name, turn).map_err(|source| ConsensusError::Thread { name, source })
 }
 
-struct DriverThread {
+struct LogWorker {
     env: Env,
     driver: Driver,
     inputs: Receiver<Input>,
     jobs: Sender<Job>,
     done: Receiver<Done>,
     tick: Duration,
+    next_tick: Duration,
 }
 
-impl DriverThread {
+impl LogWorker {
     /// What arrives while a round waits for the disk is the next round: load makes its own batches.
-    fn run(mut self) {
-        let mut next_tick = self.env.now() + self.tick;
-        while !self.driver.is_finished() {
-            if !self.wait(next_tick) {
-                return;
-            }
-            self.drain();
-            let now = self.env.now();
-            if now >= next_tick {
-                self.driver.tick();
-                // A process that was suspended does not make up for the ticks it missed.
-                next_tick = (next_tick + self.tick).max(now);
-            }
-            self.driver.round();
-            for job in self.driver.take_jobs() {
-                if self.jobs.send(job).is_err() {
-                    tracing::error!("the apply thread has ended");
-                    return;
-                }
+    fn turn(&mut self, patience: Duration) -> Turn {
+        if self.driver.is_finished() {
+            return Turn::Over;
+        }
+        let came = self.wait(patience);
+        if came == Turn::Over {
+            return Turn::Over;
+        }
+        self.drain();
+        let now = self.env.now();
+        if now >= self.next_tick {
+            self.driver.tick();
+            // A process that was suspended does not make up for the ticks it missed.
+            self.next_tick = (self.next_tick + self.tick).max(now);
+        }
+        self.driver.round();
+        for job in self.driver.take_jobs() {
+            if self.jobs.send(job).is_err() {
+                tracing::error!("the worker that applies has ended");
+                return Turn::Over;
             }
         }
+        came
     }
 
-    /// Waits for something to do; false when nobody can send any more.
-    fn wait(&mut self, next_tick: Duration) -> bool {
+    /// Waits for something to do; over when nobody can send any more.
+    fn wait(&mut self, patience: Duration) -> Turn {
         if self.driver.has_work() {
-            return true;
+            return Turn::Worked;
         }
-        let until = self.driver.next_retry().map_or(next_tick, |retry| retry.min(next_tick));
-        let timeout = until.saturating_sub(self.env.now());
-        select! {
-            recv(self.inputs) -> input => match input {
-                Ok(input) => self.driver.handle(input),
-                Err(_) => return false,
-            },
+        let until = self.driver.next_retry().map_or(self.next_tick, |retry| retry.min(self.next_tick));
+        let timeout = until.saturating_sub(self.env.now()).min(patience);
+        // In this order, so that the same seed gives the same run.
+        select_biased! {
             recv(self.done) -> done => if let Ok(done) = done {
                 self.driver.applied(done);
             },
-            default(timeout) => {}
+            recv(self.inputs) -> input => match input {
+                Ok(input) => self.driver.handle(input),
+                Err(_) => return Turn::Over,
+            },
+            default(timeout) => return Turn::Idle,
         }
-        true
+        Turn::Worked
     }
 
     fn drain(&mut self) {
@@ -174,29 +177,27 @@ impl DriverThread {
     }
 }
 
-fn run_applier(env: &Env, jobs: &Receiver<Job>, done: &Sender<Done>) {
-    let mut applier = Applier::default();
-    loop {
-        let job = match applier.next_retry() {
-            None => match jobs.recv() {
-                Ok(job) => Some(job),
-                Err(_) => return,
-            },
-            Some(at) => match jobs.recv_timeout(at.saturating_sub(env.now())) {
-                Ok(job) => Some(job),
-                Err(crossbeam_channel::RecvTimeoutError::Timeout) => None,
-                Err(crossbeam_channel::RecvTimeoutError::Disconnected) => return,
-            },
-        };
-        let reports = match job {
-            Some(job) => applier.run(job, env.now()),
-            None => applier.retry(env.now()),
+struct ApplyWorker {
+    env: Env,
+    applier: Applier,
+    jobs: Receiver<Job>,
+    done: Sender<Done>,
+}
+
+impl ApplyWorker {
+    fn turn(&mut self, patience: Duration) -> Turn {
+        let until_retry = self.applier.next_retry().map(|at| at.saturating_sub(self.env.now()));
+        let (turn, reports) = match self.jobs.recv_timeout(until_retry.map_or(patience, |wait| wait.min(patience))) {
+            Ok(job) => (Turn::Worked, self.applier.run(job, self.env.now())),
+            Err(RecvTimeoutError::Timeout) => (Turn::Idle, self.applier.retry(self.env.now())),
+            Err(RecvTimeoutError::Disconnected) => return Turn::Over,
         };
         for report in reports {
-            if done.send(report).is_err() {
-                return;
+            if self.done.send(report).is_err() {
+                return Turn::Over;
             }
         }
+        turn
     }
 }
 

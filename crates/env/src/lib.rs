@@ -1,12 +1,17 @@
 //! The only caller of the clock, of randomness and of spawning, so that the cluster can run in a simulator.
 //!
-//! Everything that needs time or chance is handed an [`Env`]. May not know: what it is used for.
+//! Everything that needs time, chance or a thread is handed an [`Env`]. There are three: the machine's; one for tests, whose clock moves only
+//! when told to; and a simulated one, whose clock is that of a paused tokio runtime and which makes no threads: what has a thread
+//! of its own elsewhere ([`Env::worker`]) takes turns with everything else there. May not know: what it is used for.
 #![allow(clippy::disallowed_methods, reason = "this crate is what the bans elsewhere point to")]
+
+mod worker;
 
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,6 +19,8 @@ use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 
 pub use tokio::task::JoinHandle;
+
+pub use self::worker::{Turn, Worker};
 
 /// A handle to time, randomness and tasks; cheap to clone.
 #[derive(Clone)]
@@ -24,12 +31,20 @@ pub struct Env {
 
 enum Clock {
     Real { start: Instant },
-    Manual { now_micros: AtomicU64, unix_start_micros: u64 },
+    Manual { now_micros: AtomicU64 },
+    Simulated { start: tokio::time::Instant, jumped_micros: AtomicI64 },
 }
+
+/// Where the wall clock of a seeded or simulated [`Env`] begins: some day in 2025.
+const UNIX_START_MICROS: u64 = 1_750_000_000_000_000;
 
 /// Moves the clock of a seeded [`Env`].
 #[derive(Clone)]
 pub struct ManualClock(Arc<Clock>);
+
+/// Makes the wall clock of a simulated [`Env`] jump.
+#[derive(Clone)]
+pub struct SimulatedClock(Arc<Clock>);
 
 /// The moment by which an answer is wanted, on the clock of the [`Env`] that made it; or never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,17 +71,32 @@ impl Env {
 
     /// A clock that moves only when told to and randomness from a seed: the same seed gives the same run.
     pub fn seeded(seed: u64) -> (Self, ManualClock) {
-        const UNIX_START_MICROS: u64 = 1_750_000_000_000_000;
-        let clock = Arc::new(Clock::Manual { now_micros: AtomicU64::new(0), unix_start_micros: UNIX_START_MICROS });
-        let env = Self { clock: clock.clone(), random: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))) };
-        (env, ManualClock(clock))
+        let clock = Arc::new(Clock::Manual { now_micros: AtomicU64::new(0) });
+        (Self::of(clock.clone(), seed), ManualClock(clock))
+    }
+
+    /// The paused clock of the tokio runtime that it is used in, randomness from a seed, and no threads: the same seed gives the same
+    /// run. To be made within the runtime, which has one thread.
+    pub fn simulated(seed: u64) -> (Self, SimulatedClock) {
+        let start = tokio::time::Instant::now();
+        let clock = Arc::new(Clock::Simulated { start, jumped_micros: AtomicI64::new(0) });
+        (Self::of(clock.clone(), seed), SimulatedClock(clock))
+    }
+
+    fn of(clock: Arc<Clock>, seed: u64) -> Self {
+        Self { clock, random: Arc::new(Mutex::new(StdRng::seed_from_u64(seed))) }
+    }
+
+    fn is_simulated(&self) -> bool {
+        matches!(*self.clock, Clock::Simulated { .. })
     }
 
     /// Monotonic time since this environment began.
     pub fn now(&self) -> Duration {
         match &*self.clock {
             Clock::Real { start } => start.elapsed(),
-            Clock::Manual { now_micros, .. } => Duration::from_micros(now_micros.load(Ordering::Acquire)),
+            Clock::Manual { now_micros } => Duration::from_micros(now_micros.load(Ordering::Acquire)),
+            Clock::Simulated { start, .. } => start.elapsed(),
         }
     }
 
@@ -77,7 +107,11 @@ impl Env {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
             }
-            Clock::Manual { now_micros, unix_start_micros } => unix_start_micros + now_micros.load(Ordering::Acquire),
+            Clock::Manual { now_micros } => UNIX_START_MICROS + now_micros.load(Ordering::Acquire),
+            Clock::Simulated { start, jumped_micros } => {
+                let since = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+                UNIX_START_MICROS.saturating_add(since).saturating_add_signed(jumped_micros.load(Ordering::Acquire))
+            }
         }
     }
 
@@ -137,15 +171,25 @@ impl Env {
 
     /// Runs blocking work on the async runtime's pool for such work. For rare, short work; searches and builds have their own pools.
     pub fn spawn_blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        if self.is_simulated() {
+            // Not at once: whoever hands it over is not to find it done.
+            return tokio::spawn(async move {
+                tokio::task::yield_now().await;
+                work()
+            });
+        }
         tokio::task::spawn_blocking(work)
     }
 
-    /// Starts a named thread. Fails when the system has no more threads to give.
+    /// Starts a named thread. Fails when the system has no more threads to give, and always in a simulation.
     pub fn thread<T: Send + 'static>(
         &self,
         name: &str,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> std::io::Result<std::thread::JoinHandle<T>> {
+    ) -> io::Result<std::thread::JoinHandle<T>> {
+        if self.is_simulated() {
+            return Err(io::Error::other("a simulation has no threads"));
+        }
         std::thread::Builder::new().name(name.to_owned()).spawn(work)
     }
 }
@@ -176,6 +220,15 @@ impl ManualClock {
         if let Clock::Manual { now_micros, .. } = &*self.0 {
             let micros = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
             now_micros.fetch_add(micros, Ordering::AcqRel);
+        }
+    }
+}
+
+impl SimulatedClock {
+    /// Lets the wall clock jump, forwards or back. The monotonic clock does not.
+    pub fn jump(&self, micros: i64) {
+        if let Clock::Simulated { jumped_micros, .. } = &*self.0 {
+            jumped_micros.fetch_add(micros, Ordering::AcqRel);
         }
     }
 }

@@ -1,15 +1,14 @@
-//! The threads that work on shards in the background: one seals, merges, rebuilds and checks; one flushes, so that logs can
+//! The workers on shards in the background: one seals, merges, rebuilds and checks; one flushes, so that logs can
 //! be cut. A flush is short, and a merge may take an hour.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use sagitta_engine::index::{BuildControl, Stop};
-use sagitta_env::Env;
+use sagitta_env::{Env, Turn};
 use sagitta_shard::{JobKind, Shard};
 
 use crate::{Replica, Replicas};
@@ -17,11 +16,11 @@ use crate::{Replica, Replicas};
 /// Without a ring, how often shards are asked for work: idle merges and retries become due without a write.
 const ROUND: Duration = Duration::from_millis(500);
 
-/// The threads. Index builds use several each, so one build at a time fills the machine.
+/// The workers. Index builds use several threads each, so one build at a time fills the machine.
 pub(crate) struct Builder {
     bell: Bell,
     stop: Arc<AtomicBool>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    workers: Mutex<Vec<sagitta_env::Worker>>,
 }
 
 /// Tells the builder that there may be work. Cheap, never blocks.
@@ -55,24 +54,35 @@ impl Builder {
         let (builds, build_bell) = crossbeam_channel::bounded(1);
         let (flushes, flush_bell) = crossbeam_channel::bounded(1);
         let [disk_short, stop] = std::array::from_fn(|_| Arc::new(AtomicBool::new(false)));
-        let flusher = Flusher { bell: flush_bell, stop: stop.clone(), replicas: replicas.clone() };
-        let worker = Worker { bell: build_bell, disk_short: disk_short.clone(), stop: stop.clone(), replicas, threads };
+        let mut flusher = Flusher { bell: flush_bell, stop: stop.clone(), replicas: replicas.clone() };
+        let mut build = Build {
+            env: env.clone(),
+            bell: build_bell,
+            next_round: Duration::ZERO,
+            disk_short: disk_short.clone(),
+            stop: stop.clone(),
+            replicas,
+            threads,
+        };
         // If the second cannot be started, the first ends with its bell.
-        let threads = vec![env.thread("flush", move || flusher.run())?, env.thread("build", move || worker.run())?];
-        Ok(Self { bell: Bell { builds, flushes, disk_short }, stop, threads: Mutex::new(threads) })
+        let workers = vec![
+            env.worker("flush", move |patience| flusher.turn(patience))?,
+            env.worker("build", move |patience| build.turn(patience))?,
+        ];
+        Ok(Self { bell: Bell { builds, flushes, disk_short }, stop, workers: Mutex::new(workers) })
     }
 
     pub(crate) fn bell(&self) -> Bell {
         self.bell.clone()
     }
 
-    /// Interrupts what is being built and ends the threads; those to wait for, the first time. Nothing is lost: a build that
+    /// Interrupts what is being built and ends the workers; those to wait for, the first time. Nothing is lost: a build that
     /// is cut short leaves no trace.
-    pub(crate) fn stop(&self) -> Vec<JoinHandle<()>> {
+    pub(crate) fn stop(&self) -> Vec<sagitta_env::Worker> {
         self.stop.store(true, Ordering::Release);
         self.bell.ring();
         self.bell.ring_for_flush();
-        std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -83,36 +93,46 @@ struct Flusher {
 }
 
 impl Flusher {
-    fn run(self) {
-        while self.bell.recv().is_ok() && !self.stop.load(Ordering::Acquire) {
-            for (shard, replica) in self.replicas.all() {
-                if let Err(error) = replica.shard().flush() {
-                    tracing::warn!(shard, %error, "flushing failed; the log is kept");
-                }
+    fn turn(&mut self, patience: Duration) -> Turn {
+        match self.bell.recv_timeout(patience) {
+            Ok(()) if !self.stop.load(Ordering::Acquire) => {}
+            Err(RecvTimeoutError::Timeout) => return Turn::Idle,
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => return Turn::Over,
+        }
+        for (shard, replica) in self.replicas.all() {
+            if let Err(error) = replica.shard().flush() {
+                tracing::warn!(shard, %error, "flushing failed; the log is kept");
             }
         }
+        Turn::Worked
     }
 }
 
-struct Worker {
+/// Builds indexes.
+struct Build {
+    env: Env,
     bell: Receiver<()>,
+    /// When shards are asked for work though nobody rings.
+    next_round: Duration,
     disk_short: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     replicas: Arc<Replicas>,
     threads: usize,
 }
 
-impl Worker {
-    fn run(self) {
-        while !self.stop.load(Ordering::Acquire) {
-            let busy = self.round();
-            if busy {
-                continue;
-            }
-            if let Err(RecvTimeoutError::Disconnected) = self.bell.recv_timeout(ROUND) {
-                return;
-            }
+impl Build {
+    fn turn(&mut self, patience: Duration) -> Turn {
+        let wait = self.next_round.saturating_sub(self.env.now()).min(patience);
+        let rung = self.bell.recv_timeout(wait);
+        if self.stop.load(Ordering::Acquire) || rung == Err(RecvTimeoutError::Disconnected) {
+            return Turn::Over;
         }
+        if rung.is_err() && self.env.now() < self.next_round {
+            return Turn::Idle;
+        }
+        let busy = self.round();
+        self.next_round = self.env.now() + if busy { Duration::ZERO } else { ROUND };
+        Turn::Worked
     }
 
     /// Offers each shard a turn; says whether any had work.

@@ -236,11 +236,9 @@ impl Node {
     /// Finishes what runs, flushes every shard, ends the threads. What could not be flushed is kept in the log.
     pub async fn close(&self) {
         // They use the database, which must not be in use when the process takes it down.
-        let threads = self.watch.stop().into_iter().chain(self.builder.stop());
-        for thread in threads.collect::<Vec<_>>() {
-            let ended = self.env.spawn_blocking(move || thread.join()).await;
-            if !matches!(ended, Ok(Ok(()))) {
-                tracing::warn!("a thread of the node panicked");
+        for worker in self.watch.stop().into_iter().chain(self.builder.stop()) {
+            if !worker.ended(&self.env).await {
+                tracing::warn!("a worker of the node panicked");
             }
         }
         for (shard, _) in self.replicas.all() {

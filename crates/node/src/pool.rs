@@ -5,8 +5,9 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
+use std::time::Duration;
 
-use sagitta_env::Env;
+use sagitta_env::{Env, Turn};
 use tokio::sync::oneshot;
 
 /// Fewer pieces than this are not worth waking another thread for: it costs about as much as a tenth of a search, and the
@@ -35,7 +36,7 @@ impl Pool {
         let pool = Self { inbox: Arc::new(Inbox { most: queue, state: Mutex::default() }) };
         for n in 0..threads {
             let inbox = pool.inbox.clone();
-            env.thread(&format!("{name}-{n}"), move || work(&inbox))?;
+            env.worker(&format!("{name}-{n}"), move |patience| work(&inbox, patience))?;
         }
         Ok(pool)
     }
@@ -142,16 +143,23 @@ impl Inbox {
         Ok(())
     }
 
-    /// The next job, as soon as there is one; `None` when the pool is gone and all its jobs are done.
-    fn next(&self) -> Option<Job> {
+    /// The next job if there is one now.
+    fn try_next(&self) -> Result<Job, Turn> {
+        let mut state = self.lock();
+        let none = if state.closed { Turn::Over } else { Turn::Idle };
+        state.jobs.pop_front().ok_or(none)
+    }
+
+    /// The next job, as soon as there is one; over when the pool is gone and all its jobs are done.
+    fn next(&self) -> Result<Job, Turn> {
         let me = thread::current();
         let mut state = self.lock();
         loop {
             if let Some(job) = state.jobs.pop_front() {
-                return Some(job);
+                return Ok(job);
             }
             if state.closed {
-                return None;
+                return Err(Turn::Over);
             }
             state.idle.push(me.clone());
             // Parking may end without a cause; whoever wakes a thread takes it off the list before.
@@ -172,10 +180,15 @@ impl Inbox {
     }
 }
 
-fn work(inbox: &Inbox) {
-    while let Some(job) = inbox.next() {
-        // A panic is a bug that its caller learns of (the reply is dropped); the other callers keep their thread.
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
+fn work(inbox: &Inbox, patience: Duration) -> Turn {
+    let job = if patience.is_zero() { inbox.try_next() } else { inbox.next() };
+    match job {
+        Ok(job) => {
+            // A panic is a bug that its caller learns of (the reply is dropped); the other callers keep their thread.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
+            Turn::Worked
+        }
+        Err(turn) => turn,
     }
 }
 

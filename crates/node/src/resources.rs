@@ -14,12 +14,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use sagitta_engine::kv::KvEngine;
-use sagitta_env::Env;
+use sagitta_env::{Env, Turn, Worker};
 use sagitta_model::limits;
 use sagitta_shard::ReadView;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
@@ -143,10 +142,10 @@ pub fn volume_bytes(folder: &Path) -> Option<u64> {
     disk_space(folder).ok().map(|disk| disk.total_bytes)
 }
 
-/// The thread that looks at the node. Ends when it is told to, or dropped.
+/// The worker that looks at the node. Ends when it is told to, or dropped.
 pub(crate) struct Watch {
     stop: Sender<()>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    worker: Mutex<Option<Worker>>,
 }
 
 impl Watch {
@@ -160,6 +159,7 @@ impl Watch {
     ) -> io::Result<Self> {
         let mut watcher = Watcher {
             env: env.clone(),
+            next_look: env.now() + INTERVAL,
             folder: options.dir.clone(),
             budget: options.memory,
             release_memory: options.release_memory,
@@ -174,20 +174,21 @@ impl Watch {
         };
         watcher.look();
         let (stop, stopped) = crossbeam_channel::bounded(1);
-        let thread = env.thread("resources", move || watcher.run(&stopped))?;
-        Ok(Self { stop, thread: Mutex::new(Some(thread)) })
+        let worker = env.worker("resources", move |patience| watcher.turn(&stopped, patience))?;
+        Ok(Self { stop, worker: Mutex::new(Some(worker)) })
     }
 
-    /// Tells it to end; the thread to wait for, the first time.
-    pub(crate) fn stop(&self) -> Option<JoinHandle<()>> {
+    /// Tells it to end; the worker to wait for, the first time.
+    pub(crate) fn stop(&self) -> Option<Worker> {
         // A full channel: it was told already.
         let _ = self.stop.try_send(());
-        self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.worker.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
 struct Watcher {
     env: Env,
+    next_look: Duration,
     folder: PathBuf,
     budget: MemoryBudget,
     release_memory: fn(),
@@ -203,10 +204,17 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn run(mut self, stop: &Receiver<()>) {
-        while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(INTERVAL) {
-            self.look();
+    fn turn(&mut self, stop: &Receiver<()>, patience: Duration) -> Turn {
+        let wait = self.next_look.saturating_sub(self.env.now()).min(patience);
+        if stop.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
+            return Turn::Over;
         }
+        if self.env.now() < self.next_look {
+            return Turn::Idle;
+        }
+        self.look();
+        self.next_look = self.env.now() + INTERVAL;
+        Turn::Worked
     }
 
     /// Measures, decides, says so when the decision has changed.

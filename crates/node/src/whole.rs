@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use sagitta_consensus::{Fetching, GroupId, Manifest, Membership, NodeId, Offer, Offering, Order, Position, States};
 use sagitta_engine::kv::KvEngine;
-use sagitta_env::Env;
+use sagitta_env::{Env, Turn};
 use sagitta_shard::{Engines, Home, Shard, ShardError, ShardOptions, ShardSpec};
 
 use crate::resources::{ByteSize, disk_space};
@@ -217,7 +217,14 @@ impl Whole {
 
     /// Without a thread it is given up: whoever waits is told when the work is dropped.
     fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'static) {
-        if let Err(error) = self.opener.env.thread(name, work) {
+        let mut work = Some(work);
+        let turn = move |_| {
+            if let Some(work) = work.take() {
+                work();
+            }
+            Turn::Over
+        };
+        if let Err(error) = self.opener.env.worker(name, turn) {
             tracing::warn!(group = %self.group, %error, "no thread for work on a whole state");
         }
     }
