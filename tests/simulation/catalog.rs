@@ -19,7 +19,7 @@ use crate::world::{Shape, World};
 /// Answered operations; `SAGITTA_OPERATIONS` runs more.
 const OPERATIONS: u64 = 2_000;
 /// Operations of one history: what is unknown in it stays possible until its end.
-const EACH: u64 = 500;
+const EACH: u64 = 700;
 const CLIENTS: u64 = 4;
 const NAMES: [&str; 3] = ["a", "b", "c"];
 /// Shorter than a fault, so that clients meet it.

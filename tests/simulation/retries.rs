@@ -135,7 +135,7 @@ fn a_request_that_comes_again_changes_nothing_and_is_answered_as_before() {
 #[test]
 fn requests_whose_ids_are_forgotten_are_caught() {
     let seed = seed();
-    let mut world = World::found(seed, Shape { coordinators: 1, shards: 1 });
+    let mut world = World::found(seed, Shape { coordinators: 1, shards: 3 });
     let (_, undone) = run(&mut world, CLIENTS * EACH, true);
     println!("{} of {CLIENTS} points are caught", undone.len());
     assert!(!undone.is_empty());

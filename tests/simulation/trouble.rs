@@ -30,7 +30,7 @@ impl Trouble {
     pub(crate) fn stir(&mut self, world: &mut World) {
         if self.remedy.is_some() {
             self.end(world);
-            let calm = 200 + world.dice.below(1_500);
+            let calm = 200 + world.dice.below(800);
             world.run_for(Duration::from_millis(calm));
             return;
         }
@@ -70,7 +70,7 @@ impl Trouble {
             }
         };
         self.remedy = Some((remedy, at));
-        let lasts = 500 + world.dice.below(4_000);
+        let lasts = 300 + world.dice.below(2_500);
         world.run_for(Duration::from_millis(lasts));
     }
 
