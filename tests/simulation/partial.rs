@@ -1,0 +1,162 @@
+//! Promises 12 and 13: an answer is whole or says what is missing, and a whole one does not depend on the number of shards.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+use sagitta_client::{Client, Searches};
+use sagitta_model::{Consistency, PointId};
+
+use crate::dice::{Dice, number, seed};
+use crate::workload::{DIM, id_of, name, point, search};
+use crate::world::{Shape, World};
+
+const IDS: u64 = 200;
+/// Searches while shards are away; `SAGITTA_SEARCHES` runs more.
+const SEARCHES: u64 = 1_000;
+/// Queries that are compared with brute force; `SAGITTA_QUERIES` runs more.
+const QUERIES: u64 = 2_000;
+/// Values repeat, so that many points are as near as each other.
+const VALUES: u64 = 40;
+const CALL: Duration = Duration::from_secs(2);
+
+/// What came of the searches.
+#[derive(Clone, Default)]
+struct Tally {
+    whole: Rc<Cell<u64>>,
+    partial: Rc<Cell<u64>>,
+    refused: Rc<Cell<u64>>,
+    silent: Rc<RefCell<Vec<String>>>,
+    stop: Rc<Cell<bool>>,
+    running: Rc<Cell<u64>>,
+}
+
+impl Tally {
+    fn total(&self) -> u64 {
+        self.whole.get() + self.partial.get() + self.refused.get()
+    }
+
+    /// Searches for all points, now and then allowing that some are missing. With `silence` what is missing is not said.
+    async fn search(self, endpoint: Client, mut dice: Dice, silence: bool) {
+        while !self.stop.get() {
+            let allow_partial = dice.below(2) == 0;
+            let consistency = Consistency::Eventual;
+            let searches = Searches { allow_partial, consistency, ..search("points", vec![0.0; DIM], IDS as usize) };
+            match endpoint.search(searches).await {
+                Ok(answer) => {
+                    let missing = if silence { 0 } else { answer.coverage.missing.len() };
+                    let hits: BTreeSet<_> = answer.results[0].hits.iter().map(|hit| id_of(hit.id)).collect();
+                    let all = hits.len() as u64 == IDS;
+                    let counter = if missing == 0 { &self.whole } else { &self.partial };
+                    counter.set(counter.get() + 1);
+                    if (missing == 0) != all || (missing > 0 && !allow_partial) {
+                        let what = format!("{} hits, {missing} shards missing, allowed: {allow_partial}", hits.len());
+                        self.silent.borrow_mut().push(what);
+                    }
+                }
+                Err(_) => self.refused.set(self.refused.get() + 1),
+            }
+        }
+        self.running.set(self.running.get() - 1);
+    }
+}
+
+/// Searches while nodes with the only replica of a shard come and go.
+fn searches(seed: u64, searches: u64, silence: bool) -> Tally {
+    let mut world = World::found(seed, Shape { coordinators: 1, shards: 3 });
+    world.create("points", 4, 1);
+    let client = world.client(0, 10 * CALL);
+    world.ask(async move {
+        let points = (0..IDS).map(|id| point(id, id)).collect();
+        client().upsert(name("points"), points).await.expect("written");
+    });
+    let tally = Tally { running: Rc::new(Cell::new(4)), ..Tally::default() };
+    for number in 0..4 {
+        let (make, tally) = (world.client(0, CALL), tally.clone());
+        let dice = Dice::new(seed * 1_000 + number);
+        world.spawn(async move { tally.search(make(), dice, silence).await });
+    }
+    while tally.total() < searches {
+        let away = world.dice.pick(&world.shard_nodes());
+        let how = world.dice.below(3);
+        match how {
+            0 => world.kill(away),
+            1 => world.isolate(away),
+            _ => world.hold(away),
+        }
+        let lasts = 200 + world.dice.below(3_000);
+        world.run_for(Duration::from_millis(lasts));
+        match how {
+            0 => world.restart(away),
+            1 => world.reconnect(away),
+            _ => world.release(away),
+        }
+        let calm = world.dice.below(2_000);
+        world.run_for(Duration::from_millis(calm));
+    }
+    tally.stop.set(true);
+    let running = tally.running.clone();
+    world.until("the end of the searches", || running.get() == 0);
+    println!(
+        "seed {seed}: {} whole answers, {} partial, {} refused, {:?}",
+        tally.whole.get(),
+        tally.partial.get(),
+        tally.refused.get(),
+        world.faults()
+    );
+    tally
+}
+
+#[test]
+fn no_answer_lacks_a_shard_without_saying_so() {
+    let (seed, wanted) = (seed(), number("SAGITTA_SEARCHES", SEARCHES));
+    let tally = searches(seed, wanted, false);
+    assert_eq!(*tally.silent.borrow(), Vec::<String>::new());
+    assert!(tally.total() >= wanted && tally.partial.get() > 0 && tally.refused.get() > 0 && tally.whole.get() > 0);
+}
+
+#[test]
+fn a_coordinator_that_keeps_quiet_about_missing_shards_is_caught() {
+    let tally = searches(seed(), 100, true);
+    println!("{} answers are caught", tally.silent.borrow().len());
+    assert!(!tally.silent.borrow().is_empty());
+}
+
+#[test]
+fn many_shards_answer_as_one_and_as_brute_force_to_the_last_tie() {
+    let (seed, queries) = (seed(), number("SAGITTA_QUERIES", QUERIES));
+    let mut world = World::found(seed, Shape { coordinators: 1, shards: 2 });
+    (world.create("of1", 1, 1), world.create("of5", 5, 2));
+    let (client, mut dice) = (world.client(0, 10 * CALL), Dice::new(seed));
+    let compared = world.ask(async move {
+        let client = client();
+        let points: Vec<_> = (0..IDS).map(|id| point(id, dice.below(VALUES))).collect();
+        let deleted: Vec<u64> = (0..IDS).filter(|_| dice.below(4) == 0).collect();
+        for collection in ["of1", "of5"] {
+            client.upsert(name(collection), points.clone()).await.expect("written");
+            let ids = deleted.iter().map(|id| PointId::Num(*id)).collect();
+            client.delete(name(collection), ids).await.expect("deleted");
+        }
+        let alive: Vec<_> = points.iter().filter(|point| !deleted.contains(&id_of(point.id))).collect();
+        let mut compared = 0;
+        for round in 0..queries as usize {
+            let vector: Vec<f32> = (0..DIM).map(|_| dice.below(101) as f32 - 50.0).collect();
+            let k = [1, 7, 50, IDS as usize][round % 4];
+            // Small whole numbers: their sums are exact in any order.
+            let distance = |of: &[f32]| of.iter().zip(&vector).map(|(a, b)| (a - b) * (a - b)).sum::<f32>();
+            let mut truth: Vec<_> = alive.iter().map(|p| (distance(&p.vectors["v"]), id_of(p.id))).collect();
+            truth.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            let truth: Vec<u64> = truth.into_iter().take(k).map(|(_, id)| id).collect();
+            for collection in ["of1", "of5"] {
+                let answer = client.search(search(collection, vector.clone(), k)).await.expect("searched");
+                let hits: Vec<u64> = answer.results[0].hits.iter().map(|hit| id_of(hit.id)).collect();
+                assert_eq!(hits, truth, "seed {seed}: {collection}, k = {k}");
+            }
+            compared += 1;
+        }
+        compared
+    });
+    println!("seed {seed}: {compared} queries compared");
+    assert_eq!(compared, queries);
+}

@@ -1,0 +1,142 @@
+//! Promise 4: points are linearizable at `strong`, and `session` reads what it has written.
+
+use std::time::Duration;
+
+use sagitta_history::{
+    BUDGET_STEPS, Freshness, History, PointInput, PointOutput, Points, Verdict, check, require, unsettled,
+};
+
+use crate::dice::{number, seed};
+use crate::trouble::Trouble;
+use crate::workload::{Plant, Workload, at_rest};
+use crate::world::{Shape, World};
+
+/// Answered operations; `SAGITTA_OPERATIONS` runs more.
+const OPERATIONS: u64 = 20_000;
+/// Operations of one history and world.
+const EACH: u64 = 5_000;
+/// So few that clients meet at them.
+const IDS: u64 = 24;
+const CLIENTS: u64 = 12;
+const SHAPE: Shape = Shape { coordinators: 3, shards: 3 };
+
+/// A history of so many answered operations, with trouble all the while.
+fn history(world: &mut World, answers: u64, plant: Option<Plant>) -> History<PointInput, PointOutput> {
+    world.create("points", 2, 3);
+    let mut workload = Workload::new("points", IDS, 50).pausing(10);
+    if let Some(plant) = plant {
+        workload = workload.with(plant);
+    }
+    workload.start(world, CLIENTS);
+    let mut trouble = Trouble::among([world.shard_nodes(), world.coordinators()].concat());
+    while workload.answered() < answers {
+        trouble.stir(world);
+    }
+    trouble.end(world);
+    let history = workload.stop(world);
+    println!(
+        "seed {}: {} operations, {} answered, {:?}, {:?} of virtual time, errors {:?}",
+        world.seed,
+        history.operations.len(),
+        workload.answered(),
+        world.faults(),
+        world.now(),
+        workload.errors()
+    );
+    history
+}
+
+#[test]
+fn points_are_linearizable_at_strong_and_session_reads_its_own_writes() {
+    let (first, operations) = (seed(), number("SAGITTA_OPERATIONS", OPERATIONS));
+    let (mut answered, mut sessions, mut seed) = (0, 0, first);
+    while answered < operations {
+        let mut world = World::found(seed, SHAPE);
+        let history = history(&mut world, EACH.min(operations - answered), None);
+        require(&Points, &history, &format!("points of seed {seed}"));
+        let told = history.operations.iter().filter(|operation| operation.returned().is_some());
+        sessions += told.clone().filter(|told| matches!(told.freshness, Freshness::Session(_))).count();
+        answered += told.count() as u64;
+        let found = at_rest(&mut world, "points", IDS);
+        assert_eq!(unsettled(&history, &found), [], "seed {seed}");
+        seed += 1;
+    }
+    println!("{answered} operations answered, {sessions} of them reads of a session");
+    assert!(sessions as u64 > operations / 20, "too few reads of sessions");
+}
+
+/// Promise 5: what the checkers are there for, they see.
+#[test]
+fn faults_of_coordinators_that_are_planted_are_caught() {
+    let seed = seed();
+    let plants = [
+        Plant::EarlyAcknowledgement,
+        Plant::StaleStrongRead,
+        Plant::SessionIgnored,
+        Plant::CachedRead,
+        Plant::DeleteForgotten,
+        Plant::RetriedAnew,
+    ];
+    for plant in plants {
+        // The faults that make one of them show do not come with every seed.
+        let caught = (seed..seed + 4).find(|seed| {
+            let mut world = World::found(*seed, SHAPE);
+            let history = history(&mut world, 1_500, Some(plant));
+            matches!(check(&Points, &history, BUDGET_STEPS), Verdict::Violation(_))
+        });
+        println!("{plant:?} is caught with seed {caught:?}");
+        assert!(caught.is_some(), "seeds from {seed} on: {plant:?} is not caught");
+    }
+}
+
+/// Promise 9: a fault costs a few seconds, and no wrong answer.
+mod bounded {
+    use super::*;
+
+    /// Leaders that are killed or cut off; `SAGITTA_FAULTS` runs more.
+    const FAULTS: u64 = 16;
+    /// Most of the time without an acknowledged write after one of these faults.
+    const GAP: Duration = Duration::from_secs(3);
+
+    #[test]
+    fn writes_go_on_within_three_seconds_after_a_leader_is_killed_or_half_cut_off() {
+        let (seed, faults) = (seed(), number("SAGITTA_FAULTS", FAULTS));
+        let mut world = World::found(seed, SHAPE);
+        world.create("points", 1, 3);
+        let workload = Workload::new("points", IDS, 50).pausing(10);
+        workload.start(&world, CLIENTS);
+        let mut gaps = Vec::new();
+        for fault in 0..faults {
+            let leader = world.leader("points");
+            let began = world.now();
+            match fault % 3 {
+                0 => world.kill(leader),
+                1 => world.mute(leader),
+                _ => world.deafen(leader),
+            }
+            workload.wait_for(&mut world, 30);
+            let gap = longest(&workload.moments(), began);
+            println!("fault {fault}: {:?} without an acknowledged write", gap);
+            gaps.push(gap);
+            match fault % 3 {
+                0 => world.restart(leader),
+                _ => world.reconnect(leader),
+            }
+            workload.wait_for(&mut world, 200);
+            world.run_for(Duration::from_secs(3));
+        }
+        let history = workload.stop(&mut world);
+        require(&Points, &history, &format!("failovers of seed {seed}"));
+        gaps.sort_unstable();
+        let p99 = gaps[(gaps.len() * 99).div_ceil(100) - 1];
+        println!("gaps: median {:?}, p99 {p99:?}, {:?}", gaps[gaps.len() / 2], world.faults());
+        assert_eq!(gaps.len() as u64, faults);
+        assert!(p99 <= GAP, "seed {seed}: {p99:?} without an acknowledged write");
+    }
+
+    /// The longest time between two acknowledged writes from a moment on.
+    fn longest(moments: &[Duration], from: Duration) -> Duration {
+        let after: Vec<_> = std::iter::once(from).chain(moments.iter().copied().filter(|at| *at > from)).collect();
+        after.windows(2).map(|pair| pair[1] - pair[0]).max().expect("writes went on")
+    }
+}

@@ -1,0 +1,37 @@
+//! The thinnest path: a cluster is founded, and a write is acknowledged and read back.
+
+use sagitta_model::Consistency;
+
+use crate::dice::seed;
+use crate::workload::{get, name, point, told};
+use crate::world::{CALL, Shape, World};
+
+#[test]
+fn a_cluster_is_founded_and_answers() {
+    let seed = seed();
+    let mut world = World::found(seed, Shape { coordinators: 3, shards: 3 });
+    println!("founded after {:?}", world.now());
+    world.create("points", 2, 3);
+    let client = world.client(0, CALL);
+    let records = world.ask(async move {
+        let client = client();
+        client.upsert(name("points"), vec![point(7, 9)]).await.expect("written");
+        client.get(get("points", vec![7], Consistency::Strong)).await.expect("read")
+    });
+    assert_eq!(records.iter().map(told).collect::<Vec<_>>(), [(7, 9)]);
+    println!("after {:?}: {:?}", world.now(), world.digest());
+}
+
+#[test]
+fn measure_idle() {
+    let mut world = World::found(seed(), Shape { coordinators: 3, shards: 3 });
+    world.create("points", 2, 3);
+    let began = std::time::Instant::now();
+    world.run_for(std::time::Duration::from_secs(10));
+    println!("10 s idle take {:?}, {:?}", began.elapsed(), world.digest());
+    let workload = crate::workload::Workload::new("points", 24, 50).pausing(10);
+    workload.start(&world, 12);
+    let began = std::time::Instant::now();
+    world.run_for(std::time::Duration::from_secs(10));
+    println!("10 s of {} operations take {:?}, {:?}", workload.answered(), began.elapsed(), world.digest());
+}
