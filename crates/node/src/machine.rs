@@ -42,7 +42,10 @@ impl StateMachine for ShardMachine {
         let shard = self.shard.get();
         let outcomes = shard.apply(&batch).map_err(apply_error)?;
         self.applied.send_replace(shard.applied_index());
-        self.builder.ring();
+        // What else a write may lead to can wait for the builder's next round, and waking it costs as much as applying a point.
+        if shard.is_sealing() {
+            self.builder.ring();
+        }
         Ok(outcomes.into_iter().map(|outcome| Bytes::from(outcome.to_sealed())).collect())
     }
 
