@@ -74,3 +74,57 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    /// Counts down, and says on which thread.
+    async fn count_down(env: &Env) -> Vec<(u32, thread::ThreadId)> {
+        let (said, heard) = mpsc::channel();
+        let mut left = 3 * MAX_TURNS;
+        let worker = env.worker("counts", move |_| {
+            left -= 1;
+            said.send((left, thread::current().id())).expect("heard");
+            if left == 0 { Turn::Over } else { Turn::Worked }
+        });
+        assert!(worker.expect("started").ended(env).await);
+        heard.try_iter().collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_is_a_thread_or_in_a_simulation_a_task_that_lets_time_pass() {
+        let (me, (simulated, _)) = (thread::current().id(), Env::simulated(1));
+        let before = simulated.now();
+        let turns = count_down(&simulated).await;
+        assert_eq!(turns, (0..3 * MAX_TURNS).rev().map(|left| (left, me)).collect::<Vec<_>>());
+        assert!(simulated.now() >= before + 2 * REST, "a worker that never rests does not hold up the clock");
+        let turns = count_down(&Env::real()).await;
+        assert!(turns.len() == 3 * MAX_TURNS as usize && turns.iter().all(|(_, thread)| *thread == turns[0].1));
+        assert_ne!(turns[0].1, me);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_ends_a_worker_and_is_told() {
+        for env in [Env::real(), Env::simulated(1).0] {
+            let worker = env.worker("panics", |_| panic!("planted")).expect("started");
+            assert!(!worker.ended(&env).await);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_simulation_has_no_threads_and_its_wall_clock_jumps_alone() {
+        let (env, clock) = Env::simulated(1);
+        assert!(env.thread("none", || ()).is_err());
+        let me = thread::current().id();
+        assert_eq!(env.spawn_blocking(|| thread::current().id()).await.expect("done"), me);
+        let (now, unix) = (env.now(), env.unix_micros());
+        clock.jump(-3_600_000_000);
+        assert!(env.timeout(Duration::from_millis(5), std::future::pending::<()>()).await.is_err());
+        assert_eq!(env.now() - now, Duration::from_millis(5));
+        assert_eq!(env.unix_micros(), unix - 3_600_000_000 + 5_000);
+    }
+}

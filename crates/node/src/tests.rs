@@ -81,7 +81,11 @@ impl Fixture {
     }
 
     fn start_on(disk: Disk) -> Self {
-        let (env, node) = (Env::real(), NodeId(1));
+        Self::start_in(Env::real(), disk)
+    }
+
+    fn start_in(env: Env, disk: Disk) -> Self {
+        let node = NodeId(1);
         let host =
             Host::start(&env, HostSettings::new(ClusterId(1), node), disk.log.clone(), Arc::new(SilentTransport));
         let host = host.expect("a host");
@@ -154,6 +158,41 @@ fn wait_until(condition: impl Fn() -> bool) {
 
 fn is_indexed(replica: &Replica) -> bool {
     replica.shard().indexed_index() == replica.shard().applied_index()
+}
+
+/// What a node does with a few points, and when it has done it.
+async fn simulated_run(seed: u64) -> Vec<(Duration, String)> {
+    let (env, _) = Env::simulated(seed);
+    let dir = Arc::new(tempfile::tempdir().expect("a temporary folder"));
+    let disk = Disk { dir, log: Arc::new(MemoryLog::new()), kv: MemoryEngine::new() };
+    let fixture = Fixture::start_in(env.clone(), disk);
+    let mut trace = Vec::new();
+    let replica = fixture.host(1, USUAL, 0).await;
+    for request in 0..20 {
+        let points = env.random_below(9) + 1;
+        write(&replica, request, USUAL, 0..points).await;
+        trace.push((env.now(), format!("{points} points at {}", replica.shard().applied_index())));
+    }
+    fixture.seal_early();
+    while !is_indexed(&replica) {
+        // Nothing tells when it is.
+        let _ = env.timeout(Duration::from_millis(1), std::future::pending::<()>()).await;
+    }
+    let found = replica.search([search(5, false)].into(), false, Freshness::Latest, Deadline::NEVER).await;
+    let found = found.expect("found");
+    trace.push((env.now(), format!("{:?}", found[0].hits)));
+    fixture.node.close().await;
+    fixture.host.shutdown(env.now() + Duration::from_secs(9)).await.expect("stopped");
+    trace.push((env.now(), "stopped".to_owned()));
+    trace
+}
+
+/// [`Env::thread`] fails in a simulation.
+#[tokio::test(start_paused = true)]
+async fn a_simulated_node_writes_seals_and_searches_without_threads_and_the_same_seed_gives_the_same_run() {
+    for seed in 0..10 {
+        assert_eq!(simulated_run(seed).await, simulated_run(seed).await, "seed {seed}");
+    }
 }
 
 #[tokio::test]

@@ -121,37 +121,37 @@ async fn handles_outlive_their_host_and_say_so() {
     assert!(handle.open_group(spec, Box::new(machine)).await.is_err());
 }
 
-#[tokio::test]
-async fn three_hosts_with_threads_elect_a_leader_and_replicate() {
-    let (env, network) = (Env::real(), MemoryNetwork::default());
+/// When, on whose word, in which term and at which index: what three members did.
+type Trace = Vec<(Duration, NodeId, u64, u64)>;
+
+/// Three hosts that elect a leader and replicate a hundred entries.
+async fn three_hosts(env: &Env) -> Trace {
+    let network = MemoryNetwork::default();
     let nodes = [1, 2, 3].map(NodeId);
     let stop = Arc::new(Mutex::new(false));
     let mut members = Vec::new();
     for node in nodes {
         let settings = HostSettings { tick: Duration::from_millis(20), ..HostSettings::new(CLUSTER, node) };
-        let host = Host::start(&env, settings, Arc::new(MemoryLog::new()), Arc::new(network.of(node))).unwrap();
+        let host = Host::start(env, settings, Arc::new(MemoryLog::new()), Arc::new(network.of(node))).unwrap();
         let machine = TestMachine::default();
         let spec = GroupSpec { group: GROUP, found_with: Some(nodes.to_vec()) };
         let group = host.handle().open_group(spec, Box::new(machine.clone())).await.unwrap();
         members.push((host, group, machine));
     }
     let handles: Vec<_> = members.iter().map(|(host, ..)| host.handle()).collect();
-    let carrier = {
-        let stop = stop.clone();
-        env.thread("carrier", move || {
-            while !*stop.lock().unwrap() {
-                for (node, handle) in nodes.iter().zip(&handles) {
-                    handle.receive(network.fetch(*node));
-                }
-                std::thread::yield_now();
-            }
-        })
-    };
-    let mut number = 0;
+    let stopped = stop.clone();
+    let carrier = env.worker("carrier", move |_| {
+        for (node, handle) in nodes.iter().zip(&handles) {
+            handle.receive(network.fetch(*node));
+        }
+        std::thread::yield_now();
+        if *stopped.lock().unwrap() { Turn::Over } else { Turn::Idle }
+    });
+    let (mut number, mut trace) = (0, Trace::new());
     while number < 100 {
         let leader = members.iter().map(|(_, group, _)| group).find(|group| group.status().role == Role::Leader);
         let Some(leader) = leader else {
-            tokio::task::yield_now().await;
+            members[0].1.changed().await.unwrap();
             continue;
         };
         match leader.propose(text(number), env.now() + LONG).await {
@@ -159,6 +159,8 @@ async fn three_hosts_with_threads_elect_a_leader_and_replicate() {
             Outcome::NotLeader { .. } => {}
             other => panic!("{other:?}"),
         }
+        let status = leader.status();
+        trace.extend(status.leader.map(|leader| (env.now(), leader, status.term, status.last)));
     }
     let wanted: Vec<_> = (0..100).map(text).collect();
     for (_, group, machine) in &mut members {
@@ -171,7 +173,24 @@ async fn three_hosts_with_threads_elect_a_leader_and_replicate() {
         host.shutdown(env.now() + LONG).await.unwrap();
     }
     *stop.lock().unwrap() = true;
-    carrier.unwrap().join().unwrap();
+    assert!(carrier.unwrap().ended(env).await);
+    trace
+}
+
+#[tokio::test]
+async fn three_hosts_with_threads_elect_a_leader_and_replicate() {
+    three_hosts(&Env::real()).await;
+}
+
+/// A simulation has no threads: [`Env::thread`] fails in it.
+#[tokio::test(start_paused = true)]
+async fn three_hosts_without_threads_do_the_same_and_with_the_same_seed_at_the_same_times() {
+    let run = async |seed| three_hosts(&Env::simulated(seed).0).await;
+    for seed in 0..20 {
+        let (first, second) = (run(seed).await, run(seed).await);
+        assert_eq!(first, second, "seed {seed}");
+        assert_ne!(first, run(seed + 1_000).await, "another seed is another run: {seed}");
+    }
 }
 
 /// The part of [`a_killed_process_loses_nothing_that_it_acknowledged`] that is killed. Prints what was acknowledged.
