@@ -1,8 +1,11 @@
 //! Turmoil's TCP as the network of servers and clients, and the trace of all that passes over it.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -11,8 +14,9 @@ use sagitta_server::{Listener, Network, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use turmoil::net::{TcpListener, TcpStream};
 
-/// The hash of every byte that was sent, of who sent it to whom and when. Clones are the same trace.
-#[derive(Clone, Default)]
+/// The hash of every frame of HTTP/2 that was sent, of who sent it to whom and when, but for the contents of headers, among which is
+/// the date of the machine. Clones are the same trace.
+#[derive(Clone)]
 pub(crate) struct Trace(Arc<Mutex<Sums>>);
 
 #[derive(Default)]
@@ -20,6 +24,8 @@ struct Sums {
     hasher: blake3::Hasher,
     messages: u64,
     bytes: u64,
+    /// Every message, for people who look for where two runs part.
+    written: Option<File>,
 }
 
 /// What a trace comes to.
@@ -31,15 +37,24 @@ pub(crate) struct Digest {
 }
 
 impl Trace {
-    fn sent(&self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
-        self.note(&format!("{from} {to}"), bytes);
+    /// One that is written to a new file of the folder that `SAGITTA_TRACES` names, if it does.
+    pub(crate) fn new(seed: u64) -> Self {
+        static RUNS: AtomicU64 = AtomicU64::new(0);
+        let run = RUNS.fetch_add(1, Ordering::Relaxed);
+        let written = std::env::var_os("SAGITTA_TRACES").map(|folder| {
+            let path = Path::new(&folder).join(format!("{run}-of-seed-{seed}"));
+            File::create(path).expect("a file for the trace")
+        });
+        Self(Arc::new(Mutex::new(Sums { written, ..Sums::default() })))
     }
 
-    /// Notes anything that must be the same in every run of a seed.
-    pub(crate) fn note(&self, what: &str, bytes: &[u8]) {
+    fn sent(&self, (from, to): (SocketAddr, SocketAddr), bytes: &[u8]) {
         let mut sums = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let at = turmoil::sim_elapsed().unwrap_or_default().as_micros();
-        sums.hasher.update(format!("{at} {what} {}\n", bytes.len()).as_bytes());
+        if let Some(file) = &mut sums.written {
+            writeln!(file, "{at} {from} {to} {} {}", bytes.len(), bytes.escape_ascii()).expect("the trace is written");
+        }
+        sums.hasher.update(format!("{at} {from} {to} {}\n", bytes.len()).as_bytes());
         sums.hasher.update(bytes);
         sums.messages += 1;
         sums.bytes += bytes.len() as u64;
@@ -69,19 +84,51 @@ struct Traced {
     stream: TcpStream,
     pair: (SocketAddr, SocketAddr),
     trace: Trace,
+    /// The beginning of a frame whose end has not been written.
+    begun: Vec<u8>,
+    /// What a client writes before the first frame.
+    preface: usize,
 }
 
+/// Length (3 bytes), type, flags, stream (4): RFC 9113, section 4.1.
+const FRAME_HEADER: usize = 9;
+const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
+/// RFC 9113, section 3.4.
+const PREFACE: usize = 24;
+
 impl Traced {
-    fn new(stream: TcpStream, trace: &Trace) -> io::Result<Self> {
+    fn new(stream: TcpStream, trace: &Trace, preface: usize) -> io::Result<Self> {
         let pair = (stream.local_addr()?, stream.peer_addr()?);
-        Ok(Self { stream, pair, trace: trace.clone() })
+        Ok(Self { stream, pair, trace: trace.clone(), begun: Vec::new(), preface })
+    }
+
+    fn wrote(&mut self, bytes: &[u8]) {
+        self.begun.extend(bytes);
+        let preface = std::mem::take(&mut self.preface);
+        if self.begun.len() < preface {
+            self.preface = preface;
+            return;
+        }
+        self.begun.drain(..preface);
+        while let [a, b, c, kind, ..] = self.begun[..] {
+            let end = FRAME_HEADER + u32::from_be_bytes([0, a, b, c]) as usize;
+            if self.begun.len() < end {
+                return;
+            }
+            let frame: Vec<u8> = self.begun.drain(..end).collect();
+            match kind {
+                HEADERS | CONTINUATION => self.trace.sent(self.pair, &frame[3..FRAME_HEADER]),
+                _ => self.trace.sent(self.pair, &frame),
+            }
+        }
     }
 }
 
 impl HostNetwork {
     async fn to(&self, host: &str, port: u16) -> io::Result<Traced> {
         let host: IpAddr = host.parse().map_err(|_| io::Error::other("hosts are named by their addresses"))?;
-        Traced::new(TcpStream::connect((host, port)).await?, &self.trace)
+        Traced::new(TcpStream::connect((host, port)).await?, &self.trace, PREFACE)
     }
 }
 
@@ -113,7 +160,7 @@ impl Listener for HostListener {
 
     async fn accept(&mut self) -> io::Result<(Box<dyn Stream>, SocketAddr)> {
         let (stream, peer) = self.listener.accept().await?;
-        Ok((Box::new(Traced::new(stream, &self.trace)?), peer))
+        Ok((Box::new(Traced::new(stream, &self.trace, 0)?), peer))
     }
 }
 
@@ -127,8 +174,7 @@ impl AsyncWrite for Traced {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         if let Poll::Ready(Ok(bytes)) = written {
-            let (from, to) = self.pair;
-            self.trace.sent(from, to, &buf[..bytes]);
+            self.wrote(&buf[..bytes]);
         }
         written
     }

@@ -77,7 +77,11 @@ fn searches(seed: u64, searches: u64, silence: bool) -> Tally {
         let dice = Dice::new(seed * 1_000 + number);
         world.spawn(async move { tally.search(make(), dice, silence).await });
     }
-    while tally.total() < searches {
+    // Faults of each kind, some of them several times.
+    const FAULTS: u64 = 12;
+    let mut faults = 0;
+    while tally.total() < searches || faults < FAULTS {
+        faults += 1;
         let away = world.dice.pick(&world.shard_nodes());
         let how = world.dice.below(3);
         match how {

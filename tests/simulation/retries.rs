@@ -20,6 +20,8 @@ const RETRIED: u64 = 5_000;
 const EACH: u64 = 20;
 const CLIENTS: u64 = 25;
 const CALL: Duration = Duration::from_secs(20);
+/// After a call that failed: clients have a budget of retries, and fail at once without it.
+const PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Clone, Default)]
 struct Counts {
@@ -68,8 +70,8 @@ impl Writer {
     /// Sends a write until it is answered.
     fn send(&mut self, value: u64) -> impl Future<Output = WriteResult> + use<> {
         let at = self.dice.below(self.endpoints.len() as u64) as usize;
-        let (endpoint, other, id, counts) =
-            (self.endpoints[at].clone(), self.endpoints[0].clone(), self.id, self.counts.clone());
+        let (mut endpoint, other) = (self.endpoints[at].clone(), self.endpoints[0].clone());
+        let (id, counts, env) = (self.id, self.counts.clone(), self.env.clone());
         let salt = if self.fresh_ids { self.dice.below(1 << 30) } else { 0 };
         let request_id = Some(RequestId(u128::from(salt) << 96 | u128::from(id + 1) << 64 | u128::from(value)));
         async move {
@@ -79,13 +81,13 @@ impl Writer {
                 wait: Wait::Committed,
                 request_id,
             };
-            let mut endpoint = endpoint;
             loop {
                 counts.sent.set(counts.sent.get() + 1);
                 match endpoint.write(write()).await {
                     Ok(result) => return result,
                     Err(_) => endpoint = other.clone(),
                 }
+                env.sleep(PAUSE).await;
             }
         }
     }

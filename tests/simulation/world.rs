@@ -80,9 +80,13 @@ impl World {
         log();
         let mut builder = Builder::new();
         // As far as a simulation can go: it ends when its test does.
-        builder.simulation_duration(Duration::from_secs(1_000_000)).rng_seed(seed).tcp_capacity(1_024);
+        builder
+            .simulation_duration(Duration::from_secs(1_000_000))
+            .rng_seed(seed)
+            .tcp_capacity(1_024)
+            .ephemeral_ports(20_000..=65_535);
         builder.min_message_latency(Duration::from_millis(1)).max_message_latency(Duration::from_millis(4));
-        let (mut sim, temp, trace) = (builder.build(), tempfile::tempdir().expect("a folder"), Trace::default());
+        let (mut sim, temp, trace) = (builder.build(), tempfile::tempdir().expect("a folder"), Trace::new(seed));
         let client_env = Rc::new(RefCell::new(None));
         let (errands, received) = mpsc::unbounded_channel();
         let network = HostNetwork { host: sim.lookup(CLIENTS), trace: trace.clone() };

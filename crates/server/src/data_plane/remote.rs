@@ -30,8 +30,8 @@ use crate::peers::{AddressBook, PeerIdentity, Timing};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A node that falls silent is given up within the sum of these, so that what it led can be asked of its successor: about as long as
 /// an election takes. Raft's own streams have more patience, for a break costs them more.
-const PING_EVERY: Duration = Duration::from_secs(1);
-const PING_TIMEOUT: Duration = Duration::from_secs(2);
+const PING_EVERY: Duration = Duration::from_millis(500);
+const PING_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// For a call that names no deadline and costs the node nothing.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A deadline further away than this is none.
