@@ -1,5 +1,7 @@
 //! A coordinator over a control group of its own and nodes that do as the test says.
 
+mod doubts;
+mod replicas;
 mod rig;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

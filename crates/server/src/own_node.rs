@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use sagitta_consensus::NodeId;
+use sagitta_consensus::{NodeId, Refusal};
 use sagitta_coordinator::{
     Control, Decided, Elsewhere, NodeClient, Page, Read, ShardError, ShardRef, ShardStatistics, Tokens,
 };
@@ -56,8 +56,9 @@ fn shard_error(error: NodeError) -> ShardError {
     let mut mapped = ShardError::new(error.kind(), error.to_string());
     mapped.retry_after = error.retry_after();
     mapped.request_id_reused = error.is_request_id_reused();
-    mapped.elsewhere = match error {
-        NodeError::NotHosted { .. } => Some(Elsewhere::NotHosted),
+    mapped.in_doubt = error.is_in_doubt();
+    mapped.elsewhere = match error.cause() {
+        NodeError::NotHosted { .. } | NodeError::Refused(Refusal::Absent) => Some(Elsewhere::NotHosted),
         NodeError::NotLeader { hint } => Some(Elsewhere::NotLeader { hint: hint.map(|node| node.0) }),
         _ => None,
     };
@@ -79,7 +80,9 @@ fn of_leader<T>(decided: Result<Decided<T>, sagitta_coordinator::ControlError>) 
             let error = ShardError::new(ErrorKind::Unavailable, "this coordinator does not lead the control group");
             Err(ShardError { elsewhere: Some(Elsewhere::NotLeader { hint }), ..error })
         }
-        Err(error) => Err(ShardError::new(error.kind(), error.to_string())),
+        Err(error) => {
+            Err(ShardError { in_doubt: error.is_in_doubt(), ..ShardError::new(error.kind(), error.to_string()) })
+        }
     }
 }
 

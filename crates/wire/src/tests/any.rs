@@ -351,12 +351,14 @@ pub(super) fn shard_error() -> impl Strategy<Value = ShardError> {
         option::of(1..=u64::MAX).prop_map(|hint| Elsewhere::NotLeader { hint }),
     ];
     let retry_after = option::of((0..86_400u64, 0..1_000_000_000u32).prop_map(|(s, n)| Duration::new(s, n)));
-    (proptest::sample::select(&KINDS[..]), ".{0,40}", any::<bool>(), retry_after, option::of(elsewhere)).prop_map(
-        |(kind, message, request_id_reused, retry_after, elsewhere)| ShardError {
+    let flags = any::<(bool, bool)>();
+    (proptest::sample::select(&KINDS[..]), ".{0,40}", flags, retry_after, option::of(elsewhere)).prop_map(
+        |(kind, message, (request_id_reused, in_doubt), retry_after, elsewhere)| ShardError {
             kind,
             message,
             request_id_reused,
             retry_after,
+            in_doubt,
             elsewhere,
         },
     )
