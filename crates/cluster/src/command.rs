@@ -32,6 +32,16 @@ pub enum Command {
         request_id: u128,
         /// Its name.
         name: CollectionName,
+        /// Whether the name stays taken until [`Command::FreeName`]. The oldest form gives it free at once.
+        keep_name: bool,
+    },
+    /// Gives the name of a deleted collection free: so many of the nodes that held it have followed its deletion that it takes no more
+    /// writes. Whoever proposes it has heard that from the nodes.
+    FreeName {
+        /// The name.
+        name: CollectionName,
+        /// Which deletion: [`crate::Leaving::deletion`].
+        deletion: u64,
     },
     /// Lets a node in, or notes where one that is in is now.
     Join {
@@ -78,7 +88,8 @@ impl Command {
     pub fn request_id(&self) -> Option<u128> {
         match self {
             Self::CreateCollection { request_id, .. } | Self::DeleteCollection { request_id, .. } => Some(*request_id),
-            Self::Join { .. }
+            Self::FreeName { .. }
+            | Self::Join { .. }
             | Self::SetNodeStatus { .. }
             | Self::SetJoinToken { .. }
             | Self::SetVoters { .. }

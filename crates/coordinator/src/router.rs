@@ -11,7 +11,7 @@ use sagitta_env::Deadline;
 use sagitta_model::ErrorKind;
 
 use crate::client::{Elsewhere, NodeClient, Read, ShardError, ShardRef, Tokens};
-use crate::control::Control;
+use crate::control::{Control, ControlError};
 use crate::reports::Reports;
 use crate::{Coordinator, Error};
 
@@ -251,7 +251,12 @@ impl<'a> Route<'a> {
     pub(crate) fn follow(&mut self, control: &Control, collection: &Collection) -> Result<(), Error> {
         let state = control.state();
         let present = state.collection(&collection.name)?;
-        let placed = present.shards.iter().find(|shard| shard.id == self.placed.id && present.id == collection.id);
+        if present.id != collection.id {
+            // There is one of this name, but what was asked was resolved against another schema and other shards.
+            let what = format!("collection `{}` was deleted and created anew meanwhile: try again", collection.name);
+            return Err(ControlError::new(ErrorKind::Unavailable, what).into());
+        }
+        let placed = present.shards.iter().find(|shard| shard.id == self.placed.id);
         let gone = || Error::Refused(Refusal::NotFound(collection.name.to_string()));
         self.placed = Cow::Owned(placed.ok_or_else(gone)?.clone());
         Ok(())

@@ -106,7 +106,7 @@ impl Rig {
                 disk_bytes: 1,
                 problem: None,
             });
-            self.coordinator.reports().heard(node, Report { replicas: replicas.collect(), ..Report::default() });
+            self.coordinator.reports().heard(node, Report { replicas: replicas.collect(), ..all_followed() });
         }
     }
 
@@ -152,12 +152,18 @@ impl Rig {
         self.coordinator.write(&self.collection(), write).await
     }
 
+    /// A node says up to which deletion it has followed.
+    pub(super) fn followed(&self, node: u64, deletions: u64) {
+        let heard = self.coordinator.reports().of(node).expect("it has reported");
+        self.coordinator.reports().heard(node, Report { deletions, ..Report::clone(&heard.report) });
+    }
+
     /// What a node says of its replicas: up to where they have applied their logs, and whether they lead.
     pub(super) fn told(&self, node: u64, applied: u64, role: ReplicaRole) {
         let heard = self.coordinator.reports().of(node).expect("it has reported");
         let replicas = heard.report.replicas.iter().cloned();
         let replicas = replicas.map(|replica| ReplicaReport { applied, role, ..replica }).collect();
-        self.coordinator.reports().heard(node, Report { replicas, ..Report::default() });
+        self.coordinator.reports().heard(node, Report { replicas, ..all_followed() });
     }
 
     /// From now on a node answers no read.
@@ -180,7 +186,12 @@ impl Rig {
     }
 }
 
-fn schema() -> Schema {
+/// What a node says that follows every deletion at once.
+fn all_followed() -> Report {
+    Report { deletions: u64::MAX, ..Report::default() }
+}
+
+pub(super) fn schema() -> Schema {
     let mut schema = Schema::default();
     schema.vectors.insert("v".into(), VectorSpec { dim: 1, metric: Metric::InnerProduct, index: IndexPolicy::Flat });
     schema

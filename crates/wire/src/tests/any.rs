@@ -390,12 +390,13 @@ pub(super) fn report() -> impl Strategy<Value = Report> {
     let roles = [ReplicaRole::Leader, ReplicaRole::Follower, ReplicaRole::Learner].to_vec();
     let text = || option::of(".{0,40}");
     let replica = (any::<[u64; 5]>(), proptest::sample::select(roles), option::of(1..=u64::MAX), text());
-    (btree_map(any::<u64>(), replica, 0..5), any::<u32>(), text()).prop_map(|(replicas, searches_waiting, shortage)| {
+    let report = (btree_map(any::<u64>(), replica, 0..5), any::<u32>(), text(), any::<u64>());
+    report.prop_map(|(replicas, searches_waiting, shortage, deletions)| {
         let replicas = replicas.into_iter().map(|(shard, (figures, role, leader, problem))| {
             let [epoch, term, applied, points, disk_bytes] = figures;
             ReplicaReport { shard, epoch, role, leader, term, applied, points, disk_bytes, problem }
         });
-        Report { replicas: replicas.collect(), searches_waiting, shortage }
+        Report { replicas: replicas.collect(), searches_waiting, shortage, deletions }
     })
 }
 
