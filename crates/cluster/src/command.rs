@@ -84,6 +84,19 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether a coordinator that does not lead may ask for it. What the leader finds by itself it decides by itself: another one that
+    /// took itself for the leader a moment ago may be wrong by now.
+    pub fn may_be_asked_for(&self) -> bool {
+        match self {
+            Self::CreateCollection { .. }
+            | Self::DeleteCollection { .. }
+            | Self::FreeName { .. }
+            | Self::Join { .. }
+            | Self::SetJoinToken { .. } => true,
+            Self::SetNodeStatus { .. } | Self::SetVoters { .. } | Self::SetReplicas { .. } => false,
+        }
+    }
+
     /// The caller's request id, of a command that needs one for a repetition to be harmless.
     pub fn request_id(&self) -> Option<u128> {
         match self {

@@ -213,6 +213,8 @@ impl Agent {
         // Only what is kept holds after a restart, too: an older state could have a replica that was never here founded.
         if all_gone && self.followed.kept {
             self.deletions = state.deletions();
+        } else if self.deletions < state.deletions() {
+            first = first.and(Err(NodeError::Failed { what: "keeping the control state" }));
         }
         first
     }
@@ -258,3 +260,6 @@ fn of_replica(shard: u64, epoch: u64, me: u64, replica: &Replica) -> ReplicaRepo
         },
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use sagitta_cluster::Command;
 use sagitta_consensus::{NodeId, Refusal};
 use sagitta_coordinator::{
     Control, Decided, Elsewhere, NodeClient, Page, Read, ShardError, ShardRef, ShardStatistics, Tokens,
@@ -161,7 +162,17 @@ impl NodeClient for OwnNode {
     }
 
     async fn propose(&self, _node: u64, command: Bytes, deadline: Deadline) -> Result<Bytes, ShardError> {
-        of_leader(self.control()?.propose(command, deadline).await)
+        let control = self.control()?;
+        match Command::decode(&command) {
+            Ok(command) if command.may_be_asked_for() => {}
+            Ok(_) => {
+                let what = "only the leader of the control group decides this, by what it finds itself";
+                return Err(ShardError::new(ErrorKind::Denied, what));
+            }
+            // It would stop every coordinator that applies it.
+            Err(error) => return Err(ShardError::new(ErrorKind::Invalid, error.to_string())),
+        }
+        of_leader(control.propose(command, deadline).await)
     }
 
     async fn read_index(&self, _node: u64, deadline: Deadline) -> Result<u64, ShardError> {
@@ -172,3 +183,6 @@ impl NodeClient for OwnNode {
         self.replica(shard)?.hand_over(NodeId(to), deadline).await.map_err(shard_error)
     }
 }
+
+#[cfg(test)]
+mod tests;
