@@ -147,7 +147,7 @@ impl Rig {
 
     /// Writes to every shard, under this request id.
     pub(super) async fn write_everywhere(&self, request_id: u128) -> Result<WriteResult, Error> {
-        let change = Change::DeleteByFilter(Filter::default().into());
+        let change = Change::DeleteByFilter(Filter::default());
         let write = Write { request_id, change, wait: Wait::Committed, deadline: self.deadline() };
         self.coordinator.write(&self.collection(), write).await
     }
