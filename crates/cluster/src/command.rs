@@ -32,6 +32,16 @@ pub enum Command {
         request_id: u128,
         /// Its name.
         name: CollectionName,
+        /// Whether the name stays taken until [`Command::FreeName`]. The oldest form gives it free at once.
+        keep_name: bool,
+    },
+    /// Gives the name of a deleted collection free: so many of the nodes that held it have followed its deletion that it takes no more
+    /// writes. Whoever proposes it has heard that from the nodes.
+    FreeName {
+        /// The name.
+        name: CollectionName,
+        /// Which deletion: [`crate::Leaving::deletion`].
+        deletion: u64,
     },
     /// Lets a node in, or notes where one that is in is now.
     Join {
@@ -74,11 +84,25 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether a coordinator that does not lead may ask for it. What the leader finds by itself it decides by itself: another one that
+    /// took itself for the leader a moment ago may be wrong by now.
+    pub fn may_be_asked_for(&self) -> bool {
+        match self {
+            Self::CreateCollection { .. }
+            | Self::DeleteCollection { .. }
+            | Self::FreeName { .. }
+            | Self::Join { .. }
+            | Self::SetJoinToken { .. } => true,
+            Self::SetNodeStatus { .. } | Self::SetVoters { .. } | Self::SetReplicas { .. } => false,
+        }
+    }
+
     /// The caller's request id, of a command that needs one for a repetition to be harmless.
     pub fn request_id(&self) -> Option<u128> {
         match self {
             Self::CreateCollection { request_id, .. } | Self::DeleteCollection { request_id, .. } => Some(*request_id),
-            Self::Join { .. }
+            Self::FreeName { .. }
+            | Self::Join { .. }
             | Self::SetNodeStatus { .. }
             | Self::SetJoinToken { .. }
             | Self::SetVoters { .. }

@@ -33,7 +33,15 @@ impl State {
             }
         }
         hold!(ids.len() <= limits::MAX_CLUSTER_SHARDS, "there are {} shards", ids.len());
-        hold!(self.collections.len() <= limits::MAX_COLLECTIONS, "there are {} collections", self.collections.len());
+        let named = self.collections.len() + self.leaving.len();
+        hold!(named <= limits::MAX_COLLECTIONS, "there are {named} collections");
+        for (name, leaving) in &*self.leaving {
+            hold!(
+                !self.collections.contains_key(name),
+                "the name {name} is used, and that of a collection that is leaving"
+            );
+            hold!(leaving.deletion <= self.deletions, "the deletion of {name} will be counted again");
+        }
         hold!(self.requests.len() <= limits::REMEMBERED_REQUESTS, "{} requests are remembered", self.requests.len());
         match before {
             Some(before) => self.check_change(before),

@@ -23,4 +23,4 @@ pub use outcome::{Effect, Refusal, decode_outcome, encode_outcome};
 pub use report::{ReplicaReport, ReplicaRole, Report};
 pub use route::{HashRange, shard_hash};
 pub use snapshot::SnapshotError;
-pub use state::State;
+pub use state::{Leaving, State};

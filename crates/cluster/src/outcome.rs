@@ -24,6 +24,8 @@ pub enum Effect {
         /// Identities of its shards.
         shards: Vec<u64>,
     },
+    /// The name of a deleted collection can be used again.
+    NameFree,
     /// This node is in the cluster, like this.
     Node(Arc<Node>),
     /// The token is another one from now on.
@@ -53,6 +55,18 @@ pub enum Refusal {
     /// There is no such collection.
     #[error("collection `{0}` does not exist")]
     NotFound(String),
+    /// A deleted collection of this name may still take writes, on nodes that have not followed its deletion.
+    #[error(
+        "a collection `{name}` was deleted, and these nodes have not said yet that they take no more writes for it: {}; wait for \
+         them, remove them if they are gone for ever, or choose another name",
+        nodes.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    StillLeaving {
+        /// The name.
+        name: String,
+        /// The nodes.
+        nodes: Vec<u64>,
+    },
     /// The cluster holds as many collections as it can.
     #[error("the cluster holds {0} collections, which is the most it can: delete one first")]
     TooMany(usize),
@@ -176,7 +190,7 @@ impl Refusal {
     pub fn kind(&self) -> ErrorKind {
         match self {
             // Nobody is there now; otherwise it is for the caller to ask for less.
-            Self::TooFewNodes { nodes: 0, .. } => ErrorKind::Unavailable,
+            Self::TooFewNodes { nodes: 0, .. } | Self::StillLeaving { .. } => ErrorKind::Unavailable,
             Self::Invalid { .. } | Self::TooFewNodes { .. } => ErrorKind::Invalid,
             Self::NotFound(_) | Self::NoNode(_) | Self::NoShard(_) => ErrorKind::NotFound,
             Self::TooMany(_) | Self::TooManyShards(_) | Self::TooManyNodes(_) => ErrorKind::Overloaded,

@@ -12,6 +12,8 @@ pub struct Report {
     pub searches_waiting: u32,
     /// Why it takes no more data, if it does not.
     pub shortage: Option<String>,
+    /// Up to which deletion of a collection it has followed the control state: it hosts nothing of those, and never will again.
+    pub deletions: u64,
 }
 
 /// What a node tells of one replica.

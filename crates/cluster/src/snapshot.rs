@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use sagitta_model::Violation;
+use sagitta_model::{CollectionName, Violation};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::collection::{Collection, CollectionJson};
 use crate::hex::{decode_digest, encode_digest, hex, parse_id};
 use crate::node::{Node, NodeJson};
-use crate::state::{Asked, Request, State};
+use crate::state::{Asked, Leaving, Request, State};
 
 /// Format of the snapshot that this build writes.
 const FORMAT: u32 = 2;
@@ -64,7 +64,23 @@ struct SnapshotJson {
     #[serde(default)]
     voters: Vec<u64>,
     collections: Vec<CollectionJson>,
+    // Format 2 at first had neither.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    leaving: Vec<LeavingJson>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    deletions: u64,
     requests: Vec<RequestJson>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LeavingJson {
+    name: String,
+    deletion: u64,
+    groups: Vec<Vec<u64>>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[derive(Serialize, Deserialize)]
@@ -76,6 +92,10 @@ struct RequestJson {
     created: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     deleted: Option<String>,
+}
+
+fn leaving_json(name: &CollectionName, leaving: &Leaving) -> LeavingJson {
+    LeavingJson { name: name.to_string(), deletion: leaving.deletion, groups: leaving.groups.clone() }
 }
 
 impl From<&Request> for RequestJson {
@@ -116,6 +136,8 @@ impl State {
             join_token: self.join_token.as_ref().map(encode_digest),
             voters: self.voters.clone(),
             collections: self.collections.values().map(|collection| CollectionJson::from(&**collection)).collect(),
+            leaving: self.leaving.iter().map(|(name, leaving)| leaving_json(name, leaving)).collect(),
+            deletions: self.deletions,
             requests: self.requests.iter().map(RequestJson::from).collect(),
         };
         let mut bytes = serde_json::to_vec(&json).expect("invariant: maps with text keys and numbers always serialise");
@@ -151,6 +173,12 @@ impl State {
             Ok((collection.name.clone(), Arc::new(collection)))
         });
         state.collections = Arc::new(collections.collect::<Result<_, Violation>>()?);
+        let leaving = json.leaving.into_iter().map(|json| {
+            let LeavingJson { name, deletion, groups } = json;
+            Ok((name.parse()?, Leaving { deletion, groups }))
+        });
+        state.leaving = Arc::new(leaving.collect::<Result<_, Violation>>()?);
+        state.deletions = json.deletions;
         let requests = json.requests.into_iter().map(Request::try_from);
         state.requests = Arc::new(requests.collect::<Result<_, _>>()?);
         Ok((state, json.applied_index, json.applied_term))

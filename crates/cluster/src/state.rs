@@ -3,7 +3,7 @@
 mod collections;
 mod nodes;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use sagitta_model::CollectionName;
@@ -11,7 +11,7 @@ use sagitta_model::CollectionName;
 use crate::collection::{Collection, ShardDescriptor};
 use crate::command::Command;
 use crate::limits::REMEMBERED_REQUESTS;
-use crate::node::Node;
+use crate::node::{Node, NodeStatus};
 use crate::outcome::{Effect, Refusal};
 use crate::placement::takes_replicas;
 
@@ -27,9 +27,23 @@ pub struct State {
     /// Who votes in the control group, ascending; empty until somebody has said so.
     pub(crate) voters: Vec<u64>,
     pub(crate) collections: Arc<BTreeMap<CollectionName, Arc<Collection>>>,
+    /// Deleted collections, by name, that may still take writes.
+    pub(crate) leaving: Arc<BTreeMap<CollectionName, Leaving>>,
+    /// How many collections were deleted.
+    pub(crate) deletions: u64,
     pub(crate) next_shard_id: u64,
     /// The latest requests that changed something, oldest first.
     pub(crate) requests: Arc<VecDeque<Request>>,
+}
+
+/// A deleted collection that may still take writes: through a coordinator that has not learned of the deletion, on nodes that have not
+/// either. Its name stays taken until that is over, so that no write that is acknowledged can be meant for a younger collection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaving {
+    /// Which deletion it was, counted from 1.
+    pub deletion: u64,
+    /// The members of each group of its shards.
+    pub groups: Vec<Vec<u64>>,
 }
 
 /// A request that changed something.
@@ -56,9 +70,21 @@ impl State {
 
     /// An empty cluster.
     pub fn new(cluster_id: u128) -> Self {
-        let (nodes, voters, collections, requests) = Default::default();
-        let next_shard_id = Self::FIRST_SHARD_ID;
-        Self { cluster_id, nodes, founder: None, join_token: None, voters, collections, next_shard_id, requests }
+        let (nodes, voters, collections, leaving, requests) = Default::default();
+        let (founder, join_token) = (None, None);
+        let (deletions, next_shard_id) = (0, Self::FIRST_SHARD_ID);
+        Self {
+            cluster_id,
+            nodes,
+            founder,
+            join_token,
+            voters,
+            collections,
+            leaving,
+            deletions,
+            next_shard_id,
+            requests,
+        }
     }
 
     /// Identity of the cluster: a UUID.
@@ -101,6 +127,31 @@ impl State {
         &self.collections
     }
 
+    /// How many collections were deleted so far: whoever has followed this state hosts nothing of them.
+    pub fn deletions(&self) -> u64 {
+        self.deletions
+    }
+
+    /// The deleted collections that may still take writes, by name.
+    pub fn leaving(&self) -> &BTreeMap<CollectionName, Leaving> {
+        &self.leaving
+    }
+
+    /// The nodes that keep a deleted collection from being known to take no more writes; none once it is. `followed` says up to
+    /// which deletion a node has followed.
+    pub fn awaited(&self, leaving: &Leaving, followed: impl Fn(u64) -> u64) -> Vec<u64> {
+        // A node that was removed is gone for ever: that was for its operator to know.
+        let removed = |node: &u64| self.nodes.get(node).is_some_and(|node| node.status == NodeStatus::Removed);
+        let gone = |node: &u64| followed(*node) >= leaving.deletion || removed(node);
+        let takes_writes = |members: &&Vec<u64>| {
+            let present = members.iter().filter(|node| !gone(node)).count();
+            // A group that lacks so many members for ever decides nothing any more.
+            present > members.len() / 2
+        };
+        let awaited = leaving.groups.iter().filter(takes_writes).flatten().copied().filter(|node| !gone(node));
+        awaited.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     /// A living collection.
     pub fn collection(&self, name: &CollectionName) -> Result<&Arc<Collection>, Refusal> {
         self.collections.get(name).ok_or_else(|| Refusal::NotFound(name.to_string()))
@@ -128,13 +179,14 @@ impl State {
                 self.remember(Request { id: request_id, collection: collection.id, asked: Some(asked) });
                 Effect::Created(collection)
             }
-            Command::DeleteCollection { request_id, name } => {
+            Command::DeleteCollection { request_id, name, keep_name } => {
                 let asked = Asked::Delete(name.clone());
                 let seen = self.seen(request_id, &asked)?;
-                let (id, shards) = self.delete(&name, seen)?;
+                let (id, shards) = self.delete(&name, seen, keep_name)?;
                 self.remember(Request { id: request_id, collection: id, asked: Some(asked) });
                 Effect::Deleted { id, shards }
             }
+            Command::FreeName { name, deletion } => self.free_name(&name, deletion),
             Command::Join { id, incarnation, place, unix_micros } => self.join(id, incarnation, place, unix_micros)?,
             Command::SetNodeStatus { id, status } => self.set_node_status(id, status)?,
             Command::SetJoinToken { digest } => {

@@ -1,8 +1,9 @@
 //! Collections: created, shown, listed and deleted through the control group.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use sagitta_cluster::{Collection, Command, Effect, Refusal};
+use sagitta_cluster::{Collection, Command, Effect, Leaving, Refusal};
 use sagitta_env::Deadline;
 use sagitta_model::{CollectionInfo, CollectionName, CollectionStatistics, ErrorKind, Schema};
 
@@ -26,6 +27,9 @@ pub struct NewCollection {
 const SHARDS: u32 = 1;
 const REPLICATION: u32 = 3;
 
+/// How long a deletion waits for nodes to follow it, which takes those that are up a fraction of a second.
+const LEAVES_WITHIN: Duration = Duration::from_secs(3);
+
 impl<C: NodeClient> Coordinator<C> {
     /// Creates a collection. Once this returns, points can be written to it.
     pub async fn create_collection(
@@ -35,6 +39,7 @@ impl<C: NodeClient> Coordinator<C> {
         deadline: Deadline,
     ) -> Result<CollectionInfo, Error> {
         let NewCollection { name, schema, shards, replication } = new;
+        self.await_name(&name, deadline).await?;
         let state = self.control.state();
         // One that is there takes no more room, and a repeated request is answered as before.
         if !state.collections().contains_key(&name) {
@@ -107,7 +112,29 @@ impl<C: NodeClient> Coordinator<C> {
         Ok((infos, more))
     }
 
-    /// Deletes a collection and its points. The nodes remove its replicas as they learn of it.
+    /// Waits until a name can be used, should a collection of that name have been deleted: see [`sagitta_cluster::Leaving`].
+    async fn await_name(&self, name: &CollectionName, deadline: Deadline) -> Result<(), Error> {
+        // The leader knows of the latest deletion; if it cannot be asked, nothing can be decided either.
+        self.catch_up(deadline).await?;
+        let state = self.control.state();
+        let Some(leaving) = state.leaving().get(name) else { return Ok(()) };
+        let free = self.reports.find(|_| self.awaited(leaving).is_empty().then_some(()));
+        if self.env.until(deadline, free).await.is_err() {
+            let (name, nodes) = (name.to_string(), self.awaited(leaving));
+            return Err(Refusal::StillLeaving { name, nodes }.into());
+        }
+        let command = Command::FreeName { name: name.clone(), deletion: leaving.deletion };
+        self.decide(command, deadline).await.map(drop)
+    }
+
+    /// The nodes for which a deleted collection waits.
+    pub(crate) fn awaited(&self, leaving: &Leaving) -> Vec<u64> {
+        let followed = |node| self.reports.of(node).map_or(0, |heard| heard.report.deletions);
+        self.control.state().awaited(leaving, followed)
+    }
+
+    /// Deletes a collection and its points, and waits a moment until no coordinator that has not learned of it can have anything
+    /// written there. The nodes remove its replicas as they learn of it.
     pub async fn delete_collection(
         &self,
         request_id: u128,
@@ -115,9 +142,17 @@ impl<C: NodeClient> Coordinator<C> {
         allow_missing: bool,
         deadline: Deadline,
     ) -> Result<(), Error> {
-        let command = Command::DeleteCollection { request_id, name };
+        let leaving = name.clone();
+        let command = Command::DeleteCollection { request_id, name, keep_name: true };
         match self.decide(command, deadline).await {
-            Ok(_) => Ok(()),
+            // Nodes that cannot be reached keep the name, and not whoever is rid of the collection.
+            Ok(_) => match self.env.timeout(LEAVES_WITHIN, self.await_name(&leaving, deadline)).await {
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, name = %leaving, "a name is not free yet");
+                    Ok(())
+                }
+                Ok(Ok(())) | Err(_) => Ok(()),
+            },
             Err(Error::Refused(Refusal::NotFound(_))) if allow_missing => Ok(()),
             Err(error) => Err(error),
         }

@@ -39,20 +39,31 @@ pub enum Decided<T> {
 
 /// Why the control group could not be opened or asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
+#[error("{message}{}", if *.in_doubt { "; what was asked for may have been done all the same" } else { "" })]
 pub struct ControlError {
     kind: ErrorKind,
     message: String,
+    in_doubt: bool,
 }
 
 impl ControlError {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, message: message.into(), in_doubt: false }
+    }
+
+    /// Of a change that may have been made all the same.
+    pub(crate) fn in_doubt_if(self, in_doubt: bool) -> Self {
+        Self { in_doubt: self.in_doubt || in_doubt, ..self }
+    }
+
+    /// Whether a change may have been made all the same.
+    pub fn is_in_doubt(&self) -> bool {
+        self.in_doubt
     }
 
     /// What the caller should do about it.
     pub fn kind(&self) -> ErrorKind {
-        self.kind
+        if self.in_doubt { ErrorKind::Unavailable } else { self.kind }
     }
 }
 
@@ -103,7 +114,7 @@ impl Control {
             Outcome::Refused(refusal) => {
                 Err(ControlError::new(refusal.kind(), format!("the control group: {refusal}")))
             }
-            Outcome::Unknown(doubt) => Err(doubted(&doubt)),
+            Outcome::Unknown(doubt) => Err(doubted(&doubt).in_doubt_if(true)),
         }
     }
 

@@ -51,13 +51,15 @@ impl<C: NodeClient> Coordinator<C> {
     }
 
     /// Asks here, or where the leader is said to be, until somebody who leads answers.
-    async fn ask_leader<T, H, R>(&self, here: impl Fn() -> H, there: impl Fn(u64) -> R) -> Result<T, Error>
+    pub(crate) async fn ask_leader<T, H, R>(&self, here: impl Fn() -> H, there: impl Fn(u64) -> R) -> Result<T, Error>
     where
         H: Future<Output = Result<Decided<T>, ControlError>>,
         R: Future<Output = Result<T, ShardError>>,
     {
+        // Whatever refuses a later try says nothing of an earlier one.
+        let mut in_doubt = false;
         loop {
-            let leader = match here().await? {
+            let leader = match here().await.map_err(|error| error.in_doubt_if(in_doubt))? {
                 Decided::Done(answer) => return Ok(answer),
                 Decided::NotLeader(leader) => leader.filter(|leader| *leader != self.me),
             };
@@ -67,8 +69,12 @@ impl<C: NodeClient> Coordinator<C> {
                     Err(ShardError {
                         elsewhere: Some(Elsewhere::NotLeader { .. } | Elsewhere::Unreachable), ..
                     }) => {}
-                    Err(error) if error.kind == ErrorKind::Unavailable => {}
-                    Err(error) => return Err(Error::Control(ControlError::new(error.kind, error.message))),
+                    Err(error) if error.kind == ErrorKind::Unavailable => in_doubt |= error.in_doubt,
+                    Err(error) => {
+                        in_doubt |= error.in_doubt;
+                        let error = ControlError::new(error.kind, error.message);
+                        return Err(Error::Control(error.in_doubt_if(in_doubt)));
+                    }
                 }
             }
             self.env.sleep(PAUSE).await;

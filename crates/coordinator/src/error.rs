@@ -18,7 +18,7 @@ pub enum Error {
     #[error(transparent)]
     Control(#[from] ControlError),
     /// A shard failed.
-    #[error("shard {shard}: {error}")]
+    #[error("shard {shard}: {error}{}", if error.in_doubt { IN_DOUBT } else { "" })]
     Shard {
         /// Which shard.
         shard: u64,
@@ -29,16 +29,36 @@ pub enum Error {
     #[error(transparent)]
     NoRoom(ShardError),
     /// The deadline passed; of a write it is unknown whether it was applied.
-    #[error(
-        "the deadline passed before an answer; a write may or may not have been applied: retry it with the same request id"
-    )]
+    #[error("the deadline passed before an answer{IN_DOUBT}")]
     DeadlineExceeded,
 }
 
+const IN_DOUBT: &str = "; a write may or may not have been applied: retry it with the same request id";
+
 impl Error {
+    /// Of a change that an earlier try may have made: that is what its caller must know.
+    pub(crate) fn in_doubt_if(self, in_doubt: bool, shard: u64) -> Self {
+        if !in_doubt {
+            return self;
+        }
+        let error = ShardError::new(self.kind(), self.to_string());
+        Self::Shard { shard, error: ShardError { in_doubt, retry_after: self.retry_after(), ..error } }
+    }
+
+    /// Whether a change may have been made all the same, or a part of it.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        match self {
+            Self::Shard { error, .. } => error.in_doubt,
+            Self::Control(error) => error.is_in_doubt(),
+            Self::DeadlineExceeded => true,
+            Self::Refused(_) | Self::NoRoom(_) => false,
+        }
+    }
+
     /// What the caller should do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
+            _ if self.is_in_doubt() => ErrorKind::Unavailable,
             Self::Refused(refusal) => refusal.kind(),
             Self::Control(error) => error.kind(),
             Self::Shard { error, .. } | Self::NoRoom(error) => error.kind,

@@ -41,7 +41,13 @@ impl<C: NodeClient> Coordinator<C> {
         for node in state.nodes().values() {
             if let Some(status) = self.status_of(node, since) {
                 tracing::info!(node = node.id, before = %node.status, now = %status, "a node's status changed");
-                self.decide(Command::SetNodeStatus { id: node.id, status }, deadline).await?;
+                self.note(Command::SetNodeStatus { id: node.id, status }, deadline).await?;
+            }
+        }
+        for (name, leaving) in state.leaving() {
+            if self.awaited(leaving).is_empty() {
+                let (name, deletion) = (name.clone(), leaving.deletion);
+                self.note(Command::FreeName { name, deletion }, deadline).await?;
             }
         }
         let status = self.control.group().status();
@@ -51,7 +57,7 @@ impl<C: NodeClient> Coordinator<C> {
         let mut voters: Vec<u64> = status.membership.voters.iter().map(|voter| voter.0).collect();
         voters.sort_unstable();
         if state.voters() != voters && voters.iter().all(|voter| state.nodes().contains_key(voter)) {
-            self.decide(Command::SetVoters { voters }, deadline).await?;
+            self.note(Command::SetVoters { voters }, deadline).await?;
         }
         let peers = self.control.group().peers().await.map_err(crate::ControlError::from)?;
         let caught_up = |node: NodeId| peers.iter().any(|peer| peer.node == node && peer.heard && peer.matched > 0);
@@ -63,6 +69,18 @@ impl<C: NodeClient> Coordinator<C> {
             other => tracing::debug!(?other, "the control group was not changed"),
         }
         Ok(())
+    }
+
+    /// Decides something. One that is refused, since the state has changed or knows better, keeps nothing else from being decided.
+    async fn note(&self, command: Command, deadline: Deadline) -> Result<(), Error> {
+        match self.decide(command, deadline).await {
+            Ok(_) => Ok(()),
+            Err(Error::Refused(refusal)) => {
+                tracing::debug!(%refusal, "a decision of the keeper was refused");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The status that a node should have, if it is another one than it has.

@@ -44,7 +44,10 @@ impl<C: NodeClient> Coordinator<C> {
         });
         let mut result = WriteResult::default();
         // To their end, whatever becomes of the others: one that is cut short would be in doubt.
-        for written in join_all(parts).await {
+        let mut parts = join_all(parts).await;
+        // Of several failures one in doubt is told: whoever is told of a refusal may think that nothing was done.
+        parts.sort_by_key(|part| !part.as_ref().is_err_and(Error::is_in_doubt));
+        for written in parts {
             let mut written = written?;
             result.applied += written.applied;
             result.failures.append(&mut written.failures);

@@ -113,30 +113,32 @@ impl Reports {
         }
     }
 
-    /// The replicas of a shard that are worth asking, best first: two of those that seem well are drawn and the less busy one
-    /// comes first (the power of two choices), then the other ones, then those of whom nothing good is known.
+    /// The replicas of a shard that are worth asking, best first: two of those that seem well and have applied the log up to
+    /// `at_least` are drawn and the less busy one comes first (the power of two choices), then the other ones. Then come those that
+    /// seem well and may have applied it since they reported, the leader first, which surely has, and then those of whom nothing
+    /// good is known.
     pub(crate) fn rank(&self, shard: u64, replicas: &[u64], at_least: u64) -> Vec<u64> {
         let known = self.read();
         let now = self.env.now();
-        let hosts = |heard: &Heard| {
-            let replica = heard.report.replicas.binary_search_by_key(&shard, |replica| replica.shard);
-            replica.is_ok_and(|at| {
-                let replica = &heard.report.replicas[at];
-                replica.problem.is_none() && (replica.applied >= at_least || replica.role != ReplicaRole::Learner)
-            })
-        };
-        let well = |node: &u64| {
-            known.nodes.get(node).is_some_and(|heard| now.saturating_sub(heard.at) < SILENT && hosts(heard))
-        };
-        let (mut ranked, doubtful): (Vec<u64>, Vec<u64>) = replicas.iter().partition(|node| well(node));
-        if ranked.len() > 1 {
-            self.shuffle(&mut ranked);
-            let cost = |node: u64| known.nodes.get(&node).map_or(0, |heard| heard.load.cost(&heard.report, now));
-            if cost(ranked[1]) < cost(ranked[0]) {
-                ranked.swap(0, 1);
+        let leader = known.leaders.get(&shard).map(|leader| leader.node);
+        let (mut ranked, mut late, mut doubtful) = (Vec::new(), Vec::new(), Vec::new());
+        for &node in replicas {
+            let heard = known.nodes.get(&node).filter(|heard| now.saturating_sub(heard.at) < SILENT);
+            match heard.and_then(|heard| heard.hosts(shard)).filter(|replica| replica.problem.is_none()) {
+                Some(replica) if replica.applied >= at_least => ranked.push(node),
+                Some(_) => late.push(node),
+                None => doubtful.push(node),
             }
         }
-        ranked.extend(doubtful);
+        self.shuffle(&mut ranked);
+        if let [first, second, ..] = &mut ranked[..] {
+            let cost = |node: u64| known.nodes.get(&node).map_or(0, |heard| heard.load.cost(&heard.report, now));
+            if cost(*second) < cost(*first) {
+                std::mem::swap(first, second);
+            }
+        }
+        late.sort_by_key(|node| Some(*node) != leader);
+        ranked.extend(late.into_iter().chain(doubtful));
         ranked
     }
 
@@ -160,6 +162,14 @@ impl Reports {
 
     fn lock(&self) -> RwLockWriteGuard<'_, Known> {
         self.known.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Heard {
+    /// What the node told of its replica of a shard.
+    fn hosts(&self, shard: u64) -> Option<&ReplicaReport> {
+        let at = self.report.replicas.binary_search_by_key(&shard, |replica| replica.shard).ok()?;
+        Some(&self.report.replicas[at])
     }
 }
 

@@ -4,12 +4,14 @@ use std::borrow::Cow;
 use std::future::Future;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use sagitta_cluster::{Collection, Refusal, ShardDescriptor};
 use sagitta_env::Deadline;
 use sagitta_model::ErrorKind;
 
 use crate::client::{Elsewhere, NodeClient, Read, ShardError, ShardRef, Tokens};
-use crate::control::Control;
+use crate::control::{Control, ControlError};
 use crate::reports::Reports;
 use crate::{Coordinator, Error};
 
@@ -31,15 +33,19 @@ impl<C: NodeClient> Coordinator<C> {
         F: Future<Output = Result<T, ShardError>>,
     {
         let mut route = Route::new(shard);
+        // Whatever refuses a later try says nothing of an earlier one.
+        let mut in_doubt = false;
         loop {
             let node = route.leader(&self.reports);
             let answer = self.env.until(deadline, call(node, route.reference())).await;
-            let error = match answer {
+            let mut error = match answer {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => error,
                 Err(_) => return Err(Error::DeadlineExceeded),
             };
-            if !route.may_be_elsewhere(&error) {
+            in_doubt |= error.in_doubt;
+            error.in_doubt = in_doubt && !error.is_of_the_request();
+            if !route.may_pass(&error) {
                 return Err(Error::Shard { shard: shard.id, error });
             }
             route.learn(&self.reports, node, &error);
@@ -47,12 +53,12 @@ impl<C: NodeClient> Coordinator<C> {
             if self.env.until(deadline, self.wait(pause, &error, deadline)).await.is_err() {
                 return Err(Error::Shard { shard: shard.id, error });
             }
-            route.follow(&self.control, collection)?;
+            route.follow(&self.control, collection).map_err(|gone| gone.in_doubt_if(in_doubt, shard.id))?;
         }
     }
 
-    /// Reads from a replica: from the leader if the latest is wanted, else from one that is well and not busy, and
-    /// from another one if that fails.
+    /// Reads from a replica: from the leader if the latest is wanted, else from one that is well and not busy, from another
+    /// one if that fails, and from another one beside it if that is slow.
     pub(crate) async fn at_replica<T, F>(
         &self,
         collection: &Collection,
@@ -69,22 +75,13 @@ impl<C: NodeClient> Coordinator<C> {
         let mut route = Route::new(shard);
         let mut rounds = 0..ROUNDS;
         loop {
-            let mut last = None;
-            for node in route.ranked(&self.reports, &read.tokens) {
-                let load = self.reports.load(node);
-                let timed = load.begin(&self.env);
-                match self.env.until(read.deadline, call(node, route.reference())).await {
-                    Ok(Ok(answer)) => {
-                        timed.answered();
-                        return Ok(answer);
-                    }
-                    Ok(Err(error)) if route.may_be_elsewhere(&error) => last = Some((node, error)),
-                    Ok(Err(error)) => return Err(Error::Shard { shard: shard.id, error }),
-                    Err(_) => return Err(Error::DeadlineExceeded),
-                }
-            }
-            let (node, error) = last.expect("invariant: a shard has a replica");
-            if rounds.next().is_none() {
+            let round = self.env.until(read.deadline, self.one_round(&route, &read.tokens, &call)).await;
+            let (node, error) = match round {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(failed)) => failed,
+                Err(_) => return Err(Error::DeadlineExceeded),
+            };
+            if !route.may_pass(&error) || rounds.next().is_none() {
                 return Err(Error::Shard { shard: shard.id, error });
             }
             let pause = route.pause_after(node);
@@ -92,6 +89,51 @@ impl<C: NodeClient> Coordinator<C> {
                 return Err(Error::Shard { shard: shard.id, error });
             }
             route.follow(&self.control, collection)?;
+        }
+    }
+
+    /// Asks the replicas of a shard, each once at most, for the first answer. The error is what is worth most of what they said,
+    /// with who said it.
+    async fn one_round<T, F>(
+        &self,
+        route: &Route<'_>,
+        tokens: &Tokens,
+        call: &impl Fn(u64, ShardRef) -> F,
+    ) -> Result<T, (u64, ShardError)>
+    where
+        F: Future<Output = Result<T, ShardError>>,
+    {
+        let ask = |node| {
+            let (load, answer) = (self.reports.load(node), call(node, route.reference()));
+            async move {
+                let timed = load.begin(&self.env);
+                let answer = answer.await;
+                if answer.is_ok() {
+                    timed.answered();
+                }
+                (node, answer)
+            }
+        };
+        let mut left = route.ranked(&self.reports, tokens).into_iter();
+        let mut asked = left.next().expect("invariant: a shard has a replica");
+        let mut calls = FuturesUnordered::from_iter([ask(asked)]);
+        let (mut hedges, mut failed) = (hedges(tokens), None);
+        loop {
+            let answered = match hedges > 0 && left.len() > 0 {
+                true => self.env.timeout(self.reports.load(asked).usual(), calls.next()).await,
+                false => Ok(calls.next().await),
+            };
+            match answered {
+                Ok(Some((_, Ok(answer)))) => return Ok(answer),
+                Ok(Some((node, Err(error)))) if error.is_of_the_request() => return Err((node, error)),
+                Ok(Some((node, Err(error)))) => keep_hopeful(&mut failed, node, error, route),
+                Ok(None) => return Err(failed.expect("invariant: every call has failed")),
+                Err(_) => hedges -= 1,
+            }
+            if let Some(node) = left.next() {
+                asked = node;
+                calls.push(ask(node));
+            }
         }
     }
 
@@ -119,6 +161,24 @@ pub(crate) struct Pause {
 /// After every replica of a shard has failed, all are asked so often again: the route may have been stale, and a replica that
 /// was just placed may not have opened yet.
 pub(crate) const ROUNDS: usize = 4;
+
+/// How many more replicas are asked beside one that is slow. A slow one is busy, and more calls would make all others so; one that
+/// has not applied yet what is wanted waits, which costs nothing, and then another one may have.
+pub(crate) fn hedges(tokens: &Tokens) -> usize {
+    match tokens {
+        Tokens::Any => 1,
+        Tokens::AtLeast(_) => usize::MAX,
+        // Only the leader can tell.
+        Tokens::Latest => 0,
+    }
+}
+
+/// Keeps the failure that leaves most hope.
+pub(crate) fn keep_hopeful(failed: &mut Option<(u64, ShardError)>, node: u64, error: ShardError, route: &Route<'_>) {
+    if failed.as_ref().is_none_or(|(_, known)| !route.may_pass(known) || route.may_pass(&error)) {
+        *failed = Some((node, error));
+    }
+}
 
 /// Where a shard's replicas are, and how often they were asked in vain.
 pub(crate) struct Route<'a> {
@@ -157,13 +217,15 @@ impl<'a> Route<'a> {
         ranked
     }
 
-    /// Whether another replica, or the same one a moment later, may answer instead.
-    pub(crate) fn may_be_elsewhere(&self, error: &ShardError) -> bool {
+    /// Whether it is worth asking again a moment later: a leader may be elected, a replica open, a placement be learned of.
+    pub(crate) fn may_pass(&self, error: &ShardError) -> bool {
         let others = self.placed.replicas.len() > 1;
-        match error.elsewhere {
+        match (error.elsewhere, error.kind) {
             // A lone replica that could not be opened stays closed.
-            Some(_) => others || error.kind == ErrorKind::Unavailable,
-            None => others && error.kind == ErrorKind::Unavailable,
+            (Some(_), kind) => others || kind == ErrorKind::Unavailable,
+            // A replica that is damaged leads no longer.
+            (None, ErrorKind::Unavailable | ErrorKind::Corrupt) => others,
+            (None, _) => false,
         }
     }
 
@@ -189,7 +251,12 @@ impl<'a> Route<'a> {
     pub(crate) fn follow(&mut self, control: &Control, collection: &Collection) -> Result<(), Error> {
         let state = control.state();
         let present = state.collection(&collection.name)?;
-        let placed = present.shards.iter().find(|shard| shard.id == self.placed.id && present.id == collection.id);
+        if present.id != collection.id {
+            // There is one of this name, but what was asked was resolved against another schema and other shards.
+            let what = format!("collection `{}` was deleted and created anew meanwhile: try again", collection.name);
+            return Err(ControlError::new(ErrorKind::Unavailable, what).into());
+        }
+        let placed = present.shards.iter().find(|shard| shard.id == self.placed.id);
         let gone = || Error::Refused(Refusal::NotFound(collection.name.to_string()));
         self.placed = Cow::Owned(placed.ok_or_else(gone)?.clone());
         Ok(())

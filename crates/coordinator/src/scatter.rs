@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -13,7 +12,7 @@ use sagitta_env::Deadline;
 use sagitta_model::{ErrorKind, SearchQuery, SearchResult, Selection};
 
 use crate::client::{NodeClient, Read, ShardError, Tokens};
-use crate::router::{ROUNDS, Route};
+use crate::router::{ROUNDS, Route, hedges, keep_hopeful};
 use crate::{Coordinator, Error};
 
 /// What a shard answered: one result per query.
@@ -30,7 +29,7 @@ pub(crate) async fn scatter<C: NodeClient>(
     read: Read,
     patience: Deadline,
 ) -> Result<Vec<Option<Answer>>, Error> {
-    let asked = collection.shards.iter().map(|shard| Asked::new(Route::new(shard))).collect();
+    let asked = collection.shards.iter().map(|shard| Asked::new(Route::new(shard), &read.tokens)).collect();
     let calls = FuturesUnordered::new();
     let mut scatter = Scatter { coordinator, collection, queries, explain, read, asked, calls };
     scatter.ask((0..collection.shards.len()).collect());
@@ -40,11 +39,8 @@ pub(crate) async fn scatter<C: NodeClient>(
         scatter.take(event)?;
     }
     // Dropping the calls that are left stops their work.
-    Ok(scatter.asked.into_iter().map(|asked| asked.answer.or(asked.failed.map(Err))).collect())
+    Ok(scatter.asked.into_iter().map(|asked| asked.answer.or(asked.failed.map(|(_, error)| Err(error)))).collect())
 }
-
-/// What is usual for a node of which too little is known: longer than nearly every search.
-const USUAL: Duration = Duration::from_millis(100);
 
 struct Scatter<'a, C> {
     coordinator: &'a Coordinator<C>,
@@ -64,10 +60,11 @@ struct Asked<'a> {
     rounds: usize,
     /// Calls under way that may still answer.
     pending: usize,
-    hedged: bool,
+    /// How many more replicas may be asked beside a slow one.
+    hedges: usize,
     answer: Option<Answer>,
-    /// What the last replica that failed said.
-    failed: Option<ShardError>,
+    /// What is worth most of what the replicas that failed in this round said, with who said it.
+    failed: Option<(u64, ShardError)>,
 }
 
 enum Event {
@@ -80,9 +77,9 @@ enum Event {
 }
 
 impl<'a> Asked<'a> {
-    fn new(route: Route<'a>) -> Self {
-        let (left, rounds, pending, hedged, answer, failed) = Default::default();
-        Self { route, left, rounds, pending, hedged, answer, failed }
+    fn new(route: Route<'a>, tokens: &Tokens) -> Self {
+        let (left, rounds, pending, answer, failed) = Default::default();
+        Self { route, left, rounds, pending, hedges: hedges(tokens), answer, failed }
     }
 }
 
@@ -110,12 +107,10 @@ impl<'a, C: NodeClient> Scatter<'a, C> {
         let (queries, explain, read) = (self.queries.clone(), self.explain, self.read.clone());
         let shards: Vec<_> = places.iter().map(|place| self.asked[*place].route.reference()).collect();
         let load = coordinator.reports.load(node);
-        // Whoever reads the latest asks the leader, and nobody else could answer for a slow one.
-        let may_hedge = !matches!(self.read.tokens, Tokens::Latest);
-        let spare = |place: &&usize| !self.asked[**place].hedged && !self.asked[**place].left.is_empty();
+        let spare = |place: &&usize| self.asked[**place].hedges > 0 && !self.asked[**place].left.is_empty();
         let slow: Vec<usize> = places.iter().filter(spare).copied().collect();
-        if may_hedge && !slow.is_empty() {
-            let usual = load.p95().unwrap_or(USUAL);
+        if !slow.is_empty() {
+            let usual = load.usual();
             self.calls.push(Box::pin(async move {
                 coordinator.env.sleep(usual).await;
                 Event::Late { places: slow }
@@ -148,17 +143,18 @@ impl<'a, C: NodeClient> Scatter<'a, C> {
             Event::Late { places } => {
                 let waiting = |place: &usize| {
                     let asked = &self.asked[*place];
-                    asked.answer.is_none() && asked.pending > 0 && !asked.hedged && !asked.left.is_empty()
+                    asked.answer.is_none() && asked.pending > 0 && asked.hedges > 0 && !asked.left.is_empty()
                 };
                 let late: Vec<usize> = places.into_iter().filter(waiting).collect();
                 for place in &late {
-                    self.asked[*place].hedged = true;
+                    self.asked[*place].hedges -= 1;
                 }
                 self.ask(late);
             }
             Event::Again { place } => {
                 let asked = &mut self.asked[place];
                 asked.pending -= 1;
+                asked.failed = None;
                 asked.route.follow(&self.coordinator.control, self.collection)?;
                 self.ask(vec![place]);
             }
@@ -179,20 +175,22 @@ impl<'a, C: NodeClient> Scatter<'a, C> {
             }
             Err(error) => error,
         };
-        if !asked.route.may_be_elsewhere(&error) {
+        // Of the latest, nobody else could tell.
+        if error.is_of_the_request() || (latest && !asked.route.may_pass(&error)) {
             asked.answer = Some(Err(error));
             return false;
         }
         asked.route.learn(&coordinator.reports, node, &error);
-        asked.failed = Some(error.clone());
-        if asked.pending > 0 {
-            return false;
-        }
+        keep_hopeful(&mut asked.failed, node, error, &asked.route);
         if !asked.left.is_empty() {
             return true;
         }
+        if asked.pending > 0 {
+            return false;
+        }
         asked.rounds += 1;
-        if asked.rounds > ROUNDS && !latest {
+        let (node, error) = asked.failed.clone().expect("invariant: it was kept above");
+        if !asked.route.may_pass(&error) || (asked.rounds > ROUNDS && !latest) {
             asked.answer = Some(Err(error));
             return false;
         }

@@ -1,5 +1,8 @@
 //! A coordinator over a control group of its own and nodes that do as the test says.
 
+mod doubts;
+mod names;
+mod replicas;
 mod rig;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

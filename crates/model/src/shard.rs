@@ -51,7 +51,9 @@ pub struct ShardError {
     pub request_id_reused: bool,
     /// When to come back, for a kind that may be retried.
     pub retry_after: Option<Duration>,
-    /// Set when nothing was done here, and another node may do it.
+    /// Of a change: it may have been made all the same, or a part of it.
+    pub in_doubt: bool,
+    /// Set when this node cannot do it, and another one may.
     pub elsewhere: Option<Elsewhere>,
 }
 
@@ -87,7 +89,22 @@ impl Tokens {
 impl ShardError {
     /// An error of a kind that says what happened.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), request_id_reused: false, retry_after: None, elsewhere: None }
+        Self {
+            kind,
+            message: message.into(),
+            request_id_reused: false,
+            retry_after: None,
+            in_doubt: false,
+            elsewhere: None,
+        }
+    }
+
+    /// Whether it is about the request itself, so that every replica would say the same. Everything else is about the replica
+    /// or the moment: it is busy, damaged, too late.
+    pub fn is_of_the_request(&self) -> bool {
+        let of_the_request =
+            matches!(self.kind, ErrorKind::Invalid | ErrorKind::NotFound | ErrorKind::Conflict | ErrorKind::Denied);
+        of_the_request && self.elsewhere.is_none()
     }
 }
 

@@ -40,9 +40,15 @@ pub enum NodeError {
     /// A write or read was not tried, or what became of it is unknown.
     #[error("{0}")]
     Refused(#[from] Refusal),
-    /// What became of a write is unknown.
-    #[error("{0}; the write may or may not have been applied: retry it with the same request id")]
-    Unknown(#[from] Doubt),
+    /// What became of a change is unknown.
+    #[error("{0}")]
+    Unknown(Doubt),
+    /// A read was not answered.
+    #[error("{0}")]
+    Unanswered(Doubt),
+    /// A part of a write was applied, and then this happened.
+    #[error("{0}")]
+    Begun(Box<NodeError>),
     /// The replica does not lead its group.
     #[error("this replica does not lead its group")]
     NotLeader {
@@ -107,9 +113,12 @@ impl NodeError {
     /// What the caller should do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotHosted { .. } | Self::NotLeader { .. } | Self::Unknown(_) | Self::DeadlinePassed => {
-                ErrorKind::Unavailable
-            }
+            Self::NotHosted { .. }
+            | Self::NotLeader { .. }
+            | Self::Unknown(_)
+            | Self::Unanswered(_)
+            | Self::Begun(_)
+            | Self::DeadlinePassed => ErrorKind::Unavailable,
             Self::Shard { error, .. } => error.kind(),
             Self::Consensus { error, .. } => error.kind(),
             Self::Refused(refusal) => refusal.kind(),
@@ -132,9 +141,23 @@ impl NodeError {
         matches!(self, Self::Command(problem) if problem.kind == ErrorKind::Conflict)
     }
 
+    /// Whether a change may have been made all the same, or a part of it.
+    pub fn is_in_doubt(&self) -> bool {
+        matches!(self, Self::Unknown(_) | Self::Begun(_))
+    }
+
+    /// What happened, whatever had been done before.
+    pub fn cause(&self) -> &Self {
+        match self {
+            Self::Begun(cause) => cause,
+            error => error,
+        }
+    }
+
     /// When coming back makes sense.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
+            Self::Begun(cause) => cause.retry_after(),
             // A queue of searches is worked off in milliseconds, a segment is sealed in a second or two.
             Self::SearchQueueFull => Some(Duration::from_millis(20)),
             Self::TooManyUnsealed | Self::DatabaseBehind | Self::Shortage(Shortage::Unsealed { .. }) => {

@@ -197,7 +197,10 @@ impl Node {
             let path = entry.map_err(|e| failed(&self.options.dir, e))?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if name.ends_with(".removed") {
-                fs::remove_dir_all(&path).map_err(|e| failed(&path, e))?;
+                // It takes up room, no more: nobody else is kept waiting for it.
+                if let Err(error) = fs::remove_dir_all(&path) {
+                    tracing::warn!(path = %path.display(), %error, "what is left over of a replica cannot be removed yet");
+                }
             } else if let Ok(shard) = name.parse() {
                 shards.push(shard);
             }

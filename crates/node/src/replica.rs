@@ -103,8 +103,12 @@ impl Replica {
         self.admit(&change)?;
         let mut result = WriteResult::default();
         let mut command = Command { request_id, after: None, change };
+        let begun = |error| NodeError::Begun(Box::new(error));
+        let mut steps = 0;
         let last = loop {
-            let outcome = self.propose(&command, deadline).await?;
+            let outcome = self.propose(&command, deadline).await;
+            let outcome = outcome.map_err(|error| if steps > 0 { begun(error) } else { error })?;
+            steps += 1;
             if let Some(problem) = outcome.refused {
                 return Err(NodeError::Command(problem));
             }
@@ -119,7 +123,7 @@ impl Replica {
         };
         result.tokens.push(VersionToken { shard: self.id, index: last });
         if wait == Wait::Indexed {
-            self.wait_indexed(last, deadline).await?;
+            self.wait_indexed(last, deadline).await.map_err(begun)?;
         }
         Ok(result)
     }
@@ -157,7 +161,7 @@ impl Replica {
                 .map_err(|error| NodeError::Answer(error.to_string().into())),
             Outcome::NotLeader { hint } => Err(NodeError::NotLeader { hint }),
             Outcome::Refused(refusal) => Err(refusal.into()),
-            Outcome::Unknown(doubt) => Err(doubt.into()),
+            Outcome::Unknown(doubt) => Err(NodeError::Unknown(doubt)),
         }
     }
 
@@ -181,7 +185,7 @@ impl Replica {
                 ReadOutcome::At(index) => index,
                 ReadOutcome::NotLeader { hint } => return Err(NodeError::NotLeader { hint }),
                 ReadOutcome::Refused(refusal) => return Err(refusal.into()),
-                ReadOutcome::Unknown(doubt) => return Err(doubt.into()),
+                ReadOutcome::Unknown(doubt) => return Err(NodeError::Unanswered(doubt)),
             },
         };
         let mut applied = self.applied.clone();
@@ -325,7 +329,7 @@ impl Replica {
             HandoverOutcome::Done => Ok(()),
             HandoverOutcome::NotLeader { hint } => Err(NodeError::NotLeader { hint }),
             HandoverOutcome::Refused(refusal) => Err(refusal.into()),
-            HandoverOutcome::Unknown(doubt) => Err(doubt.into()),
+            HandoverOutcome::Unknown(doubt) => Err(NodeError::Unknown(doubt)),
         }
     }
 

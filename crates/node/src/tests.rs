@@ -279,3 +279,29 @@ async fn a_replica_that_comes_back_knows_who_belongs_to_its_group() {
     write(&replica, 3, USUAL, 5..6).await;
     fixture.node.close().await;
 }
+
+#[tokio::test]
+async fn a_write_that_was_applied_is_in_doubt_when_what_it_was_to_wait_for_fails() {
+    let fixture = Fixture::start();
+    // Whose builds all fail, so that it is never indexed.
+    let replica = fixture.host(1, BROKEN, 0).await;
+    let change: Arc<_> = Change::Upsert(vec![point(1, BROKEN, "")]).into();
+    let deadline = Env::real().deadline(Duration::from_secs(2));
+    let error = replica.write(1, change.clone(), Wait::Indexed, deadline).await.expect_err("never indexed");
+    assert!(error.is_in_doubt() && error.kind() == ErrorKind::Unavailable, "{error:?}");
+    let written = replica.write(1, change, Wait::Committed, Deadline::NEVER).await.expect("by the same request");
+    assert_eq!((written.applied, replica.statistics().points), (1, 1));
+    fixture.node.close().await;
+}
+
+#[tokio::test]
+async fn a_leftover_that_cannot_be_removed_hides_no_shard() {
+    let fixture = Fixture::start();
+    fixture.host(7, USUAL, 1).await;
+    // Where a folder is expected; not even the system's administrator removes it as one.
+    let leftover = fixture.disk.dir.path().join("5.removed");
+    std::fs::write(&leftover, "planted").expect("written");
+    assert_eq!(fixture.node.hosted().expect("the others are found"), [7]);
+    assert!(leftover.exists());
+    fixture.node.close().await;
+}

@@ -72,6 +72,8 @@ pub(crate) struct Agent {
     placed: Placed,
     reports: watch::Sender<Report>,
     followed: Followed,
+    /// Up to which deletion of a collection all is removed, for good.
+    deletions: u64,
 }
 
 /// The latest state that the node has followed, kept in a file: so that a node that restarts knows where its cluster is, hosts
@@ -127,7 +129,7 @@ impl Followed {
 impl Agent {
     /// An agent of the node, which is known to the cluster as `me`, that shares what it knows in `placed`.
     pub(crate) fn new(env: Env, me: u64, node: Arc<Node>, placed: Placed, followed: Followed) -> Self {
-        Self { env, me, node, placed, reports: watch::Sender::default(), followed }
+        Self { env, me, node, placed, reports: watch::Sender::default(), followed, deletions: 0 }
     }
 
     /// What the node hosts, whenever that changes, and every second.
@@ -200,11 +202,19 @@ impl Agent {
             // After a restart an older state would be followed, which may place them here. Tried again, as all that fails.
             return first.and(Err(NodeError::Failed { what: "keeping the control state" }));
         }
+        let mut all_gone = true;
         for shard in gone {
             if let Err(error) = self.node.remove(shard).await {
                 tracing::error!(shard, %error, "cannot remove a replica");
+                all_gone = false;
                 first = first.and(Err(error));
             }
+        }
+        // Only what is kept holds after a restart, too: an older state could have a replica that was never here founded.
+        if all_gone && self.followed.kept {
+            self.deletions = state.deletions();
+        } else if self.deletions < state.deletions() {
+            first = first.and(Err(NodeError::Failed { what: "keeping the control state" }));
         }
         first
     }
@@ -223,6 +233,7 @@ impl Agent {
             replicas: replicas.collect(),
             searches_waiting: u32::try_from(self.node.searches_waiting()).unwrap_or(u32::MAX),
             shortage: self.node.room().err().map(|shortage| shortage.to_string()),
+            deletions: self.deletions,
         });
     }
 }
@@ -249,3 +260,6 @@ fn of_replica(shard: u64, epoch: u64, me: u64, replica: &Replica) -> ReplicaRepo
         },
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

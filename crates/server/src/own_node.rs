@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use sagitta_consensus::NodeId;
+use sagitta_cluster::Command;
+use sagitta_consensus::{NodeId, Refusal};
 use sagitta_coordinator::{
     Control, Decided, Elsewhere, NodeClient, Page, Read, ShardError, ShardRef, ShardStatistics, Tokens,
 };
@@ -56,8 +57,9 @@ fn shard_error(error: NodeError) -> ShardError {
     let mut mapped = ShardError::new(error.kind(), error.to_string());
     mapped.retry_after = error.retry_after();
     mapped.request_id_reused = error.is_request_id_reused();
-    mapped.elsewhere = match error {
-        NodeError::NotHosted { .. } => Some(Elsewhere::NotHosted),
+    mapped.in_doubt = error.is_in_doubt();
+    mapped.elsewhere = match error.cause() {
+        NodeError::NotHosted { .. } | NodeError::Refused(Refusal::Absent) => Some(Elsewhere::NotHosted),
         NodeError::NotLeader { hint } => Some(Elsewhere::NotLeader { hint: hint.map(|node| node.0) }),
         _ => None,
     };
@@ -79,7 +81,9 @@ fn of_leader<T>(decided: Result<Decided<T>, sagitta_coordinator::ControlError>) 
             let error = ShardError::new(ErrorKind::Unavailable, "this coordinator does not lead the control group");
             Err(ShardError { elsewhere: Some(Elsewhere::NotLeader { hint }), ..error })
         }
-        Err(error) => Err(ShardError::new(error.kind(), error.to_string())),
+        Err(error) => {
+            Err(ShardError { in_doubt: error.is_in_doubt(), ..ShardError::new(error.kind(), error.to_string()) })
+        }
     }
 }
 
@@ -158,7 +162,17 @@ impl NodeClient for OwnNode {
     }
 
     async fn propose(&self, _node: u64, command: Bytes, deadline: Deadline) -> Result<Bytes, ShardError> {
-        of_leader(self.control()?.propose(command, deadline).await)
+        let control = self.control()?;
+        match Command::decode(&command) {
+            Ok(command) if command.may_be_asked_for() => {}
+            Ok(_) => {
+                let what = "only the leader of the control group decides this, by what it finds itself";
+                return Err(ShardError::new(ErrorKind::Denied, what));
+            }
+            // It would stop every coordinator that applies it.
+            Err(error) => return Err(ShardError::new(ErrorKind::Invalid, error.to_string())),
+        }
+        of_leader(control.propose(command, deadline).await)
     }
 
     async fn read_index(&self, _node: u64, deadline: Deadline) -> Result<u64, ShardError> {
@@ -169,3 +183,6 @@ impl NodeClient for OwnNode {
         self.replica(shard)?.hand_over(NodeId(to), deadline).await.map_err(shard_error)
     }
 }
+
+#[cfg(test)]
+mod tests;

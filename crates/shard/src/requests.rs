@@ -2,8 +2,8 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::records::Request;
 
-/// Request ids that a shard remembers, by log order. A request that is repeated later than that is applied again, so this
-/// is far more than what can be in flight while a requester still retries.
+/// Request ids that a shard remembers, by log order: a number and no time, since ids carry none and what is remembered must follow
+/// from the log alone. A request that is repeated after as many others is applied again.
 pub(crate) const MAX_REQUESTS: usize = 65_536;
 
 /// The last commands that were applied, by request id. Their outcomes are in the database.

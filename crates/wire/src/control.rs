@@ -160,7 +160,7 @@ impl Convert for Report {
             return Err(Violation::new(field, "is not above the one before"));
         }
         let shortage = optional_text("shortage", proto.shortage)?;
-        Ok(Self { replicas, searches_waiting: proto.searches_waiting, shortage })
+        Ok(Self { replicas, searches_waiting: proto.searches_waiting, shortage, deletions: proto.deletions })
     }
 
     fn into_proto(self) -> p::NodeReport {
@@ -168,6 +168,7 @@ impl Convert for Report {
             replicas: self.replicas.into_iter().map(Convert::into_proto).collect(),
             searches_waiting: self.searches_waiting,
             shortage: self.shortage.map(|text| shorten(&text, MAX_TEXT_BYTES)),
+            deletions: self.deletions,
         }
     }
 }

@@ -25,6 +25,13 @@ enum CommandJson {
     DeleteCollection {
         request_id: String,
         name: String,
+        // The oldest form has none.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        keep_name: bool,
+    },
+    FreeName {
+        name: String,
+        deletion: u64,
     },
     Join {
         id: u64,
@@ -86,9 +93,10 @@ impl From<&Command> for CommandJson {
                     unix_micros: *unix_micros,
                 }
             }
-            Command::DeleteCollection { request_id, name } => {
-                Self::DeleteCollection { request_id: hex(*request_id), name: name.to_string() }
+            Command::DeleteCollection { request_id, name, keep_name } => {
+                Self::DeleteCollection { request_id: hex(*request_id), name: name.to_string(), keep_name: *keep_name }
             }
+            Command::FreeName { name, deletion } => Self::FreeName { name: name.to_string(), deletion: *deletion },
             Command::Join { id, incarnation, place, unix_micros } => {
                 Self::Join { id: *id, incarnation: hex(*incarnation), place: place.clone(), unix_micros: *unix_micros }
             }
@@ -118,9 +126,10 @@ impl TryFrom<CommandJson> for Command {
                     unix_micros,
                 }
             }
-            CommandJson::DeleteCollection { request_id, name } => {
-                Self::DeleteCollection { request_id: parse_id(&request_id)?, name: name.parse()? }
+            CommandJson::DeleteCollection { request_id, name, keep_name } => {
+                Self::DeleteCollection { request_id: parse_id(&request_id)?, name: name.parse()?, keep_name }
             }
+            CommandJson::FreeName { name, deletion } => Self::FreeName { name: name.parse()?, deletion },
             CommandJson::Join { id, incarnation, place, unix_micros } => {
                 Self::Join { id, incarnation: parse_id(&incarnation)?, place, unix_micros }
             }

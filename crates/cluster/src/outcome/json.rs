@@ -20,6 +20,7 @@ enum OutcomeJson {
         id: String,
         shards: Vec<u64>,
     },
+    NameFree,
     Node {
         node: NodeJson,
     },
@@ -39,6 +40,10 @@ enum OutcomeJson {
     },
     NotFound {
         name: String,
+    },
+    StillLeaving {
+        name: String,
+        nodes: Vec<u64>,
     },
     TooMany {
         collections: usize,
@@ -121,6 +126,7 @@ pub fn decode_outcome(bytes: &[u8]) -> Result<Result<Effect, Refusal>, SnapshotE
     Ok(match json {
         OutcomeJson::Created { collection } => Ok(Effect::Created(Arc::new(collection.try_into()?))),
         OutcomeJson::Deleted { id, shards } => Ok(Effect::Deleted { id: parse_id(&id)?, shards }),
+        OutcomeJson::NameFree => Ok(Effect::NameFree),
         OutcomeJson::Node { node } => Ok(Effect::Node(Arc::new(node.try_into()?))),
         OutcomeJson::JoinToken => Ok(Effect::JoinToken),
         OutcomeJson::Voters { voters } => Ok(Effect::Voters(voters)),
@@ -128,6 +134,7 @@ pub fn decode_outcome(bytes: &[u8]) -> Result<Result<Effect, Refusal>, SnapshotE
         OutcomeJson::AlreadyExists { name } => Err(Refusal::AlreadyExists(name)),
         OutcomeJson::RequestIdReused { request } => Err(Refusal::RequestIdReused(parse_id(&request)?)),
         OutcomeJson::NotFound { name } => Err(Refusal::NotFound(name)),
+        OutcomeJson::StillLeaving { name, nodes } => Err(Refusal::StillLeaving { name, nodes }),
         OutcomeJson::TooMany { collections } => Err(Refusal::TooMany(collections)),
         OutcomeJson::TooManyShards { shards } => Err(Refusal::TooManyShards(shards)),
         OutcomeJson::TooFewNodes { wanted, nodes } => Err(Refusal::TooFewNodes { wanted, nodes }),
@@ -154,6 +161,7 @@ impl From<&Effect> for OutcomeJson {
         match effect {
             Effect::Created(collection) => Self::Created { collection: (&**collection).into() },
             Effect::Deleted { id, shards } => Self::Deleted { id: hex(*id), shards: shards.clone() },
+            Effect::NameFree => Self::NameFree,
             Effect::Node(node) => Self::Node { node: (&**node).into() },
             Effect::JoinToken => Self::JoinToken,
             Effect::Voters(voters) => Self::Voters { voters: voters.clone() },
@@ -168,6 +176,7 @@ impl From<Refusal> for OutcomeJson {
             Refusal::AlreadyExists(name) => Self::AlreadyExists { name },
             Refusal::RequestIdReused(request) => Self::RequestIdReused { request: hex(request) },
             Refusal::NotFound(name) => Self::NotFound { name },
+            Refusal::StillLeaving { name, nodes } => Self::StillLeaving { name, nodes },
             Refusal::TooMany(collections) => Self::TooMany { collections },
             Refusal::TooManyShards(shards) => Self::TooManyShards { shards },
             Refusal::TooFewNodes { wanted, nodes } => Self::TooFewNodes { wanted, nodes },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sagitta_model::CollectionName;
 
-use super::State;
+use super::{Leaving, State};
 use crate::collection::{Collection, ShardDescriptor};
 use crate::limits::{MAX_CLUSTER_SHARDS, MAX_COLLECTIONS, MAX_REPLICATION, MAX_SHARDS};
 use crate::outcome::{Effect, Refusal};
@@ -39,8 +39,13 @@ impl State {
                 return Err(Refusal::invalid(field, format!("is {value}, expected 1 to {most}")));
             }
         }
-        if self.collections.len() >= MAX_COLLECTIONS {
-            return Err(Refusal::TooMany(self.collections.len()));
+        if let Some(leaving) = self.leaving.get(&collection.name) {
+            let (name, nodes) = (collection.name.to_string(), self.awaited(leaving, |_| 0));
+            return Err(Refusal::StillLeaving { name, nodes });
+        }
+        let collections = self.collections.len() + self.leaving.len();
+        if collections >= MAX_COLLECTIONS {
+            return Err(Refusal::TooMany(collections));
         }
         let total = self.shards().count() + shards as usize;
         if total > MAX_CLUSTER_SHARDS {
@@ -62,7 +67,12 @@ impl State {
     }
 
     /// The deleted collection and its shards; no shards if it was deleted before.
-    pub(super) fn delete(&mut self, name: &CollectionName, seen: Option<u128>) -> Result<(u128, Vec<u64>), Refusal> {
+    pub(super) fn delete(
+        &mut self,
+        name: &CollectionName,
+        seen: Option<u128>,
+        keep_name: bool,
+    ) -> Result<(u128, Vec<u64>), Refusal> {
         // A late repetition must not delete a younger collection of the same name.
         if let Some(id) = seen {
             return Ok((id, Vec::new()));
@@ -70,7 +80,20 @@ impl State {
         self.collection(name)?;
         let gone = Arc::make_mut(&mut self.collections).remove(name);
         let gone = gone.expect("invariant: it was there a moment ago");
+        if keep_name {
+            self.deletions += 1;
+            // A group keeps the members that founded it.
+            let groups = gone.shards.iter().map(|shard| shard.founders.clone()).collect();
+            Arc::make_mut(&mut self.leaving).insert(name.clone(), Leaving { deletion: self.deletions, groups });
+        }
         Ok((gone.id, gone.shards.iter().map(|shard| shard.id).collect()))
+    }
+
+    pub(super) fn free_name(&mut self, name: &CollectionName, deletion: u64) -> Effect {
+        if self.leaving.get(name).is_some_and(|leaving| leaving.deletion == deletion) {
+            Arc::make_mut(&mut self.leaving).remove(name);
+        }
+        Effect::NameFree
     }
 
     pub(super) fn set_replicas(

@@ -78,7 +78,15 @@ fn create(request_id: u128, name: &str, shards: u32) -> Command {
 }
 
 fn delete(request_id: u128, name: &str) -> Command {
-    Command::DeleteCollection { request_id, name: name.parse().expect("name") }
+    Command::DeleteCollection { request_id, name: name.parse().expect("name"), keep_name: false }
+}
+
+fn delete_and_keep_name(request_id: u128, name: &str) -> Command {
+    Command::DeleteCollection { request_id, name: name.parse().expect("name"), keep_name: true }
+}
+
+fn free(name: &str, deletion: u64) -> Command {
+    Command::FreeName { name: name.parse().expect("name"), deletion }
 }
 
 #[test]
@@ -109,6 +117,39 @@ fn a_request_id_stands_for_one_request_only() {
     apply(&mut state, delete(2, "a")).expect("deleted");
     assert_eq!(apply(&mut state, create(1, "a", 1)), reused, "a late repetition brings nothing back");
     assert!(state.collections().is_empty());
+}
+
+#[test]
+fn the_name_of_a_deleted_collection_is_taken_until_it_is_given_free() {
+    let mut state = state(3);
+    apply(&mut state, create_replicated(1, "a", 2, 3)).expect("created");
+    apply(&mut state, delete_and_keep_name(2, "a")).expect("deleted");
+    apply(&mut state, delete_and_keep_name(2, "a")).expect("deleted by the same request");
+    assert_eq!(state.deletions(), 1);
+    let taken = Refusal::StillLeaving { name: "a".into(), nodes: vec![1, 2, 3] };
+    assert_eq!(apply(&mut state, create(3, "a", 1)), Err(taken.clone()));
+    assert_eq!(taken.kind(), sagitta_model::ErrorKind::Unavailable, "it may be free later");
+    let leaving = state.leaving()[&"a".parse().expect("name")].clone();
+    let awaited = |state: &State, followed: &[u64]| {
+        state.awaited(&leaving, |node| if followed.contains(&node) { leaving.deletion } else { leaving.deletion - 1 })
+    };
+    assert_eq!(awaited(&state, &[]), [1, 2, 3]);
+    assert_eq!(awaited(&state, &[2]), [1, 3], "two of three can go on writing");
+    assert!(awaited(&state, &[2, 3]).is_empty(), "one of three cannot");
+    apply(&mut state, Command::SetVoters { voters: vec![3] }).expect("noted");
+    apply(&mut state, status(1, NodeStatus::Lost)).expect("lost");
+    assert_eq!(awaited(&state, &[2]), [1, 3], "a lost one may be with somebody else");
+    apply(&mut state, status(1, NodeStatus::Removed)).expect("removed");
+    assert!(awaited(&state, &[2]).is_empty(), "a removed one is gone for ever");
+    apply(&mut state, free("a", 2)).expect("harmless");
+    assert_eq!(state.leaving().len(), 1, "that was another deletion");
+    apply(&mut state, free("a", 1)).expect("free");
+    apply(&mut state, free("a", 1)).expect("once more is harmless");
+    apply(&mut state, create(3, "a", 1)).expect("created");
+    apply(&mut state, free("a", 1)).expect("harmless");
+    apply(&mut state, delete_and_keep_name(4, "a")).expect("deleted");
+    assert_eq!(apply(&mut state, free("a", 1)), Ok(Effect::NameFree));
+    assert_eq!((state.leaving().len(), state.deletions()), (1, 2), "a late repetition frees no later one");
 }
 
 #[test]

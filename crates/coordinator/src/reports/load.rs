@@ -14,6 +14,9 @@ const HALVE_AFTER: u32 = 512;
 /// Below so many answers nothing is known.
 const ENOUGH: u32 = 20;
 
+/// What is usual for a node of which too little is known: longer than nearly every search.
+const USUAL: Duration = Duration::from_millis(100);
+
 /// Calls of one node, as this coordinator sees them.
 #[derive(Debug, Default)]
 pub(crate) struct Load {
@@ -53,7 +56,7 @@ impl Load {
     }
 
     /// Nineteen of twenty answers came within this; nothing before there were enough.
-    pub(crate) fn p95(&self) -> Option<Duration> {
+    fn p95(&self) -> Option<Duration> {
         let counts: [u32; CLASSES] = std::array::from_fn(|class| self.classes[class].load(Ordering::Relaxed));
         let all: u32 = counts.iter().sum();
         if all < ENOUGH {
@@ -67,6 +70,11 @@ impl Load {
             left -= count;
         }
         None
+    }
+
+    /// Whoever has not answered within this is slow.
+    pub(crate) fn usual(&self) -> Duration {
+        self.p95().unwrap_or(USUAL)
     }
 
     /// Smooths the latency. Races between answers lose one of them, which changes nothing.

@@ -106,7 +106,7 @@ impl Rig {
                 disk_bytes: 1,
                 problem: None,
             });
-            self.coordinator.reports().heard(node, Report { replicas: replicas.collect(), ..Report::default() });
+            self.coordinator.reports().heard(node, Report { replicas: replicas.collect(), ..all_followed() });
         }
     }
 
@@ -145,7 +145,28 @@ impl Rig {
         self.coordinator.write(&self.collection(), write).await
     }
 
-    /// From now on a node answers no search.
+    /// Writes to every shard, under this request id.
+    pub(super) async fn write_everywhere(&self, request_id: u128) -> Result<WriteResult, Error> {
+        let change = Change::DeleteByFilter(Filter::default());
+        let write = Write { request_id, change, wait: Wait::Committed, deadline: self.deadline() };
+        self.coordinator.write(&self.collection(), write).await
+    }
+
+    /// A node says up to which deletion it has followed.
+    pub(super) fn followed(&self, node: u64, deletions: u64) {
+        let heard = self.coordinator.reports().of(node).expect("it has reported");
+        self.coordinator.reports().heard(node, Report { deletions, ..Report::clone(&heard.report) });
+    }
+
+    /// What a node says of its replicas: up to where they have applied their logs, and whether they lead.
+    pub(super) fn told(&self, node: u64, applied: u64, role: ReplicaRole) {
+        let heard = self.coordinator.reports().of(node).expect("it has reported");
+        let replicas = heard.report.replicas.iter().cloned();
+        let replicas = replicas.map(|replica| ReplicaReport { applied, role, ..replica }).collect();
+        self.coordinator.reports().heard(node, Report { replicas, ..all_followed() });
+    }
+
+    /// From now on a node answers no read.
     pub(super) fn hang(&self, node: u64) {
         self.seen(|seen| seen.hanging.insert(node));
     }
@@ -165,7 +186,12 @@ impl Rig {
     }
 }
 
-fn schema() -> Schema {
+/// What a node says that follows every deletion at once.
+fn all_followed() -> Report {
+    Report { deletions: u64::MAX, ..Report::default() }
+}
+
+pub(super) fn schema() -> Schema {
     let mut schema = Schema::default();
     schema.vectors.insert("v".into(), VectorSpec { dim: 1, metric: Metric::InnerProduct, index: IndexPolicy::Flat });
     schema
@@ -225,6 +251,14 @@ impl Scripts {
         self.note(node, 1);
         self.answer(node, shard)
     }
+
+    /// For reads of one shard.
+    async fn read(&self, node: u64, shard: ShardRef) -> Result<SearchResult, ShardError> {
+        if self.note(node, 1) {
+            return std::future::pending().await;
+        }
+        self.answer(node, shard)
+    }
 }
 
 impl NodeClient for Scripts {
@@ -269,7 +303,7 @@ impl NodeClient for Scripts {
         _selection: Selection,
         _read: Read,
     ) -> Result<Vec<Record>, ShardError> {
-        self.one(node, shard).map(|_| Vec::new())
+        self.read(node, shard).await.map(|_| Vec::new())
     }
 
     async fn count(
@@ -279,11 +313,11 @@ impl NodeClient for Scripts {
         _filter: Option<Arc<Filter>>,
         _read: Read,
     ) -> Result<u64, ShardError> {
-        self.one(node, shard).map(|found| found.hits.len() as u64)
+        self.read(node, shard).await.map(|found| found.hits.len() as u64)
     }
 
     async fn scroll(&self, node: u64, shard: ShardRef, _page: Page, _read: Read) -> Result<Vec<Record>, ShardError> {
-        self.one(node, shard).map(|_| Vec::new())
+        self.read(node, shard).await.map(|_| Vec::new())
     }
 
     async fn statistics(&self, node: u64, shard: ShardRef) -> Result<ShardStatistics, ShardError> {

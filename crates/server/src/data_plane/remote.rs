@@ -129,6 +129,12 @@ fn failed(node: NodeId, line: &Line, connection: &Connection, status: &Status) -
     ShardError { retry_after: failure.retry_after, ..ShardError::new(failure.kind, message) }
 }
 
+/// The same of a call that changes something: nobody knows whether it did, unless the node saw nothing of it or could not read it.
+fn of_a_change(error: ShardError) -> ShardError {
+    let in_doubt = error.elsewhere.is_none() && !error.is_of_the_request();
+    ShardError { in_doubt, ..error }
+}
+
 impl NodeClient for RemoteNodes {
     async fn write(
         &self,
@@ -141,7 +147,8 @@ impl NodeClient for RemoteNodes {
     ) -> Result<WriteResult, ShardError> {
         let write = || Write { shard, request_id, change: Arc::unwrap_or_clone(change), wait }.into_proto();
         self.call(node, deadline, write, &(), |channel, request| async move { shards(channel).write(request).await })
-            .await?
+            .await
+            .map_err(of_a_change)?
     }
 
     async fn search(
@@ -224,7 +231,8 @@ impl NodeClient for RemoteNodes {
         self.call(node, deadline, propose, &(), |channel, request| async move {
             ControlServiceClient::new(channel).propose(request).await
         })
-        .await?
+        .await
+        .map_err(of_a_change)?
     }
 
     async fn read_index(&self, node: u64, deadline: Deadline) -> Result<u64, ShardError> {

@@ -29,6 +29,7 @@ impl Convert for ShardError {
             message: text("message", proto.message, 0, MAX_TEXT_BYTES)?,
             request_id_reused: proto.request_id_reused,
             retry_after: retry_after.transpose()?,
+            in_doubt: proto.in_doubt,
             elsewhere: proto.elsewhere.map(elsewhere_from).transpose()?,
         })
     }
@@ -40,6 +41,7 @@ impl Convert for ShardError {
             message: shorten(&self.message, MAX_TEXT_BYTES),
             request_id_reused: self.request_id_reused,
             retry_after: retry_after.and_then(|delay| delay.try_into().ok()),
+            in_doubt: self.in_doubt,
             elsewhere: self.elsewhere.and_then(elsewhere_into),
         }
     }

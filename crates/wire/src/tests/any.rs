@@ -351,12 +351,14 @@ pub(super) fn shard_error() -> impl Strategy<Value = ShardError> {
         option::of(1..=u64::MAX).prop_map(|hint| Elsewhere::NotLeader { hint }),
     ];
     let retry_after = option::of((0..86_400u64, 0..1_000_000_000u32).prop_map(|(s, n)| Duration::new(s, n)));
-    (proptest::sample::select(&KINDS[..]), ".{0,40}", any::<bool>(), retry_after, option::of(elsewhere)).prop_map(
-        |(kind, message, request_id_reused, retry_after, elsewhere)| ShardError {
+    let flags = any::<(bool, bool)>();
+    (proptest::sample::select(&KINDS[..]), ".{0,40}", flags, retry_after, option::of(elsewhere)).prop_map(
+        |(kind, message, (request_id_reused, in_doubt), retry_after, elsewhere)| ShardError {
             kind,
             message,
             request_id_reused,
             retry_after,
+            in_doubt,
             elsewhere,
         },
     )
@@ -388,12 +390,13 @@ pub(super) fn report() -> impl Strategy<Value = Report> {
     let roles = [ReplicaRole::Leader, ReplicaRole::Follower, ReplicaRole::Learner].to_vec();
     let text = || option::of(".{0,40}");
     let replica = (any::<[u64; 5]>(), proptest::sample::select(roles), option::of(1..=u64::MAX), text());
-    (btree_map(any::<u64>(), replica, 0..5), any::<u32>(), text()).prop_map(|(replicas, searches_waiting, shortage)| {
+    let report = (btree_map(any::<u64>(), replica, 0..5), any::<u32>(), text(), any::<u64>());
+    report.prop_map(|(replicas, searches_waiting, shortage, deletions)| {
         let replicas = replicas.into_iter().map(|(shard, (figures, role, leader, problem))| {
             let [epoch, term, applied, points, disk_bytes] = figures;
             ReplicaReport { shard, epoch, role, leader, term, applied, points, disk_bytes, problem }
         });
-        Report { replicas: replicas.collect(), searches_waiting, shortage }
+        Report { replicas: replicas.collect(), searches_waiting, shortage, deletions }
     })
 }
 

@@ -44,7 +44,7 @@ fn report() -> Report {
     };
     let healthy =
         ReplicaReport { shard: 18, role: ReplicaRole::Leader, leader: None, problem: None, ..replica.clone() };
-    Report { replicas: vec![replica, healthy], searches_waiting: 3, shortage: Some("disk".to_owned()) }
+    Report { replicas: vec![replica, healthy], searches_waiting: 3, shortage: Some("disk".to_owned()), deletions: 7 }
 }
 
 fn state() -> State {

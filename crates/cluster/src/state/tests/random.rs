@@ -30,12 +30,16 @@ fn command() -> impl Strategy<Value = Command> {
     let up = node.clone().prop_map(|id| status_of(id, NodeStatus::Up));
     let create = (0u128..40, 0usize..4, 0u32..5, 0u32..5)
         .prop_map(|(request, name, shards, replication)| create_replicated(request, NAMES[name], shards, replication));
-    let delete = (0u128..40, 0usize..4).prop_map(|(request, name)| delete(request, NAMES[name]));
+    let delete = (0u128..40, 0usize..4, any::<bool>()).prop_map(|(request, name, keep_name)| match keep_name {
+        true => delete_and_keep_name(request, NAMES[name]),
+        false => delete(request, NAMES[name]),
+    });
+    let free = (0usize..4, 0u64..6).prop_map(|(name, deletion)| free(NAMES[name], deletion));
     let replicas = (16u64..40, 1u64..5, prop::collection::vec(node.clone(), 0..4))
         .prop_map(|(shard, epoch, replicas)| Command::SetReplicas { shard, epoch, replicas });
     let voters = prop::collection::vec(node, 0..3).prop_map(|voters| Command::SetVoters { voters });
     let token = any::<[u8; 32]>().prop_map(|digest| Command::SetJoinToken { digest });
-    prop_oneof![5 => join, 4 => up, 4 => status, 4 => create, 2 => delete, 5 => replicas, 1 => voters, 1 => token]
+    prop_oneof![5 => join, 4 => up, 4 => status, 4 => create, 2 => delete, 3 => free, 5 => replicas, 1 => voters, 1 => token]
 }
 
 fn status_of(id: u64, status: NodeStatus) -> Command {
@@ -91,6 +95,8 @@ fn random_commands_reach_every_outcome() {
     let all = [
         "created",
         "deleted",
+        "name-free",
+        "still-leaving",
         "node",
         "join-token",
         "voters",

@@ -107,6 +107,7 @@ async fn errors_of_every_kind_travel_unchanged() {
                 message: format!("{kind:?} {elsewhere:?} {}", "é".repeat(1_500)),
                 request_id_reused: kind == ErrorKind::Conflict,
                 retry_after: elsewhere.map(|_| Duration::from_nanos(20_000_001)),
+                in_doubt: elsewhere.is_none(),
                 elsewhere,
             };
             served.node.fail_with(Some(error.clone()));

@@ -88,7 +88,7 @@ async fn of_a_call_that_breaks_after_it_was_sent_nothing_is_known() {
     served.node.wait_for_calls(1).await;
     wire.cut();
     let error = within("the call breaks", write).await.unwrap().unwrap_err();
-    assert_eq!((error.kind, error.elsewhere), (ErrorKind::Unavailable, None), "{error:?}");
+    assert_eq!((error.kind, error.elsewhere, error.in_doubt), (ErrorKind::Unavailable, None, true), "{error:?}");
     served.node.wait_for_dropped(1).await;
     served.node.hold.send_replace(false);
     assert_eq!(ask_until_reached(&remote).await, 300);

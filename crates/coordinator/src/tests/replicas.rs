@@ -1,0 +1,134 @@
+//! Which replica a read is asked of, and which one when that does not answer.
+
+use std::time::Duration;
+
+use sagitta_cluster::ReplicaRole;
+use sagitta_model::{Consistency, ErrorKind, PointId, Selection, VersionToken};
+
+use super::NODES;
+use super::rig::{Call, Rig, found, query};
+use crate::{Error, Page, Search, ShardError};
+
+/// Runs a read of every kind.
+async fn read_all(rig: &Rig, consistency: &Consistency) -> Vec<(&'static str, Result<(), Error>)> {
+    let (coordinator, collection, deadline) = (&rig.coordinator, rig.collection(), rig.deadline());
+    let (ids, page) =
+        (vec![PointId::Num(1)], Page { after: None, limit: 1, filter: None, selection: Selection::default() });
+    let search = Search { consistency: consistency.clone(), ..query(1) };
+    vec![
+        ("search", rig.search(search).await.map(drop)),
+        ("get", coordinator.get(&collection, ids, Selection::default(), consistency, deadline).await.map(drop)),
+        ("count", coordinator.count(&collection, None, consistency, deadline).await.map(drop)),
+        ("scroll", coordinator.scroll(&collection, page, consistency, deadline).await.map(drop)),
+    ]
+}
+
+fn session(rig: &Rig, index: u64) -> Consistency {
+    Consistency::Session(rig.shards().into_iter().map(|shard| VersionToken { shard, index }).collect())
+}
+
+#[tokio::test]
+async fn a_session_reads_from_a_replica_that_has_applied_what_it_saw() {
+    let rig = Rig::start(NODES, 1, 3, |call| Ok(found(call.shard))).await;
+    rig.told(2, 10, ReplicaRole::Follower);
+    for round in 0..10 {
+        rig.calls();
+        for (what, read) in read_all(&rig, &session(&rig, 10)).await {
+            read.unwrap_or_else(|error| panic!("round {round}: {what}: {error}"));
+        }
+        assert_eq!(rig.calls(), [(2, 1); 4], "round {round}");
+    }
+    // Nobody has told that it has this one; the leader surely has.
+    rig.told(3, 10, ReplicaRole::Leader);
+    for (what, read) in read_all(&rig, &session(&rig, 11)).await {
+        read.unwrap_or_else(|error| panic!("{what}: {error}"));
+    }
+    assert_eq!(rig.calls(), [(3, 1); 4]);
+}
+
+#[tokio::test]
+async fn a_replica_that_waits_for_what_a_session_saw_does_not_keep_it_from_the_others() {
+    let rig = Rig::start(NODES, 1, 3, |call| Ok(found(call.shard))).await;
+    rig.hang(1);
+    rig.hang(2);
+    // None is known to have it, so each may be the last to be asked.
+    for round in 0..5 {
+        for (what, read) in read_all(&rig, &session(&rig, 10)).await {
+            read.unwrap_or_else(|error| panic!("round {round}: {what}: {error}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_says_nothing_does_not_keep_any_read_waiting() {
+    let rig = Rig::start(NODES, 1, 3, |call| Ok(found(call.shard))).await;
+    for silent in 1..=NODES {
+        let rig = Rig::start(NODES, 1, 3, |call| Ok(found(call.shard))).await;
+        rig.hang(silent);
+        for (what, read) in read_all(&rig, &Consistency::Eventual).await {
+            read.unwrap_or_else(|error| panic!("node {silent}: {what}: {error}"));
+        }
+    }
+    for node in 1..=NODES {
+        rig.hang(node);
+    }
+    rig.calls();
+    let deadline = rig.env().deadline(Duration::from_millis(500));
+    let error = rig.coordinator.count(&rig.collection(), None, &Consistency::Eventual, deadline).await;
+    assert_eq!((error, rig.calls().len()), (Err(Error::DeadlineExceeded), 2), "one more call, and not a third");
+}
+
+#[tokio::test]
+async fn a_replica_that_is_busy_or_damaged_or_fails_is_passed_over() {
+    let answer = |call: &Call| match call.node {
+        1 => Err(ShardError::new(ErrorKind::Overloaded, "planted")),
+        2 => Err(ShardError::new(ErrorKind::Corrupt, "planted")),
+        3 => Err(ShardError::new(ErrorKind::Internal, "planted")),
+        _ => Ok(found(call.shard)),
+    };
+    let rig = Rig::start(4, 1, 4, answer).await;
+    for round in 0..20 {
+        for (what, read) in read_all(&rig, &Consistency::Eventual).await {
+            read.unwrap_or_else(|error| panic!("round {round}: {what}: {error}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn when_all_replicas_are_busy_the_caller_is_told_to_come_back_and_no_replica_is_asked_twice() {
+    let retry_after = Some(Duration::from_millis(20));
+    let busy = move |_: &Call| Err(ShardError { retry_after, ..ShardError::new(ErrorKind::Overloaded, "planted") });
+    let rig = Rig::start(NODES, 1, 3, busy).await;
+    for (what, read) in read_all(&rig, &Consistency::Eventual).await {
+        let error = read.expect_err(what);
+        assert_eq!((error.kind(), error.retry_after()), (ErrorKind::Overloaded, retry_after), "{what}: {error}");
+    }
+    let asked = rig.calls();
+    for node in 1..=NODES {
+        let times = asked.iter().filter(|(asked, _)| *asked == node).count();
+        assert_eq!(times, 4, "node {node}, by four reads");
+    }
+}
+
+#[tokio::test]
+async fn a_busy_leader_is_not_asked_on_and_on_for_the_latest() {
+    let rig = Rig::start(NODES, 1, 3, |_| Err(ShardError::new(ErrorKind::Overloaded, "planted"))).await;
+    rig.told(2, 1, ReplicaRole::Leader);
+    for (what, read) in read_all(&rig, &Consistency::Strong).await {
+        assert_eq!(read.expect_err(what).kind(), ErrorKind::Overloaded, "{what}");
+    }
+    assert_eq!(rig.calls(), [(2, 1); 4]);
+}
+
+#[tokio::test]
+async fn a_leader_that_finds_itself_damaged_is_succeeded_by_another() {
+    let rig = Rig::start(NODES, 1, 3, |call| match call.node {
+        2 => Err(ShardError::new(ErrorKind::Corrupt, "planted")),
+        _ => Ok(found(call.shard)),
+    })
+    .await;
+    for request in 1..=3 {
+        rig.told(2, 1, ReplicaRole::Leader);
+        rig.write(request).await.expect("another one leads by now");
+    }
+}

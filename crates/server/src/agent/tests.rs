@@ -1,0 +1,105 @@
+//! An agent of a node over the twins of its engines.
+
+use sagitta_cluster::{Command, NodeStatus, Place, Roles};
+use sagitta_consensus::{ClusterId, Host, HostSettings, MemoryLog, SilentTransport, States};
+use sagitta_engine::index::exact::ExactEngine;
+use sagitta_engine::kv::MemoryEngine;
+use sagitta_model::{IndexPolicy, Metric, Schema, VectorSpec};
+use sagitta_node::{MemoryBudget, NodeOptions};
+use sagitta_shard::{Engines, ShardOptions};
+
+use super::*;
+
+/// The node.
+pub(crate) const ME: u64 = 1;
+
+/// A node of the cluster 1 that hosts nothing yet, in a folder.
+pub(crate) fn node(dir: &std::path::Path) -> (Host, Arc<Node>) {
+    let env = Env::real();
+    let settings = HostSettings::new(ClusterId(1), NodeId(ME));
+    let host = Host::start(&env, settings, Arc::new(MemoryLog::new()), Arc::new(SilentTransport)).unwrap();
+    let options = NodeOptions {
+        dir: dir.join("shards"),
+        node: NodeId(ME),
+        search_threads: 1,
+        build_threads: 1,
+        memory: MemoryBudget::new(1 << 40).unwrap(),
+        release_memory: || (),
+        shard: ShardOptions::default(),
+        states: States::default(),
+    };
+    let engines = Engines { kv: Arc::new(MemoryEngine::new()), index: Arc::new(ExactEngine) };
+    let node = Node::start(env, options, engines, host.handle()).unwrap();
+    (host, Arc::new(node))
+}
+
+pub(crate) fn join() -> Command {
+    let place = Place {
+        peer_address: "http://n1:2".to_owned(),
+        api_address: "http://n1:1".to_owned(),
+        zone: String::new(),
+        roles: Roles { coordinator: true, shard: true },
+    };
+    Command::Join { id: ME, incarnation: 1, place, unix_micros: 1 }
+}
+
+fn create(request_id: u128) -> Command {
+    let mut schema = Schema::default();
+    schema.vectors.insert("v".to_owned(), VectorSpec { dim: 1, metric: Metric::L2, index: IndexPolicy::Flat });
+    let (id, name) = (request_id, "c".parse().unwrap());
+    Command::CreateCollection { request_id, id, name, schema, shards: 1, replication: 1, unix_micros: 1 }
+}
+
+#[tokio::test]
+async fn a_node_says_that_it_has_followed_a_deletion_once_all_is_removed_and_that_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_host, node) = node(dir.path());
+    // A state can be kept once its folder is there.
+    let folder = dir.path().join("state");
+    let followed = Followed::open(folder.join("followed.json")).unwrap();
+    let mut agent = Agent::new(Env::real(), ME, node.clone(), Placed::default(), followed);
+    let reports = agent.reports();
+    let told = |agent: &Agent| {
+        agent.report();
+        let report = reports.borrow();
+        (report.replicas.len(), report.deletions)
+    };
+    let mut state = State::new(1);
+    let up = Command::SetNodeStatus { id: ME, status: NodeStatus::Up };
+    for command in [join(), up, create(1)] {
+        state.apply(command).unwrap();
+    }
+    agent.follow(&Seen { index: 1, state: Arc::new(state.clone()) }).await.unwrap();
+    assert_eq!(told(&agent), (1, 0));
+    let name = "c".parse().unwrap();
+    state.apply(Command::DeleteCollection { request_id: 2, name, keep_name: true }).unwrap();
+    let deleted = Seen { index: 2, state: Arc::new(state) };
+    agent.follow(&deleted).await.unwrap_err();
+    assert_eq!(told(&agent), (1, 0), "after a restart it would follow the older state");
+    fs::create_dir(&folder).unwrap();
+    agent.follow(&deleted).await.unwrap();
+    assert_eq!(told(&agent), (0, 1));
+    node.close().await;
+}
+
+#[tokio::test]
+async fn a_node_that_never_had_the_replica_has_followed_a_deletion_only_once_that_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_host, node) = node(dir.path());
+    let folder = dir.path().join("state");
+    let followed = Followed::open(folder.join("followed.json")).unwrap();
+    let mut agent = Agent::new(Env::real(), ME, node.clone(), Placed::default(), followed);
+    let mut state = State::new(1);
+    let name = "c".parse().unwrap();
+    let up = Command::SetNodeStatus { id: ME, status: NodeStatus::Up };
+    for command in [join(), up, create(1), Command::DeleteCollection { request_id: 2, name, keep_name: true }] {
+        state.apply(command).unwrap();
+    }
+    let deleted = Seen { index: 2, state: Arc::new(state) };
+    agent.follow(&deleted).await.expect_err("to be tried again");
+    assert_eq!(agent.deletions, 0);
+    fs::create_dir(&folder).unwrap();
+    agent.follow(&deleted).await.unwrap();
+    assert_eq!(agent.deletions, 1);
+    node.close().await;
+}
