@@ -157,7 +157,7 @@ fn reason(error: &ClientError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::Format;
+    use sagitta_console::Format;
 
     #[test]
     fn fields_of_requests_are_told_as_arguments() {
