@@ -32,8 +32,9 @@ pub struct Cli {
 /// What every command takes.
 #[derive(Args, Clone, Debug)]
 pub struct Global {
-    /// Address of the cluster: host, host:port or http://host:port. Without a port it is 6380
-    #[arg(long, global = true, env = "SAGITTA_ENDPOINT", value_name = "ADDRESS", default_value = DEFAULT_ENDPOINT)]
+    /// Address of a coordinator of the cluster: host, host:port or http://host:port. Without a port it is 6380. Of several,
+    /// separated by commas, the next is asked when one cannot be reached
+    #[arg(long, global = true, env = "SAGITTA_ENDPOINT", value_name = "ADDRESS,...", default_value = DEFAULT_ENDPOINT)]
     #[arg(help_heading = "Global options")]
     pub endpoint: String,
 

@@ -16,16 +16,14 @@ use sagitta_wire::collections::{
 use sagitta_wire::points::{Count, Get, PointPage, Scroll, Write, WriteRequest, points_of};
 use sagitta_wire::search::{SearchAnswer, Searches};
 use sagitta_wire::v1::cluster_service_client::ClusterServiceClient;
-use sagitta_wire::v1::collection_service_client::CollectionServiceClient;
 use sagitta_wire::v1::point_service_client::PointServiceClient;
-use sagitta_wire::v1::search_service_client::SearchServiceClient;
 use sagitta_wire::{Convert as _, Failure, RequestId};
 use tokio_stream::Stream;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use crate::config::{ClientConfig, RetryPolicy};
-use crate::endpoint::Address;
+use crate::endpoints::{Endpoints, Tried};
 use crate::error::ClientError;
 use crate::retry::RetryBudget;
 use crate::scroll::Scroller;
@@ -33,50 +31,34 @@ use crate::upload::{Upload, UploadOptions};
 
 /// A client of a cluster. Cheap to clone; clones share a connection.
 ///
+/// Of several endpoints one is asked until it cannot be reached, then the next.
+///
 /// Writes that name no request id get one, which stays the same over their retries, so that retries have no effect
 /// twice.
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(crate) env: Env,
     pub(crate) config: Arc<ClientConfig>,
+    pub(crate) endpoints: Arc<Endpoints>,
     budget: Arc<RetryBudget>,
-    cluster: ClusterServiceClient<Channel>,
-    collections: CollectionServiceClient<Channel>,
-    points: PointServiceClient<Channel>,
-    searches: SearchServiceClient<Channel>,
 }
 
 impl Client {
-    /// A client of the cluster at the configured endpoint. Connects when it is first used; fails only when the endpoint
+    /// A client of the cluster at the configured endpoints. Connects when it is first used; fails only when an endpoint
     /// cannot be one. To be called within a tokio runtime.
     pub fn connect(config: ClientConfig) -> Result<Self, ClientError> {
         Self::connect_in(Env::real(), config)
     }
 
     /// Like [`Client::connect`], with time and chance of an environment.
-    pub fn connect_in(env: Env, mut config: ClientConfig) -> Result<Self, ClientError> {
-        let address: Address = config.endpoint.parse().map_err(ClientError::unsent)?;
-        config.endpoint = address.to_string();
-        let channel = address.channel(&config)?;
-        let bytes = config.max_message_bytes;
-        Ok(Self {
-            cluster: ClusterServiceClient::new(channel.clone()).max_decoding_message_size(bytes),
-            collections: CollectionServiceClient::new(channel.clone()).max_decoding_message_size(bytes),
-            points: PointServiceClient::new(channel.clone())
-                .max_decoding_message_size(bytes)
-                .max_encoding_message_size(bytes),
-            searches: SearchServiceClient::new(channel)
-                .max_decoding_message_size(bytes)
-                .max_encoding_message_size(bytes),
-            budget: Arc::new(RetryBudget::full()),
-            config: Arc::new(config),
-            env,
-        })
+    pub fn connect_in(env: Env, config: ClientConfig) -> Result<Self, ClientError> {
+        let endpoints = Arc::new(Endpoints::new(&config)?);
+        Ok(Self { endpoints, budget: Arc::new(RetryBudget::full()), config: Arc::new(config), env })
     }
 
-    /// The address that calls go to, as a URL with its port.
+    /// The address that calls go to at present, as a URL with its port.
     pub fn endpoint(&self) -> &str {
-        &self.config.endpoint
+        self.endpoints.address()
     }
 
     /// The same client and connection with another deadline for each call.
@@ -102,7 +84,7 @@ impl Client {
         create.request_id.get_or_insert_with(|| self.new_request_id());
         let request = create.into_proto();
         let call = |request| {
-            let mut service = self.collections.clone();
+            let mut service = self.endpoints.line().collections.clone();
             async move { service.create_collection(request).await }
         };
         let (answer, attempts) = self.call(&request, call).await?;
@@ -113,7 +95,7 @@ impl Client {
     pub async fn get_collection(&self, name: CollectionName, view: View) -> Result<CollectionInfo, ClientError> {
         let request = GetCollection { name, view }.into_proto();
         let call = |request| {
-            let mut service = self.collections.clone();
+            let mut service = self.endpoints.line().collections.clone();
             async move { service.get_collection(request).await }
         };
         let (answer, attempts) = self.call(&request, call).await?;
@@ -129,7 +111,7 @@ impl Client {
     ) -> Result<CollectionPage, ClientError> {
         let request = ListCollections { view }.into_proto(page_size, page_token);
         let call = |request| {
-            let mut service = self.collections.clone();
+            let mut service = self.endpoints.line().collections.clone();
             async move { service.list_collections(request).await }
         };
         let (answer, attempts) = self.call(&request, call).await?;
@@ -141,7 +123,7 @@ impl Client {
         let request_id = Some(self.new_request_id());
         let request = DeleteCollection { name, allow_missing, request_id }.into_proto();
         let call = |request| {
-            let mut service = self.collections.clone();
+            let mut service = self.endpoints.line().collections.clone();
             async move { service.delete_collection(request).await }
         };
         self.call(&request, call).await.map(|((), _)| ())
@@ -183,7 +165,7 @@ impl Client {
     /// Any of the writes, with what to wait for and a request id of the caller's.
     pub async fn write(&self, mut write: Write) -> Result<WriteResult, ClientError> {
         write.request_id.get_or_insert_with(|| self.new_request_id());
-        let service = || self.points.clone();
+        let service = || self.endpoints.line().points.clone();
         let (answer, attempts) = match write.into_proto() {
             WriteRequest::Upsert(request) => {
                 let call = |request| {
@@ -230,7 +212,7 @@ impl Client {
         let selection = get.selection.clone();
         let request = get.into_proto();
         let call = |request| {
-            let mut service = self.points.clone();
+            let mut service = self.endpoints.line().points.clone();
             async move { service.get(request).await }
         };
         let (answer, attempts) = self.call(&request, call).await?;
@@ -241,7 +223,7 @@ impl Client {
     pub async fn count(&self, count: Count) -> Result<u64, ClientError> {
         let request = count.into_proto();
         let call = |request| {
-            let mut service = self.points.clone();
+            let mut service = self.endpoints.line().points.clone();
             async move { service.count(request).await }
         };
         self.call(&request, call).await.map(|(answer, _)| answer.count)
@@ -262,7 +244,7 @@ impl Client {
         let selection = scroll.selection.clone();
         let request = scroll.into_proto(page_size, page_token);
         let call = |request| {
-            let mut service = self.points.clone();
+            let mut service = self.endpoints.line().points.clone();
             async move { service.scroll(request).await }
         };
         let (answer, attempts) = self.call(&request, call).await?;
@@ -275,7 +257,7 @@ impl Client {
         if searches.batch {
             let request = searches.into_batch();
             let call = |request| {
-                let mut service = self.searches.clone();
+                let mut service = self.endpoints.line().searches.clone();
                 async move { service.search_batch(request).await }
             };
             let (answer, attempts) = self.call(&request, call).await?;
@@ -286,7 +268,7 @@ impl Client {
         };
         let request = searches.into_single();
         let call = |request| {
-            let mut service = self.searches.clone();
+            let mut service = self.endpoints.line().searches.clone();
             async move { service.search(request).await }
         };
         let (answer, attempts) = self.call(&request, call).await?;
@@ -298,11 +280,11 @@ impl Client {
     }
 
     pub(crate) fn cluster_service(&self) -> ClusterServiceClient<Channel> {
-        self.cluster.clone()
+        self.endpoints.line().cluster.clone()
     }
 
     pub(crate) fn point_service(&self) -> PointServiceClient<Channel> {
-        self.points.clone()
+        self.endpoints.line().points.clone()
     }
 
     /// Makes a call, and again as long as that makes sense. Every call may be repeated: reads change nothing, and writes
@@ -318,8 +300,9 @@ impl Client {
     {
         self.check_size(message)?;
         let deadline = self.env.deadline(self.config.deadline);
-        let mut attempts = 0;
+        let (mut attempts, mut moves, mut tried) = (0, 0, Tried::default());
         loop {
+            let at = self.endpoints.at();
             let left = deadline.remaining(&self.env).unwrap_or(self.config.deadline);
             let mut request = Request::new(message.clone());
             request.set_timeout(left);
@@ -333,10 +316,14 @@ impl Client {
                 Err(_) => Failure::deadline_exceeded(),
             };
             let left = deadline.remaining(&self.env).unwrap_or(self.config.deadline);
-            let wait = self.config.retry.wait(&failure, attempts, &self.env);
-            match wait.filter(|&wait| wait < left && self.budget.take()) {
+            let is_new = self.endpoints.failed(at, &failure, &mut tried);
+            // The first time around the endpoints counts as one attempt.
+            let wait = self.config.retry.wait(&failure, attempts - moves, &self.env);
+            match wait.filter(|&wait| if is_new { !left.is_zero() } else { wait < left && self.budget.take() }) {
+                // Another one need not be given time to come back.
+                Some(_) if is_new => moves += 1,
                 Some(wait) => self.env.sleep(wait).await,
-                None => return Err(ClientError::new(failure, attempts)),
+                None => return Err(tried.into_error(failure, attempts)),
             }
         }
     }

@@ -11,6 +11,7 @@ mod client;
 mod cluster;
 mod config;
 mod endpoint;
+mod endpoints;
 mod error;
 mod retry;
 mod scroll;
@@ -18,7 +19,7 @@ mod upload;
 
 pub use client::Client;
 pub use config::{ClientConfig, RetryPolicy};
-pub use error::ClientError;
+pub use error::{ClientError, Unreached};
 pub use scroll::Scroller;
 pub use upload::{Upload, UploadAck, UploadOptions, UploadRun};
 

@@ -73,6 +73,10 @@ Nodes that have joined stay.")]
 pub struct RotateToken {}
 
 async fn init(session: &Session) -> Result<(), Failure> {
+    if session.endpoints().count() > 1 {
+        let message = "--endpoint names several nodes, and one of them founds the cluster";
+        return Err(Failure::usage(message).hint("name that one alone; the others join it with --join and the token"));
+    }
     let new = session.client.init_cluster().await.map_err(|error| failed(session, error))?;
     let id = PointId::Uuid(new.id).to_string();
     let document = json!({ "cluster": id, "join_token": new.join_token });

@@ -216,12 +216,15 @@ fn problems(report: &InspectReport, output: &Output, out: &mut dyn Write) -> io:
         };
         writeln!(out, "\n{colour}{word}:{plain} {}\n  {}", problem.what, problem.help)?;
     }
-    let read = if report.verified { "every byte was read and verified" } else { "only what a start reads was read" };
+    let read = if report.verified { "every byte was read" } else { "only what a start reads was read" };
     match report.worst() {
         None | Some(Seriousness::Note) => writeln!(out, "\nAll is well: {read}."),
-        Some(Seriousness::Mends) => writeln!(out, "\nWhat is damaged is built again when the node starts: {read}."),
+        Some(Seriousness::Mends) => writeln!(out, "\nWhat is damaged is built again when the node starts; {read}."),
         Some(Seriousness::Damage) => {
-            writeln!(out, "\nSomething is damaged that the node does not mend by itself: {read}.")
+            writeln!(
+                out,
+                "\nSomething is damaged that the node does not mend by itself. It may not be all: a database is read up to the first damage."
+            )
         }
     }
 }

@@ -70,8 +70,8 @@ impl Look<'_> {
             }
             _ => {}
         }
-        let gone = state.is_some_and(|state| state.has_placed(group.0) && state.shard(group.0).is_err());
-        if gone && standing.applied.is_none() {
+        let is_gone = |state: &State| state.has_placed(group.0) && state.shard(group.0).is_err();
+        if group != CONTROL_GROUP && state.is_some_and(is_gone) && standing.applied.is_none() {
             let what = format!("the log holds shard {}, which is gone", group.0);
             self.problem(Seriousness::Note, what, "nothing needs to be done");
         }

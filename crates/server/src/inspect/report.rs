@@ -165,7 +165,7 @@ pub struct GroupReport {
     pub last_index: u64,
     /// Of the last entry.
     pub last_term: u64,
-    /// The last entry that is known to be decided.
+    /// The last entry that is noted as decided; the note is written with later entries, so it may lag behind what was applied.
     pub commit: u64,
     /// The newest term that the node has seen.
     pub term: u64,
