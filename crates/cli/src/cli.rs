@@ -9,7 +9,7 @@ use sagitta_console::Format;
 
 use crate::args;
 use crate::command::{
-    cluster, collection, completion, count, delete, export, get, import, node, recall, search, shard, status,
+    cluster, collection, completion, count, delete, export, get, import, inspect, node, recall, search, shard, status,
 };
 use crate::failure::EXIT_CODES;
 
@@ -87,6 +87,9 @@ pub enum Command {
     /// See the shards of collections and who leads them
     #[command(subcommand)]
     Shard(shard::Shard),
+    /// Look at the data folder of a stopped node: a command of sagittad
+    #[command(hide = true)]
+    Inspect(inspect::Inspect),
     /// Print a script that completes commands in a shell
     Completion(completion::Completion),
 }

@@ -11,6 +11,7 @@ pub mod command;
 pub mod data;
 pub mod failure;
 pub mod filter;
+pub mod nodes;
 pub mod output;
 pub mod progress;
 pub mod session;
