@@ -30,6 +30,12 @@ pub(super) fn write(report: &InspectReport, output: &Output, out: &mut dyn Write
         titled("Collections", &collections(newest), output, out)?;
     }
     titled("Replicas", &replicas(&report.shards), output, out)?;
+    let to_apply = report.log.iter().flat_map(|log| &log.groups).filter(|group| group.group != CONTROL_GROUP);
+    let to_apply: u64 = to_apply.filter_map(|group| group.to_apply).sum();
+    if to_apply > 0 {
+        let entries = humane::counted(to_apply, "entry", "entries");
+        writeln!(out, "Points are as of the last flush; {entries} of the log are applied when the node starts.")?;
+    }
     titled("Segments", &segments(&report.shards), output, out)?;
     if let Some(log) = &report.log {
         let title = format!("Raft log, {}", humane::bytes(log.bytes));
@@ -154,10 +160,9 @@ fn segments(shards: &[ShardReport]) -> Table {
         ("index", Align::Left),
     ]);
     for (shard, segment) in shards.iter().flat_map(|shard| shard.segments.iter().map(move |segment| (shard, segment))) {
-        let index = |(name, kind): &(String, &str)| match name.as_str() {
-            "" => (*kind).to_owned(),
-            name => format!("{name}: {kind}"),
-        };
+        let several = segment.indexes.len() > 1;
+        let index =
+            |(name, kind): (&String, &&str)| if several { format!("{name}: {kind}") } else { (*kind).to_owned() };
         table.row(vec![
             shard.shard.to_string(),
             segment.segment.to_string(),
@@ -177,6 +182,7 @@ fn groups(groups: &[GroupReport]) -> Table {
         ("last", Align::Right),
         ("commit", Align::Right),
         ("applied", Align::Right),
+        ("to apply", Align::Right),
         ("term", Align::Right),
         ("vote", Align::Left),
         ("voters", Align::Left),
@@ -191,6 +197,7 @@ fn groups(groups: &[GroupReport]) -> Table {
             humane::grouped(group.last_index),
             humane::grouped(group.commit),
             group.applied_index.map_or_else(|| "?".to_owned(), humane::grouped),
+            group.to_apply.map_or_else(|| "?".to_owned(), humane::grouped),
             humane::grouped(group.term),
             group.vote.as_deref().map_or_else(|| "-".to_owned(), short),
             group.voters.iter().map(|node| short(node)).collect::<Vec<_>>().join(", "),

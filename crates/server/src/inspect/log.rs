@@ -37,7 +37,7 @@ impl Look<'_> {
     }
 
     pub(super) fn at_log(&mut self, state: Option<&State>, log: Option<&LogInspector>) {
-        let Some(log) = log else { return };
+        let Some(log) = log else { return self.at_no_log() };
         let groups = match log.groups() {
             Ok(groups) => groups,
             Err(error) => return self.log_problem(&error),
@@ -51,6 +51,20 @@ impl Look<'_> {
                 Ok(None) => {}
                 Err(error) => self.log_problem(&error),
             }
+        }
+    }
+
+    /// A log that is damaged has been told; one that is not there is missing where there is anything that it goes with. What is
+    /// not flushed is in it alone, so that this holds for replicas that have nothing in their databases, too.
+    fn at_no_log(&mut self) {
+        let dir = self.held.layout.log();
+        let has_state = !self.replicas.is_empty() || self.kept().is_ok_and(|kept| kept.is_some());
+        if has_state && !dir.exists() {
+            let what = format!(
+                "the Raft log is missing: there is no {}, and with it went what was not flushed",
+                dir.display()
+            );
+            self.problem(Seriousness::Damage, what, START_ANEW);
         }
     }
 
@@ -87,7 +101,11 @@ impl Look<'_> {
             term: held.hard_state.term,
             vote: (held.hard_state.vote != 0).then(|| held.hard_state.vote.to_string()),
             applied_index: standing.applied.map(|applied| applied.index),
+            to_apply: standing
+                .applied
+                .map(|applied| held.last.index.saturating_sub(applied.index.max(held.truncated.index))),
             voters: names(&members.voters),
+            founders: names(&held.meta.founders.voters),
             learners: names(&members.learners),
             continues: goes_on.map(|goes_on| goes_on.is_ok()),
         };

@@ -1,6 +1,7 @@
 //! What is told of a data folder. Its form as JSON is for programs: ids are text, since they have more digits than readers of
 //! JSON keep of a number.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use sagitta_cluster::{Collection, Node};
@@ -142,7 +143,7 @@ pub struct SegmentReport {
     /// All files of it.
     pub bytes: u64,
     /// How it finds neighbours, by the vector's name: `flat`, `graph`, `compact`, or `damaged`.
-    pub indexes: Vec<(String, &'static str)>,
+    pub indexes: BTreeMap<String, &'static str>,
 }
 
 /// The Raft log.
@@ -173,8 +174,12 @@ pub struct GroupReport {
     pub vote: Option<String>,
     /// The entry up to which its state machine has everything, if that can be read.
     pub applied_index: Option<u64>,
+    /// The entries after it, which are applied when the node starts, as far as they turn out to be decided.
+    pub to_apply: Option<u64>,
     /// The nodes that vote, as the last applied change of members said.
     pub voters: Vec<String>,
+    /// The first voters, which the group was founded with.
+    pub founders: Vec<String>,
     /// The nodes that only receive.
     pub learners: Vec<String>,
     /// Whether the log goes on where its state machine stands; `None` if there is none here.
