@@ -1,77 +1,12 @@
 //! A server with a folder of files and a state folder of the test's own, and the command line to run against it.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+pub(crate) use crate::ran::*;
 use crate::server::Server;
-
-/// The exit codes that the help texts promise.
-pub(crate) const DONE: i32 = 0;
-pub(crate) const FAILED: i32 = 1;
-pub(crate) const USAGE: i32 = 2;
-pub(crate) const NOT_FOUND: i32 = 3;
-pub(crate) const UNAVAILABLE: i32 = 4;
-pub(crate) const CONFLICT: i32 = 5;
-pub(crate) const DATA: i32 = 7;
-pub(crate) const INTERRUPTED: i32 = 130;
-
-/// The binary `sagitta`, which is built into the folder where `sagittad` is.
-///
-/// Cargo tells a test only where the programs of its own package are. `cargo test --workspace` builds both.
-pub(crate) fn sagitta() -> PathBuf {
-    let path = Path::new(env!("CARGO_BIN_EXE_sagittad")).with_file_name("sagitta");
-    let hint = "run `cargo build -p sagitta-cli` first, or test with --workspace, which builds both programs";
-    assert!(path.exists(), "{} is not there: {hint}", path.display());
-    path
-}
-
-/// What a run of the program came to.
-#[derive(Debug)]
-pub(crate) struct Ran {
-    pub(crate) code: i32,
-    pub(crate) out: String,
-    pub(crate) err: String,
-}
-
-impl From<Output> for Ran {
-    fn from(output: Output) -> Self {
-        let text = |bytes| String::from_utf8(bytes).expect("the program writes UTF-8");
-        // A process that a signal ended has no code.
-        let code = output.status.code().unwrap_or(-1);
-        Self { code, out: text(output.stdout), err: text(output.stderr) }
-    }
-}
-
-impl Ran {
-    /// Asserts the exit code.
-    #[track_caller]
-    pub(crate) fn ends_with(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "{self:#?}");
-        self
-    }
-
-    /// Asserts that the standard output shows this.
-    #[track_caller]
-    pub(crate) fn shows(self, text: &str) -> Self {
-        assert!(self.out.contains(text), "no {text:?} in {self:#?}");
-        self
-    }
-
-    /// Asserts that standard error says this.
-    #[track_caller]
-    pub(crate) fn says(self, text: &str) -> Self {
-        assert!(self.err.contains(text), "no {text:?} in {self:#?}");
-        self
-    }
-
-    /// The JSON document on standard output.
-    #[track_caller]
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
-    }
-}
 
 /// A server, a client for it, and a folder for files.
 pub(crate) struct World {
@@ -137,6 +72,11 @@ impl World {
     #[track_caller]
     pub(crate) fn count(&self, collection: &str) -> u64 {
         self.json(["count", collection])["count"].as_u64().expect("a number")
+    }
+
+    /// The folder of files, with the server's data in `data`, and the server.
+    pub(crate) fn into_parts(self) -> (tempfile::TempDir, Server) {
+        (self.temp, self.server)
     }
 
     /// Kills the server and starts it again over the same folder.

@@ -11,7 +11,10 @@ mod export;
 mod files;
 mod harness;
 mod import;
+mod inspect;
 mod points;
+#[allow(dead_code, reason = "shared with the tests of clusters; not every helper has a use here")]
+mod ran;
 mod recall;
 mod resume;
 mod search;

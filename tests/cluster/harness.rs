@@ -293,6 +293,13 @@ impl Member {
         }
     }
 
+    /// Runs a command as this node's process, and waits for nothing.
+    pub(crate) fn start(&mut self, mut command: Command) {
+        let log = File::options().create(true).append(true).open(&self.log).expect("a log");
+        let twin = log.try_clone().expect("a log");
+        self.child = Some(command.stdout(twin).stderr(log).spawn().expect("the binary is there"));
+    }
+
     /// Runs a command that must end with exit code 1 and say this.
     pub(crate) fn must_refuse(&mut self, mut command: Command, says: &str) {
         let (env, log) = (Env::real(), File::create(&self.log).expect("a log"));

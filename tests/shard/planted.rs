@@ -104,6 +104,15 @@ impl KvEngine for PlantedKvEngine {
         Ok(Arc::new(Planted { bug: self.bug, families, inner }))
     }
 
+    fn open_read_only(
+        &self,
+        dir: &Path,
+        families: &[FamilySpec],
+        options: &KvOptions,
+    ) -> Result<Box<dyn KvRead>, KvError> {
+        self.inner.open_read_only(dir, families, options)
+    }
+
     fn destroy(&self, dir: &Path) -> Result<(), KvError> {
         self.inner.destroy(dir)
     }

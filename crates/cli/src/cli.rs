@@ -3,15 +3,15 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use clap::builder::Resettable;
+use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser as _};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use sagitta_console::Format;
 
 use crate::args;
 use crate::command::{
-    cluster, collection, completion, count, delete, export, get, import, node, recall, search, shard, status,
+    cluster, collection, completion, count, delete, export, get, import, inspect, node, recall, search, shard, status,
 };
 use crate::failure::EXIT_CODES;
-use crate::output::Format;
 
 /// Where a server listens unless it is told otherwise.
 pub const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:6380";
@@ -32,14 +32,22 @@ pub struct Cli {
 /// What every command takes.
 #[derive(Args, Clone, Debug)]
 pub struct Global {
-    /// Address of the cluster: host, host:port or http://host:port. Without a port it is 6380
-    #[arg(long, global = true, env = "SAGITTA_ENDPOINT", value_name = "ADDRESS", default_value = DEFAULT_ENDPOINT)]
+    /// Address of a coordinator of the cluster: host, host:port or http://host:port. Without a port it is 6380. Of several,
+    /// separated by commas, the next is asked when one cannot be reached
+    #[arg(long, global = true, env = "SAGITTA_ENDPOINT", value_name = "ADDRESS,...", default_value = DEFAULT_ENDPOINT)]
     #[arg(help_heading = "Global options")]
     pub endpoint: String,
 
     /// How results are written: tables for people, one JSON document for programs
-    #[arg(long, short = 'o', global = true, value_enum, value_name = "FORMAT", default_value = "table")]
-    #[arg(help_heading = "Global options")]
+    #[arg(
+        long,
+        short = 'o',
+        global = true,
+        value_name = "FORMAT",
+        default_value = "table",
+        help_heading = "Global options"
+    )]
+    #[arg(value_parser = PossibleValuesParser::new(Format::NAMES).try_map(|name| name.parse::<Format>()))]
     pub output: Format,
 
     /// How long a call to the cluster may take, its retries included, such as 500ms, 30s or 2m; seconds without a unit
@@ -79,6 +87,9 @@ pub enum Command {
     /// See the shards of collections and who leads them
     #[command(subcommand)]
     Shard(shard::Shard),
+    /// Look at the data folder of a stopped node: a command of sagittad
+    #[command(hide = true)]
+    Inspect(inspect::Inspect),
     /// Print a script that completes commands in a shell
     Completion(completion::Completion),
 }

@@ -8,6 +8,7 @@ pub mod delete;
 pub mod export;
 pub mod get;
 pub mod import;
+pub mod inspect;
 pub mod node;
 pub mod recall;
 pub mod search;
@@ -17,14 +18,19 @@ pub mod status;
 mod confirm;
 mod show;
 
+pub(crate) use cluster::failed as cluster_failed;
+
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use crate::session::Session;
 
 /// Does what the arguments say.
 pub async fn run(cli: Cli) -> Result<(), Failure> {
-    if let Command::Completion(command) = &cli.command {
-        return command.run();
+    // These need no cluster.
+    match &cli.command {
+        Command::Completion(command) => return command.run(),
+        Command::Inspect(command) => return command.run(),
+        _ => {}
     }
     let session = Session::new(&cli.global)?;
     match cli.command {
@@ -41,5 +47,6 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Recall(command) => command.run(&session).await,
         Command::Status(command) => command.run(&session).await,
         Command::Completion(command) => command.run(),
+        Command::Inspect(command) => command.run(),
     }
 }

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::io::Write;
 
+use sagitta_console::failure_document;
 use sagitta_model::ErrorKind;
-use serde_json::json;
 
 use crate::data::DataError;
 use crate::filter::FilterError;
@@ -111,10 +111,8 @@ impl Failure {
         }
         if as_json {
             let details: Vec<_> = self.excerpt.iter().map(|line| line.trim_start()).collect();
-            let error = json!({
-                "kind": self.exit.name(), "message": self.message, "details": details, "hint": self.hint,
-            });
-            return writeln!(out, "{}", json!({ "error": error }));
+            let hint = self.hint.as_deref();
+            return writeln!(out, "{}", failure_document(self.exit.name(), &self.message, &details, hint));
         }
         let [red, bold, dim, plain] = if colour { ["\x1b[31;1m", "\x1b[1m", "\x1b[2m", "\x1b[0m"] } else { [""; 4] };
         writeln!(out, "{red}error:{plain} {bold}{}{plain}", self.message)?;
@@ -214,6 +212,6 @@ mod tests {
         let parsed: serde_json::Value = serde_json::from_str(&report(true, true)).expect("JSON");
         assert_eq!(parsed["error"]["kind"], "not_found");
         assert_eq!(parsed["error"]["hint"], "list them");
-        assert_eq!(parsed["error"]["details"], json!([]));
+        assert_eq!(parsed["error"]["details"], serde_json::json!([]));
     }
 }

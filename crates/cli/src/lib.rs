@@ -11,11 +11,12 @@ pub mod command;
 pub mod data;
 pub mod failure;
 pub mod filter;
-pub mod humane;
+pub mod nodes;
 pub mod output;
 pub mod progress;
 pub mod session;
-pub mod table;
+
+pub use sagitta_console::{humane, table};
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 
 use crate::cli::Cli;
 use crate::failure::{Exit, Failure};
-use crate::output::{Format, colour_errors};
+use sagitta_console::{Format, colour_errors};
 
 /// Runs the program with these arguments, the first of which is its own name.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {

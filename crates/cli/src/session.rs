@@ -30,7 +30,7 @@ impl Session {
         let config = ClientConfig { deadline: global.timeout, ..ClientConfig::new(global.endpoint.trim()) };
         let client = Client::connect_in(env.clone(), config.clone());
         let client = client.map_err(|error| {
-            let hint = "such as 10.0.0.7, db.example.org:6380 or http://[::1]:6380, by --endpoint or SAGITTA_ENDPOINT";
+            let hint = "such as 10.0.0.7, db.example.org:6380 or http://[::1]:6380, several separated by commas, by --endpoint or SAGITTA_ENDPOINT";
             Failure::usage(format!("--endpoint: {}", reason(&error))).hint(hint)
         })?;
         Ok(Self { client, env, output: Output::detect(global.output), config })
@@ -41,7 +41,12 @@ impl Session {
         Client::connect_in(self.env.clone(), self.config.clone()).map_err(|error| self.failed(error))
     }
 
-    /// The address of the cluster, as a URL with its port.
+    /// The addresses as they were given, of which any answers for the cluster.
+    pub fn endpoints(&self) -> impl Iterator<Item = &str> {
+        self.config.endpoint.split(',').map(str::trim)
+    }
+
+    /// The address that is asked at present, as a URL with its port.
     pub fn endpoint(&self) -> &str {
         self.client.endpoint()
     }
@@ -85,6 +90,13 @@ impl Session {
     pub fn failed(&self, error: ClientError) -> Failure {
         let exit = Exit::from(error.kind);
         match error.kind {
+            ErrorKind::Unavailable if error.unreached.len() > 1 => {
+                let message = format!("none of the {} endpoints that were asked answers", error.unreached.len());
+                let excerpt =
+                    error.unreached.iter().map(|tried| format!("  {}: {}", tried.endpoint, tried.why)).collect();
+                let hint = "are the servers running there? --endpoint or SAGITTA_ENDPOINT name others, --timeout 2m waits longer";
+                Failure { excerpt, ..Failure::new(exit, message) }.hint(hint)
+            }
             ErrorKind::Unavailable if error.reason == "DEADLINE_EXCEEDED" => {
                 let time = humane::duration(self.timeout());
                 let failure = Failure::new(exit, format!("{} did not answer within {time}", self.endpoint()));
@@ -157,7 +169,7 @@ fn reason(error: &ClientError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::Format;
+    use sagitta_console::Format;
 
     #[test]
     fn fields_of_requests_are_told_as_arguments() {
@@ -190,6 +202,7 @@ mod tests {
             violations: Vec::new(),
             retry_after: None,
             attempts: 1,
+            unreached: Vec::new(),
         };
         let failure = session.failed(error);
         assert!(failure.message.starts_with("http://127.0.0.1:80 does not answer like Sagitta: "), "{failure}");

@@ -92,6 +92,52 @@ fn help_and_version_go_to_standard_output_and_usage_errors_to_standard_error() {
 }
 
 #[test]
+fn of_several_endpoints_that_do_not_answer_each_is_named_with_its_reason() {
+    let several = ["count", "docs", "--timeout", "5s", "--endpoint", "127.0.0.1:1, http://127.0.0.1:2"];
+    let refused = run(&several).ends_with(UNAVAILABLE).says("none of the 2 endpoints that were asked answers");
+    let refused = refused.says("  http://127.0.0.1:1: ").says("  http://127.0.0.1:2: ").says("Connection refused");
+    refused.says("hint: are the servers running there?");
+    let document = run(&[&several[..], &["-o", "json"]].concat()).ends_with(UNAVAILABLE).err;
+    let document: serde_json::Value = serde_json::from_str(&document).expect(&document);
+    assert_eq!(document["error"]["kind"], "unavailable");
+    let details = document["error"]["details"].as_array().expect("a list");
+    assert!(details.len() == 2 && details[0].as_str().expect("text").contains("127.0.0.1:"), "{document}");
+    for (bad, says) in [("127.0.0.1,", "host:port"), ("127.0.0.1,https://b", "only `http`"), (",", "host:port")] {
+        run(&["count", "docs", "--endpoint", bad]).ends_with(USAGE).says("--endpoint: ").says(says);
+    }
+    run(&["cluster", "init", "--endpoint", "127.0.0.1:1,127.0.0.1:2"]).ends_with(USAGE).says("name that one alone");
+}
+
+#[test]
+fn inspect_says_where_it_is() {
+    run(&["inspect"]).ends_with(USAGE).says("hint: on the machine that has them: sagittad inspect --data FOLDER");
+    run(&["inspect", "--data", "/x", "--quick"]).ends_with(USAGE).says("sagittad inspect --data /x --quick");
+    assert!(!run(&["--help"]).out.contains("inspect"));
+}
+
+#[test]
+fn the_help_of_commands_for_clusters_teaches() {
+    for (path, shows) in [
+        (&["cluster", "init"][..], "the join token, this once"),
+        (&["cluster", "health"], "0 if the cluster is healthy, 8 if it is degraded"),
+        (&["cluster", "rotate-token"], "Nodes that have joined stay"),
+        (&["cluster", "status"], "jq .problems"),
+        (&["node", "show"], "the beginning of its id"),
+        (&["node", "list"], "sagitta node list"),
+        (&["shard", "list"], "--node 10.0.0.7:6380"),
+        (&["shard", "show"], "sagitta shard show 16"),
+        (&["shard", "transfer-leader"], "Writes of the shard pause"),
+    ] {
+        run(&[path, &["--help"]].concat()).ends_with(DONE).shows("Examples:").shows(shows).shows("--endpoint");
+    }
+    run(&["shard", "show", "x"]).ends_with(USAGE).says("invalid value 'x' for '<ID>'");
+    run(&["shard", "transfer-leader", "16"]).ends_with(USAGE).says("--to <NODE>");
+    run(&["node", "show"]).ends_with(USAGE).says("<NODE>");
+    run(&["cluster"]).ends_with(USAGE).says("rotate-token");
+    run(&["nodes", "list"]).ends_with(USAGE).says("'node'");
+}
+
+#[test]
 fn an_address_without_a_port_is_that_of_a_server_with_its_default_port() {
     // Addresses that are kept for documentation: nobody answers there.
     for (given, means) in [

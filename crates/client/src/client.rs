@@ -16,9 +16,7 @@ use sagitta_wire::collections::{
 use sagitta_wire::points::{Count, Get, PointPage, Scroll, Write, WriteRequest, points_of};
 use sagitta_wire::search::{SearchAnswer, Searches};
 use sagitta_wire::v1::cluster_service_client::ClusterServiceClient;
-use sagitta_wire::v1::collection_service_client::CollectionServiceClient;
 use sagitta_wire::v1::point_service_client::PointServiceClient;
-use sagitta_wire::v1::search_service_client::SearchServiceClient;
 use sagitta_wire::{Convert as _, Failure, RequestId};
 use tokio_stream::Stream;
 use tonic::transport::Channel;
@@ -26,7 +24,7 @@ use tonic::{Request, Response, Status};
 
 use crate::config::{ClientConfig, RetryPolicy};
 use crate::dial::Dial;
-use crate::endpoint::Address;
+use crate::endpoints::{Endpoints, Tried};
 use crate::error::ClientError;
 use crate::retry::RetryBudget;
 use crate::scroll::Scroller;
@@ -34,21 +32,20 @@ use crate::upload::{Upload, UploadOptions};
 
 /// A client of a cluster. Cheap to clone; clones share a connection.
 ///
+/// Of several endpoints one is asked until it cannot be reached, then the next.
+///
 /// Writes that name no request id get one, which stays the same over their retries, so that retries have no effect
 /// twice.
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(crate) env: Env,
     pub(crate) config: Arc<ClientConfig>,
+    pub(crate) endpoints: Arc<Endpoints>,
     budget: Arc<RetryBudget>,
-    cluster: ClusterServiceClient<Channel>,
-    collections: CollectionServiceClient<Channel>,
-    points: PointServiceClient<Channel>,
-    searches: SearchServiceClient<Channel>,
 }
 
 impl Client {
-    /// A client of the cluster at the configured endpoint. Connects when it is first used; fails only when the endpoint
+    /// A client of the cluster at the configured endpoints. Connects when it is first used; fails only when an endpoint
     /// cannot be one. To be called within a tokio runtime.
     pub fn connect(config: ClientConfig) -> Result<Self, ClientError> {
         Self::connect_in(Env::real(), config)
@@ -64,29 +61,14 @@ impl Client {
         Self::connect_over(env, config, Some(network))
     }
 
-    fn connect_over(env: Env, mut config: ClientConfig, network: Option<Arc<dyn Dial>>) -> Result<Self, ClientError> {
-        let address: Address = config.endpoint.parse().map_err(ClientError::unsent)?;
-        config.endpoint = address.to_string();
-        let channel = address.channel(&config, network)?;
-        let bytes = config.max_message_bytes;
-        Ok(Self {
-            cluster: ClusterServiceClient::new(channel.clone()).max_decoding_message_size(bytes),
-            collections: CollectionServiceClient::new(channel.clone()).max_decoding_message_size(bytes),
-            points: PointServiceClient::new(channel.clone())
-                .max_decoding_message_size(bytes)
-                .max_encoding_message_size(bytes),
-            searches: SearchServiceClient::new(channel)
-                .max_decoding_message_size(bytes)
-                .max_encoding_message_size(bytes),
-            budget: Arc::new(RetryBudget::full()),
-            config: Arc::new(config),
-            env,
-        })
+    fn connect_over(env: Env, config: ClientConfig, network: Option<Arc<dyn Dial>>) -> Result<Self, ClientError> {
+        let endpoints = Arc::new(Endpoints::new(&config, network)?);
+        Ok(Self { endpoints, budget: Arc::new(RetryBudget::full()), config: Arc::new(config), env })
     }
 
-    /// The address that calls go to, as a URL with its port.
+    /// The address that calls go to at present, as a URL with its port.
     pub fn endpoint(&self) -> &str {
-        &self.config.endpoint
+        self.endpoints.address()
     }
 
     /// The same client and connection with another deadline for each call.
@@ -112,7 +94,7 @@ impl Client {
         create.request_id.get_or_insert_with(|| self.new_request_id());
         let request = create.into_proto();
         let call = |request| {
-            let mut service = self.collections.clone();
+            let mut service = self.endpoints.line().collections.clone();
             async move { service.create_collection(request).await }
         };
         let (answer, attempts) = self.call(&request, call).await?;
@@ -123,7 +105,7 @@ impl Client {
     pub async fn get_collection(&self, name: CollectionName, view: View) -> Result<CollectionInfo, ClientError> {
         let request = GetCollection { name, view }.into_proto();
         let call = |request| {
-            let mut service = self.collections.clone();
+            let mut service = self.endpoints.line().collections.clone();
             async move { service.get_collection(request).await }
         };
         let (answer, attempts) = self.call(&request, call).await?;
@@ -139,7 +121,7 @@ impl Client {
     ) -> Result<CollectionPage, ClientError> {
         let request = ListCollections { view }.into_proto(page_size, page_token);
         let call = |request| {
-            let mut service = self.collections.clone();
+            let mut service = self.endpoints.line().collections.clone();
             async move { service.list_collections(request).await }
         };
         let (answer, attempts) = self.call(&request, call).await?;
@@ -151,7 +133,7 @@ impl Client {
         let request_id = Some(self.new_request_id());
         let request = DeleteCollection { name, allow_missing, request_id }.into_proto();
         let call = |request| {
-            let mut service = self.collections.clone();
+            let mut service = self.endpoints.line().collections.clone();
             async move { service.delete_collection(request).await }
         };
         self.call(&request, call).await.map(|((), _)| ())
@@ -193,7 +175,7 @@ impl Client {
     /// Any of the writes, with what to wait for and a request id of the caller's.
     pub async fn write(&self, mut write: Write) -> Result<WriteResult, ClientError> {
         write.request_id.get_or_insert_with(|| self.new_request_id());
-        let service = || self.points.clone();
+        let service = || self.endpoints.line().points.clone();
         let (answer, attempts) = match write.into_proto() {
             WriteRequest::Upsert(request) => {
                 let call = |request| {
@@ -240,7 +222,7 @@ impl Client {
         let selection = get.selection.clone();
         let request = get.into_proto();
         let call = |request| {
-            let mut service = self.points.clone();
+            let mut service = self.endpoints.line().points.clone();
             async move { service.get(request).await }
         };
         let (answer, attempts) = self.call(&request, call).await?;
@@ -251,7 +233,7 @@ impl Client {
     pub async fn count(&self, count: Count) -> Result<u64, ClientError> {
         let request = count.into_proto();
         let call = |request| {
-            let mut service = self.points.clone();
+            let mut service = self.endpoints.line().points.clone();
             async move { service.count(request).await }
         };
         self.call(&request, call).await.map(|(answer, _)| answer.count)
@@ -272,7 +254,7 @@ impl Client {
         let selection = scroll.selection.clone();
         let request = scroll.into_proto(page_size, page_token);
         let call = |request| {
-            let mut service = self.points.clone();
+            let mut service = self.endpoints.line().points.clone();
             async move { service.scroll(request).await }
         };
         let (answer, attempts) = self.call(&request, call).await?;
@@ -285,7 +267,7 @@ impl Client {
         if searches.batch {
             let request = searches.into_batch();
             let call = |request| {
-                let mut service = self.searches.clone();
+                let mut service = self.endpoints.line().searches.clone();
                 async move { service.search_batch(request).await }
             };
             let (answer, attempts) = self.call(&request, call).await?;
@@ -296,7 +278,7 @@ impl Client {
         };
         let request = searches.into_single();
         let call = |request| {
-            let mut service = self.searches.clone();
+            let mut service = self.endpoints.line().searches.clone();
             async move { service.search(request).await }
         };
         let (answer, attempts) = self.call(&request, call).await?;
@@ -308,11 +290,11 @@ impl Client {
     }
 
     pub(crate) fn cluster_service(&self) -> ClusterServiceClient<Channel> {
-        self.cluster.clone()
+        self.endpoints.line().cluster.clone()
     }
 
     pub(crate) fn point_service(&self) -> PointServiceClient<Channel> {
-        self.points.clone()
+        self.endpoints.line().points.clone()
     }
 
     /// Makes a call, and again as long as that makes sense. Every call may be repeated: reads change nothing, and writes
@@ -328,8 +310,9 @@ impl Client {
     {
         self.check_size(message)?;
         let deadline = self.env.deadline(self.config.deadline);
-        let mut attempts = 0;
+        let (mut attempts, mut moves, mut tried) = (0, 0, Tried::default());
         loop {
+            let at = self.endpoints.at();
             let left = deadline.remaining(&self.env).unwrap_or(self.config.deadline);
             let mut request = Request::new(message.clone());
             request.set_timeout(left);
@@ -343,10 +326,14 @@ impl Client {
                 Err(_) => Failure::deadline_exceeded(),
             };
             let left = deadline.remaining(&self.env).unwrap_or(self.config.deadline);
-            let wait = self.config.retry.wait(&failure, attempts, &self.env);
-            match wait.filter(|&wait| wait < left && self.budget.take()) {
+            let is_new = self.endpoints.failed(at, &failure, &mut tried);
+            // The first time around the endpoints counts as one attempt.
+            let wait = self.config.retry.wait(&failure, attempts - moves, &self.env);
+            match wait.filter(|&wait| if is_new { !left.is_zero() } else { wait < left && self.budget.take() }) {
+                // Another one need not be given time to come back.
+                Some(_) if is_new => moves += 1,
                 Some(wait) => self.env.sleep(wait).await,
-                None => return Err(ClientError::new(failure, attempts)),
+                None => return Err(tried.into_error(failure, attempts)),
             }
         }
     }

@@ -8,6 +8,7 @@ use sagitta_model::limits;
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClientConfig {
     /// `host`, `host:port`, or a URL such as `http://127.0.0.1:6380`; without a port it is [`sagitta_wire::DEFAULT_PORT`].
+    /// Several, separated by commas, are coordinators of one cluster: the next is asked when one cannot be reached.
     pub endpoint: String,
     /// How long one attempt to connect may take.
     pub connect_timeout: Duration,
@@ -16,7 +17,7 @@ pub struct ClientConfig {
     /// When and how often to try again.
     pub retry: RetryPolicy,
     /// How long the connection may be silent before it is checked, and how long the check may take; a connection that
-    /// fails it is replaced.
+    /// fails it is replaced. With several endpoints never more than three seconds.
     pub keepalive: Duration,
     /// The largest message to send or to accept, in bytes.
     pub max_message_bytes: usize,

@@ -22,6 +22,17 @@ pub struct ClientError {
     pub retry_after: Option<Duration>,
     /// How often the call was tried.
     pub attempts: u32,
+    /// With kind `Unavailable` and several endpoints: those that failed, and why.
+    pub unreached: Vec<Unreached>,
+}
+
+/// An endpoint that did not answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreached {
+    /// As a URL with its port.
+    pub endpoint: String,
+    /// What was wrong when it was asked last.
+    pub why: String,
 }
 
 impl ClientError {
@@ -33,6 +44,7 @@ impl ClientError {
             violations: failure.violations,
             retry_after: failure.retry_after,
             attempts,
+            unreached: Vec::new(),
         }
     }
 

@@ -12,6 +12,7 @@ mod cluster;
 mod config;
 mod dial;
 mod endpoint;
+mod endpoints;
 mod error;
 mod retry;
 mod scroll;
@@ -20,7 +21,7 @@ mod upload;
 pub use client::Client;
 pub use config::{ClientConfig, RetryPolicy};
 pub use dial::{Dial, Stream};
-pub use error::ClientError;
+pub use error::{ClientError, Unreached};
 pub use scroll::Scroller;
 pub use upload::{Upload, UploadAck, UploadOptions, UploadRun};
 

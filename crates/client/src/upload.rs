@@ -16,6 +16,7 @@ use tokio_stream::{Stream, StreamExt as _};
 use self::batch::{Batch, Batcher};
 use self::lane::Lane;
 use crate::client::Client;
+use crate::endpoints::Tried;
 use crate::error::ClientError;
 
 /// How to upload.
@@ -73,6 +74,9 @@ pub struct Upload<S> {
     /// Complete and not sent, or to be sent again.
     queue: VecDeque<Batch>,
     lane: Option<Lane>,
+    /// The endpoint that the lane was opened at, and what came of others since the last acknowledgement.
+    at: usize,
+    tried: Tried,
     /// Attempts since the last acknowledgement.
     attempts: u32,
     over: bool,
@@ -99,6 +103,8 @@ impl<S: Stream<Item = Point> + Unpin> Upload<S> {
             source: Some(points),
             queue: VecDeque::new(),
             lane: None,
+            at: 0,
+            tried: Tried::default(),
             attempts: 0,
             over: false,
             client,
@@ -167,7 +173,8 @@ impl<S: Stream<Item = Point> + Unpin> Upload<S> {
         Ok(None)
     }
 
-    async fn open_lane(&self) -> Result<Lane, Failure> {
+    async fn open_lane(&mut self) -> Result<Lane, Failure> {
+        self.at = self.client.endpoints.at();
         let open = Lane::open(self.client.point_service(), self.open.clone());
         let opened = self.client.env.timeout(self.client.config.deadline, open).await;
         opened
@@ -184,6 +191,7 @@ impl<S: Stream<Item = Point> + Unpin> Upload<S> {
             return Err(ClientError::new(Failure::new(ErrorKind::Internal, message), 1));
         };
         self.attempts = 0;
+        self.tried = Tried::default();
         batch.attempts += 1;
         let outcome = match outcome.map_err(Failure::from) {
             Ok(result) => Ok(result),
@@ -210,12 +218,13 @@ impl<S: Stream<Item = Point> + Unpin> Upload<S> {
     /// Waits before the next attempt, or gives up.
     async fn pause(&mut self, failure: Failure) -> Result<(), ClientError> {
         self.attempts += 1;
+        self.client.endpoints.failed(self.at, &failure, &mut self.tried);
         match self.client.config.retry.wait(&failure, self.attempts, &self.client.env) {
             Some(wait) => {
                 self.client.env.sleep(wait).await;
                 Ok(())
             }
-            None => Err(ClientError::new(failure, self.attempts)),
+            None => Err(std::mem::take(&mut self.tried).into_error(failure, self.attempts)),
         }
     }
 }

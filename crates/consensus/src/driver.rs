@@ -3,7 +3,7 @@
 //! Time is an argument, so a seed decides a run. [`crate::Host`] puts threads around it; tests drive it by hand.
 
 pub(crate) mod change;
-mod open;
+pub(crate) mod open;
 mod ready;
 pub(crate) mod snapshot;
 

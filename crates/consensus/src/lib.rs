@@ -41,6 +41,7 @@ pub use handle::{GroupHandle, HostHandle};
 pub use host::Host;
 pub use ids::{ClusterId, GroupId, NodeId, Position};
 pub use log::engine::{RaftEngineLog, RaftEngineSettings};
+pub use log::inspect::LogInspector;
 pub use log::memory::{Fault, MemoryLog};
 pub use log::{GroupMeta, GroupState, GroupWrite, LogBatch, LogStore};
 pub use machine::{ApplyError, Committed, Fetching, Offer, Offering, StateMachine};

@@ -1,6 +1,7 @@
 //! The durable log of all groups of a host.
 
 pub(crate) mod engine;
+pub(crate) mod inspect;
 pub(crate) mod memory;
 
 #[cfg(test)]

@@ -16,10 +16,11 @@ use sagitta_env::{Deadline, Env};
 use sagitta_model::ErrorKind;
 use tokio::sync::watch;
 
+pub use self::file::Kept;
 use self::machine::ControlMachine;
 
 /// The control group's id; shards begin at [`State::FIRST_SHARD_ID`].
-const GROUP: GroupId = GroupId(1);
+pub const GROUP: GroupId = GroupId(1);
 
 /// A handle to the control group; cheap to clone.
 #[derive(Clone)]

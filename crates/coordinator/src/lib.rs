@@ -25,7 +25,7 @@ use sagitta_env::Env;
 
 pub use client::{Elsewhere, NodeClient, Page, Read, ShardError, ShardRef, ShardStatistics, Tokens};
 pub use collections::NewCollection;
-pub use control::{Control, ControlError, Decided};
+pub use control::{Control, ControlError, Decided, GROUP as CONTROL_GROUP, Kept};
 pub use error::Error;
 pub use points::Write;
 pub use reports::{Heard, Reports};

@@ -49,22 +49,13 @@ impl Database {
         ledger: Option<Ledger>,
         write_buffers: Arc<WriteBuffers>,
     ) -> Result<Self, KvError> {
-        let sequence = db.latest_sequence_number();
-        if let Some(ledger) = ledger.filter(|ledger| sequence < ledger.sequence) {
-            let noted = ledger.sequence;
-            let what = format!("the manifest ends at change {sequence}, but {noted} had been flushed");
-            return Err(KvError::Corrupt { dir, what });
-        }
+        let core = Arc::new(Core::new(dir, db, families, ledger.as_ref())?);
+        let sequence = core.db().latest_sequence_number();
         // Opening began a new manifest.
-        Ledger::store(&dir, sequence)?;
+        Ledger::store(&core.dir, sequence)?;
 
-        let open = OpenDb::new(db, |db| {
-            let handle = |name| db.cf_handle(name).expect("invariant: every listed family was opened");
-            families.iter().map(|family| handle(family.name)).collect()
-        });
         let mut write = WriteOptions::default();
         write.disable_wal(true);
-        let core = Arc::new(Core { dir, open });
         write_buffers.add(&core);
         Ok(Self {
             core,
@@ -157,6 +148,21 @@ impl KvRead for Database {
 }
 
 impl Core {
+    /// An opened database, unless it is older than what `ledger` vouches for.
+    pub(crate) fn new(dir: PathBuf, db: Db, families: &[FamilySpec], ledger: Option<&Ledger>) -> Result<Self, KvError> {
+        let sequence = db.latest_sequence_number();
+        if let Some(ledger) = ledger.filter(|ledger| sequence < ledger.sequence) {
+            let noted = ledger.sequence;
+            let what = format!("the manifest ends at change {sequence}, but {noted} had been flushed");
+            return Err(KvError::Corrupt { dir, what });
+        }
+        let open = OpenDb::new(db, |db| {
+            let handle = |name| db.cf_handle(name).expect("invariant: every listed family was opened");
+            families.iter().map(|family| handle(family.name)).collect()
+        });
+        Ok(Self { dir, open })
+    }
+
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }

@@ -3,14 +3,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sagitta_engine::kv::{EngineMemory, FamilySpec, Kv, KvEngine, KvError, KvOptions};
+use rocksdb::DEFAULT_COLUMN_FAMILY_NAME;
+use sagitta_engine::kv::{EngineMemory, FamilySpec, Kv, KvEngine, KvError, KvOptions, KvRead};
 
 use crate::RocksBudget;
-use crate::database::Database;
+use crate::database::{Core, Database};
 use crate::error::translate;
 use crate::ledger::{Ledger, parent, sync_dir};
 use crate::options::Shared;
-use crate::snapshot::Db;
+use crate::snapshot::{Db, Snapshot};
 
 /// Opens RocksDB databases that share one memory budget and one pool of threads: one engine per process.
 pub struct RocksEngine {
@@ -36,6 +37,32 @@ impl KvEngine for RocksEngine {
         let db = Db::open_cf_descriptors(&database, &dir, families_on_disk).map_err(|error| translate(&dir, &error))?;
         let write_buffers = Arc::clone(&self.shared.write_buffers);
         Ok(Arc::new(Database::new(dir, db, families, ledger, write_buffers)?))
+    }
+
+    fn open_read_only(
+        &self,
+        dir: &Path,
+        families: &[FamilySpec],
+        options: &KvOptions,
+    ) -> Result<Box<dyn KvRead>, KvError> {
+        FamilySpec::check_all(families);
+        let dir = dir.canonicalize().map_err(|error| KvError::from_io(dir, "looking for the folder", &error))?;
+        let Some(ledger) = Ledger::load(&dir)? else {
+            return Err(KvError::Io { dir, what: "there is no database".to_owned() });
+        };
+        let database = self.shared.database(options, false);
+        let families_on_disk = self.shared.families(families, options);
+        // Read-only, RocksDB does not mind families that are not listed.
+        let on_disk = Db::list_cf(&database, &dir).map_err(|error| translate(&dir, &error))?;
+        let known =
+            |name: &str| name == DEFAULT_COLUMN_FAMILY_NAME || families.iter().any(|family| family.name == name);
+        if let Some(name) = on_disk.iter().find(|name| !known(name)) {
+            let found = format!("it has a family {name:?}");
+            return Err(KvError::NewerVersion { dir, found });
+        }
+        let db = Db::open_cf_descriptors_read_only(&database, &dir, families_on_disk, false)
+            .map_err(|error| translate(&dir, &error))?;
+        Ok(Box::new(Snapshot::take(Arc::new(Core::new(dir, db, families, Some(&ledger))?))))
     }
 
     fn destroy(&self, dir: &Path) -> Result<(), KvError> {

@@ -40,6 +40,18 @@ pub trait KvEngine: Send + Sync {
     /// Every variant of [`KvError`]; nothing is repaired, skipped or guessed.
     fn open(&self, dir: &Path, families: &[FamilySpec], options: &KvOptions) -> Result<Arc<dyn Kv>, KvError>;
 
+    /// What is on disk of the database in `dir`, for reading alone: nothing in the folder is made, changed or removed, so that
+    /// one that must not be touched can be looked at. Nobody may write to it meanwhile, which is up to the caller.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); also where there is no database, and where it lacks a family.
+    fn open_read_only(
+        &self,
+        dir: &Path,
+        families: &[FamilySpec],
+        options: &KvOptions,
+    ) -> Result<Box<dyn KvRead>, KvError>;
+
     /// Removes the database in `dir` with its folder; a folder that is not there is fine.
     ///
     /// # Errors

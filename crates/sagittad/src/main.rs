@@ -2,6 +2,8 @@
 //!
 //! May not know: anything that a library crate could do for it.
 
+mod inspect;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -29,6 +31,7 @@ const AFTER_HELP: &str = "\
 Examples:
   sagittad dev                  serves on 127.0.0.1:6380, keeps its data in ./sagitta-data
   sagittad serve --help         a node of a cluster of several
+  sagittad inspect --help       what is in the data folder of a stopped node
 
 The command line client is `sagitta`; try `sagitta --help`.";
 
@@ -91,6 +94,11 @@ enum Command {
         #[arg(long, value_name = "TOKEN", env = "SAGITTA_JOIN_TOKEN", hide_env_values = true)]
         join_token: Option<String>,
     },
+    /// Look at the data folder of a process that has stopped, without changing it
+    ///
+    /// Shows which node it is, the cluster as it knew it, its replicas with their segments, its Raft log, what is damaged, and what helps.
+    #[command(after_help = inspect::HELP)]
+    Inspect(inspect::Inspect),
 }
 
 /// What every server process is told.
@@ -124,6 +132,7 @@ fn main() -> std::process::ExitCode {
         Command::Serve { common, peer_listen, roles, zone, join, join_token } => {
             (common, Some(ClusterConfig { peer_listen, roles, zone, join, join_token }))
         }
+        Command::Inspect(inspect) => return inspect.run(),
     };
     let Common { data, listen, search_threads, memory, log, log_json } = common;
     let mut config = Config::new(data, listen);

@@ -16,11 +16,25 @@ const LOCK_FILE: &str = "lock";
 /// A data folder that this process holds; dropping it lets the next one in.
 #[derive(Debug)]
 pub(crate) struct DataDir {
-    path: PathBuf,
+    layout: Layout,
     identity: Identity,
     /// Held open for its lock.
     _lock: File,
 }
+
+/// The data folder of a process that has stopped, held so that none starts in it, and never written to.
+#[derive(Debug)]
+pub(crate) struct StoppedDir {
+    pub(crate) layout: Layout,
+    /// Whose it is; `None` if no process came so far as to write it.
+    pub(crate) identity: Result<Option<Identity>, DataDirError>,
+    /// Held open for its lock, which those that only look share.
+    _lock: Option<File>,
+}
+
+/// Where what is in a data folder.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout(PathBuf);
 
 /// Who owns a data folder. The node's id is handed out once, when the folder is made; the cluster is entered once, for ever.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +99,22 @@ pub enum DataDirError {
         /// What is wrong with it.
         reason: String,
     },
+    /// There is nothing to look at.
+    #[error("{path} is no data folder of Sagitta ({why}): name the folder that a server was started with by --data")]
+    NotData {
+        /// What was named.
+        path: PathBuf,
+        /// Why it is none.
+        why: String,
+    },
+    /// Another process holds the folder that was to be looked at.
+    #[error(
+        "the data folder {path} is in use by a running process, whose files change: stop it first, or ask it while it runs, with sagitta cluster status"
+    )]
+    Running {
+        /// The folder.
+        path: PathBuf,
+    },
     /// It is no folder.
     #[error("{path} is a file, not a folder: choose an empty or new folder with --data")]
     File {
@@ -133,38 +163,22 @@ impl DataDir {
                 identity
             }
         };
-        Ok(Self { path: path.to_owned(), identity, _lock: lock })
+        Ok(Self { layout: Layout(path.to_owned()), identity, _lock: lock })
     }
 
     /// The folder.
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        self.layout.path()
     }
 
-    /// Where the Raft log is.
-    pub(crate) fn log(&self) -> PathBuf {
-        self.path.join("log")
-    }
-
-    /// Where the control plane's state is.
-    pub(crate) fn control(&self) -> PathBuf {
-        self.path.join("control")
-    }
-
-    /// Where the shard replicas are.
-    pub(crate) fn shards(&self) -> PathBuf {
-        self.path.join("shards")
-    }
-
-    /// Where the control state is kept as this node last followed it.
-    pub(crate) fn followed(&self) -> PathBuf {
-        self.path.join("followed.json")
+    /// Where what is in it.
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// Identity of the cluster that the folder belongs to, once it belongs to one.
     pub(crate) fn cluster_id(&self) -> Option<u128> {
-        let id = self.identity.cluster_id.as_ref()?;
-        Some(parse(id).expect("invariant: checked when it was read"))
+        self.identity.cluster_id()
     }
 
     /// Whether this node founded its cluster.
@@ -181,15 +195,91 @@ impl DataDir {
             founder,
             node_id: self.identity.node_id.clone(),
         };
-        let failed = |source| DataDirError::Io { path: self.path.clone(), source };
-        write_identity(&self.path, &identity).map_err(failed)?;
+        let failed = |source| DataDirError::Io { path: self.path().to_owned(), source };
+        write_identity(self.path(), &identity).map_err(failed)?;
         self.identity = identity;
         Ok(())
     }
 
     /// Identity of the node that the folder is.
     pub(crate) fn node_id(&self) -> u128 {
-        parse(&self.identity.node_id).expect("invariant: checked when it was read")
+        self.identity.node_id()
+    }
+}
+
+impl StoppedDir {
+    /// Holds a folder for as long as somebody looks at it.
+    pub(crate) fn hold(path: &Path) -> Result<Self, DataDirError> {
+        let not_data = |why: &str| DataDirError::NotData { path: path.to_owned(), why: why.to_owned() };
+        let failed = |source| DataDirError::Io { path: path.to_owned(), source };
+        match fs::metadata(path) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => return Err(not_data("it is a file")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_data("there is no such folder")),
+            Err(error) => return Err(failed(error)),
+        }
+        let lock = match File::open(path.join(LOCK_FILE)) {
+            Ok(lock) => Some(lock),
+            // A copy need not have it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(error)),
+        };
+        if lock.is_none() && !path.join(IDENTITY_FILE).exists() {
+            return Err(not_data(&format!("it holds no {IDENTITY_FILE}")));
+        }
+        if let Some(lock) = &lock {
+            lock.try_lock_shared().map_err(|error| match error {
+                TryLockError::WouldBlock => DataDirError::Running { path: path.to_owned() },
+                TryLockError::Error(source) => failed(source),
+            })?;
+        }
+        let layout = Layout(path.to_owned());
+        Ok(Self { layout, identity: read_identity(path), _lock: lock })
+    }
+}
+
+impl Layout {
+    /// The folder.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Where the Raft log is.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.0.join("log")
+    }
+
+    /// Where the control plane's state is.
+    pub(crate) fn control(&self) -> PathBuf {
+        self.0.join("control")
+    }
+
+    /// Where the shard replicas are.
+    pub(crate) fn shards(&self) -> PathBuf {
+        self.0.join("shards")
+    }
+
+    /// Where the control state is kept as this node last followed it.
+    pub(crate) fn followed(&self) -> PathBuf {
+        self.0.join("followed.json")
+    }
+}
+
+impl Identity {
+    /// Identity of the cluster, once the folder belongs to one.
+    pub(crate) fn cluster_id(&self) -> Option<u128> {
+        let id = self.cluster_id.as_ref()?;
+        Some(parse(id).expect("invariant: checked when it was read"))
+    }
+
+    /// Whether the node founded its cluster.
+    pub(crate) fn founder(&self) -> bool {
+        self.founder && self.cluster_id.is_some()
+    }
+
+    /// Identity of the node.
+    pub(crate) fn node_id(&self) -> u128 {
+        parse(&self.node_id).expect("invariant: checked when it was read")
     }
 }
 

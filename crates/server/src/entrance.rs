@@ -102,7 +102,7 @@ impl Entrance<'_> {
             return Ok((Entered { asked: Some(asked), ..Entered::default() }, None));
         }
         // A node that was let in and stopped before it learned anything asks once more, and so does one that has moved.
-        let known = data.founder() || data.followed().exists();
+        let known = data.founder() || data.layout().followed().exists();
         if known && !self.has_moved(data)? {
             return Ok((Entered::default(), Some(listener)));
         }
@@ -121,7 +121,7 @@ impl Entrance<'_> {
 
     /// Whether the cluster, as this node last knew it, expects it elsewhere or in other roles. The only voter has itself noted.
     fn has_moved(&self, data: &DataDir) -> Result<bool, StartError> {
-        let followed = Followed::open(data.followed())?;
+        let followed = Followed::open(data.layout().followed())?;
         let Some(Seen { state, .. }) = followed.last() else { return Ok(false) };
         let me = raft_id(data.node_id()).0;
         let alone = data.founder() && state.voters().iter().all(|voter| *voter == me);

@@ -11,6 +11,7 @@ mod deadline;
 mod entrance;
 mod failure;
 mod gate;
+pub mod inspect;
 mod net;
 mod nodes;
 mod own_node;

@@ -95,7 +95,7 @@ impl Parts<'_> {
         let source = source.map(|source| Arc::new(source) as Arc<dyn StateSource>);
         let whole = States { shelf: shelf.clone(), source };
         let node = Arc::new(Node::start(env.clone(), self.node_options(whole.clone()), engines, host.handle())?);
-        let (placed, followed) = (Placed::default(), Followed::open(data.followed())?);
+        let (placed, followed) = (Placed::default(), Followed::open(data.layout().followed())?);
         let states = Arc::new(watch::Sender::new(followed.last().cloned()));
         let mut agent = Agent::new(env.clone(), me.node.0, node.clone(), placed.clone(), followed);
 
@@ -173,14 +173,14 @@ impl Parts<'_> {
             None => (Arc::new(SilentTransport), None),
         };
         let settings = log_settings(sagitta_node::volume_bytes(self.data.path()));
-        let log = open_log(&self.data.log(), settings)?;
+        let log = open_log(&self.data.layout().log(), settings)?;
         let host = Host::start(self.env, HostSettings::new(self.me.cluster, self.me.node), log, transport)?;
         Ok((host, outgoing))
     }
 
     fn node_options(&self, states: States) -> NodeOptions {
         NodeOptions {
-            dir: self.data.shards(),
+            dir: self.data.layout().shards(),
             node: self.me.node,
             search_threads: self.config.search_threads,
             build_threads: self.config.build_threads,
@@ -208,7 +208,7 @@ impl Parts<'_> {
             NodeId(founder.ok_or_else(|| StartError::NotLetIn("the cluster does not say who founded it".to_owned()))?)
         };
         let cluster = self.me.cluster.0;
-        let (dir, handle) = (self.data.control(), host.handle());
+        let (dir, handle) = (self.data.layout().control(), host.handle());
         Ok(Control::open(self.env, &dir, cluster, vec![founder], &handle, whole).await?)
     }
 

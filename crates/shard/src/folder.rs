@@ -62,14 +62,16 @@ impl Folder {
 
     /// Removes what is in `segments/`, except for these segments.
     pub(crate) fn remove_all_but(&self, named: &[SegmentId]) -> Result<(), ShardError> {
-        let segments = self.segments();
-        for entry in list(&segments)? {
-            let id = entry.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
-            if !id.is_some_and(|id| named.contains(&id)) {
-                remove(&entry)?;
-            }
-        }
-        Ok(())
+        self.all_but(named)?.iter().try_for_each(|path| remove(path))
+    }
+
+    /// What is in `segments/` besides these segments.
+    pub(crate) fn all_but(&self, named: &[SegmentId]) -> Result<Vec<PathBuf>, ShardError> {
+        let is_named = |path: &PathBuf| {
+            let id = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+            id.is_some_and(|id| named.contains(&id))
+        };
+        Ok(list(&self.segments())?.into_iter().filter(|path| !is_named(path)).collect())
     }
 
     /// Removes the folder of a segment.

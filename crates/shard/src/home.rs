@@ -41,6 +41,11 @@ impl Home {
         Ok(Self(dir.to_owned()))
     }
 
+    /// The folder as it is, for looking at.
+    pub(crate) fn at(dir: &Path) -> Self {
+        Self(dir.to_owned())
+    }
+
     /// The folder of the present state, for [`crate::Shard::open`].
     ///
     /// # Errors
@@ -98,6 +103,15 @@ impl Home {
         sync_folder(&self.0)
     }
 
+    /// The states that are not the present one: replaced, or never arrived.
+    pub(crate) fn other_states(&self, current: &Path) -> Result<Vec<PathBuf>, ShardError> {
+        let is_other = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(is_state) && path != current
+        };
+        Ok(list(&self.0)?.into_iter().filter(is_other).collect())
+    }
+
     /// Removes whatever is neither the present state nor what is known: states that were replaced or did not arrive, and
     /// what was offered. To be called before anything here is open.
     ///
@@ -107,11 +121,8 @@ impl Home {
         let current = self.current()?;
         remove(&self.0.join(CURRENT_PARTIAL))?;
         remove(&self.offers())?;
-        for path in list(&self.0)? {
-            let name = path.file_name().and_then(|name| name.to_str());
-            if name.is_some_and(is_state) && path != current {
-                self.remove_state(&path, kv)?;
-            }
+        for path in self.other_states(&current)? {
+            self.remove_state(&path, kv)?;
         }
         if current != self.0 {
             self.remove_state(&self.0, kv)?;

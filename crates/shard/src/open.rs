@@ -39,7 +39,6 @@ pub(crate) fn open(
 ) -> Result<Opened, ShardError> {
     let kv = engines.kv.open(&folder.database(), &FAMILIES, &options.kv)?;
     check_identity(folder, &*kv, spec)?;
-    let head: Head = read_meta(&*kv, HEAD_KEY)?.unwrap_or_default();
     let manifest: Manifest = read_meta(&*kv, MANIFEST_KEY)?.unwrap_or_default();
     let named: Vec<_> = manifest.segments.iter().map(|entry| entry.id).collect();
     // All that can be read now is on disk, so nothing can bring an unnamed segment back.
@@ -48,24 +47,7 @@ pub(crate) fn open(
 
     let schema = Arc::new(spec.schema.clone());
     let context = SegmentContext { schema: &schema, engine: &*engines.index, kv: &*kv, damages };
-    let mut segments = Vec::with_capacity(named.len());
-    for entry in &manifest.segments {
-        let segment = Arc::new(Segment::open(folder.segment(entry.id), *entry, &context)?);
-        let live = Arc::new(read_live(&*kv, entry.id, entry.rows)?);
-        segments.push(SegmentView { segment, live });
-    }
-    let mut state = State {
-        head,
-        manifest,
-        members: read_meta(&*kv, MEMBERS_KEY)?.map(|Members(members)| members.into()),
-        segments,
-        frozen: Vec::new(),
-        growing: Arc::new(Generation::new(head.generation)),
-        unsealed: Default::default(),
-        requests: read_requests(&*kv, head.first_request)?,
-    };
-    read_generations(&*kv, &schema, &mut state)?;
-    check_count(&state)?;
+    let mut state = load(folder, manifest, &context)?;
     if state.growing.rows() >= options.seal_rows || state.growing.vector_bytes() >= options.seal_bytes {
         state.freeze();
     }
@@ -73,22 +55,40 @@ pub(crate) fn open(
     Ok(Opened { kv, state, installed })
 }
 
+/// Reads the state as the database has it, which changes nothing.
+pub(crate) fn load(folder: &Folder, manifest: Manifest, context: &SegmentContext<'_>) -> Result<State, ShardError> {
+    let kv = context.kv;
+    let head: Head = read_meta(kv, HEAD_KEY)?.unwrap_or_default();
+    let mut segments = Vec::with_capacity(manifest.segments.len());
+    for entry in &manifest.segments {
+        let segment = Arc::new(Segment::open(folder.segment(entry.id), *entry, context)?);
+        let live = Arc::new(read_live(kv, entry.id, entry.rows)?);
+        segments.push(SegmentView { segment, live });
+    }
+    let mut state = State {
+        head,
+        manifest,
+        members: read_meta(kv, MEMBERS_KEY)?.map(|Members(members)| members.into()),
+        segments,
+        frozen: Vec::new(),
+        growing: Arc::new(Generation::new(head.generation)),
+        unsealed: Default::default(),
+        requests: read_requests(kv, head.first_request)?,
+    };
+    read_generations(kv, context.schema, &mut state)?;
+    check_count(&state)?;
+    Ok(state)
+}
+
 /// Compares whose database it is, or writes it into a new one.
 fn check_identity(folder: &Folder, kv: &dyn Kv, spec: &ShardSpec) -> Result<(), ShardError> {
     let wanted = Identity { collection: spec.collection, shard: spec.shard, schema: spec.schema.clone() };
-    let Some(bytes) = kv.get(META, IDENTITY_KEY)? else {
+    let Some(found) = read_identity(folder, kv)? else {
         let mut batch = WriteBatch::new();
         batch.put(META, IDENTITY_KEY, &wanted.to_sealed());
         kv.write(&batch)?;
         return Ok(kv.flush()?);
     };
-    let row = |source| row_error(IDENTITY_KEY, source);
-    let format = Reader::unseal(&bytes, Identity::NAME, u8::MAX).map_err(row)?.format();
-    if format > Identity::FORMAT {
-        let (found, supported) = (format.into(), Identity::FORMAT.into());
-        return Err(ShardError::NewerFormat { dir: folder.root().to_path_buf(), found, supported });
-    }
-    let found = Identity::from_sealed(&bytes).map_err(row)?;
     let mismatch = |what, found: String, expected: String| {
         Err(ShardError::Identity { dir: folder.root().to_path_buf(), what, found, expected })
     };
@@ -105,7 +105,19 @@ fn check_identity(folder: &Folder, kv: &dyn Kv, spec: &ShardSpec) -> Result<(), 
     Ok(())
 }
 
-fn read_meta<R: Record>(kv: &dyn KvRead, key: &[u8]) -> Result<Option<R>, ShardError> {
+/// Whose database it is; `None` for a new one.
+pub(crate) fn read_identity(folder: &Folder, kv: &dyn KvRead) -> Result<Option<Identity>, ShardError> {
+    let Some(bytes) = kv.get(META, IDENTITY_KEY)? else { return Ok(None) };
+    let row = |source| row_error(IDENTITY_KEY, source);
+    let format = Reader::unseal(&bytes, Identity::NAME, u8::MAX).map_err(row)?.format();
+    if format > Identity::FORMAT {
+        let (found, supported) = (format.into(), Identity::FORMAT.into());
+        return Err(ShardError::NewerFormat { dir: folder.root().to_path_buf(), found, supported });
+    }
+    Ok(Some(Identity::from_sealed(&bytes).map_err(row)?))
+}
+
+pub(crate) fn read_meta<R: Record>(kv: &dyn KvRead, key: &[u8]) -> Result<Option<R>, ShardError> {
     let bytes = kv.get(META, key)?;
     bytes.map(|bytes| R::from_sealed(&bytes).map_err(|source| row_error(key, source))).transpose()
 }
@@ -141,7 +153,7 @@ fn remove_unnamed_copies(kv: &dyn Kv, named: &[SegmentId]) -> Result<(), ShardEr
 }
 
 /// The rows of a segment without a tombstone.
-fn read_live(kv: &dyn KvRead, segment: SegmentId, rows: u32) -> Result<Bitmap, ShardError> {
+pub(crate) fn read_live(kv: &dyn KvRead, segment: SegmentId, rows: u32) -> Result<Bitmap, ShardError> {
     let mut live = Bitmap::full(rows as usize);
     let mut wrong = false;
     kv.scan(TOMBSTONES, &ScanRange::prefix(&Key::segment(segment)), &mut |key, _| {

@@ -9,6 +9,7 @@ pub mod concurrent;
 pub mod crash;
 pub mod damage;
 pub mod dice;
+mod inspect;
 pub mod model;
 mod naive;
 pub mod whole;

@@ -1,5 +1,6 @@
 //! The whole shard with the twins in memory; see [`crate::testing`].
 
+mod inspect;
 mod lifecycle;
 
 use std::path::Path;

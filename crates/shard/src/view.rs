@@ -14,7 +14,7 @@ use sagitta_model::{Filter, Hit, PointId, Schema};
 
 pub use self::read::AnswerRoom;
 
-pub(crate) use self::database::{BLOCK_ROWS, bad_row, missing_row, read_points, read_vectors};
+pub(crate) use self::database::{BLOCK_ROWS, bad_row, missing_row, read_points, read_vectors, scan_points};
 use crate::records::Head;
 use crate::{Generation, Part, Segment, ShardError};
 

@@ -9,6 +9,7 @@ use serde_json::{Value as JsonValue, json};
 
 use crate::failure::{Exit, Failure};
 use crate::humane;
+use crate::nodes::Nodes;
 use crate::session::Session;
 
 /// Found a cluster and see how it is.
@@ -73,6 +74,10 @@ Nodes that have joined stay.")]
 pub struct RotateToken {}
 
 async fn init(session: &Session) -> Result<(), Failure> {
+    if session.endpoints().count() > 1 {
+        let message = "--endpoint names several nodes, and one of them founds the cluster";
+        return Err(Failure::usage(message).hint("name that one alone; the others join it with --join and the token"));
+    }
     let new = session.client.init_cluster().await.map_err(|error| failed(session, error))?;
     let id = PointId::Uuid(new.id).to_string();
     let document = json!({ "cluster": id, "join_token": new.join_token });
@@ -89,7 +94,8 @@ async fn rotate(session: &Session) -> Result<(), Failure> {
 
 async fn status(session: &Session) -> Result<(), Failure> {
     let info = session.client.get_cluster().await.map_err(|error| failed(session, error))?;
-    session.output.write(&document(&info), |out, _| people(&info, out))
+    let nodes = Nodes::of(session).await?;
+    session.output.write(&document(&info), |out, _| people(&info, &nodes, out))
 }
 
 async fn health(session: &Session) -> Result<(), Failure> {
@@ -106,12 +112,16 @@ async fn health(session: &Session) -> Result<(), Failure> {
 }
 
 /// An error, with what to do where there is no cluster, or one already.
-pub(super) fn failed(session: &Session, error: ClientError) -> Failure {
+pub(crate) fn failed(session: &Session, error: ClientError) -> Failure {
     match (error.kind, error.reason.as_str()) {
         (ErrorKind::NotFound, "NO_CLUSTER") => {
-            Failure::new(Exit::NotFound, "the node at the endpoint belongs to no cluster yet")
-                .hint("sagitta cluster init makes it found one")
+            let message = format!("the node at {} belongs to no cluster yet", session.endpoint());
+            Failure::new(Exit::NotFound, message)
+                .hint("sagitta cluster init makes it found one; to join one it is started with --join and --join-token")
         }
+        (ErrorKind::Conflict, "CLUSTER_EXISTS") => session.failed(error).hint(
+            "other nodes are started with --join and the join token; sagitta cluster rotate-token makes a new one",
+        ),
         _ => session.failed(error),
     }
 }
@@ -133,15 +143,15 @@ fn document(info: &ClusterInfo) -> JsonValue {
     })
 }
 
-fn people(info: &ClusterInfo, out: &mut dyn io::Write) -> io::Result<()> {
+fn people(info: &ClusterInfo, names: &Nodes, out: &mut dyn io::Write) -> io::Result<()> {
     let nodes: Vec<_> = info.nodes.iter().map(|(status, count)| format!("{count} {status}")).collect();
-    let voters: Vec<_> = info.voters.iter().map(u64::to_string).collect();
-    let leader = info.leader.map_or_else(|| "none".to_owned(), |leader| leader.to_string());
+    let voters: Vec<_> = info.voters.iter().map(|voter| names.told(*voter)).collect();
+    let leader = info.leader.map_or_else(|| "none".to_owned(), |leader| names.told(leader));
     writeln!(out, "cluster {}: {}", PointId::Uuid(info.id), info.health.name())?;
     writeln!(out, "nodes        {}", nodes.join(", "))?;
     writeln!(out, "leader       {leader}, term {}", info.term)?;
     writeln!(out, "voters       {}", voters.join(", "))?;
-    writeln!(out, "answered by  {}, which has applied entry {}", info.coordinator, info.applied)?;
+    writeln!(out, "answered by  {}, which has applied entry {}", names.told(info.coordinator), info.applied)?;
     let collections = humane::count(u64::from(info.collections), "collection");
     writeln!(out, "holds        {collections} in {}", humane::count(u64::from(info.shards), "shard"))?;
     info.problems.iter().try_for_each(|problem| writeln!(out, "problem      {problem}"))

@@ -1,14 +1,15 @@
 //! `sagitta node`.
 
+use std::io;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use sagitta_model::{NodeInfo, PointId};
 use serde_json::{Value as JsonValue, json};
 
-use super::cluster::failed;
 use crate::failure::Failure;
 use crate::humane;
+use crate::nodes::{NodeName, Nodes};
 use crate::session::Session;
 use crate::table::{Align, Table};
 
@@ -33,43 +34,62 @@ pub struct List {}
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  sagitta node show 7231043388021175403")]
+  sagitta node show 72310433
+  sagitta node show 10.0.0.7:6380 --output json
+
+A node is named by its id, the beginning of its id, host:port of one of its addresses,
+or a host on which it is alone. JSON has ids in full.")]
 pub struct Show {
-    /// The node's id, as sagitta node list shows it
-    id: u64,
+    /// The node: its id, the beginning of its id, or an address of it
+    #[arg(value_name = "NODE")]
+    node: NodeName,
 }
 
 impl Node {
     /// Does what the arguments say.
     pub async fn run(&self, session: &Session) -> Result<(), Failure> {
-        let nodes = match self {
-            Self::List(_) => all(session).await?,
-            Self::Show(show) => {
-                let node = session.client.get_node(show.id).await.map_err(|error| failed(session, error))?;
-                vec![node]
+        let nodes = Nodes::of(session).await?;
+        match self {
+            Self::List(_) => {
+                let documents: Vec<_> = nodes.all().iter().map(document).collect();
+                session.output.write(&json!({ "nodes": documents }), |out, output| {
+                    output.table(out, &table(&nodes))?;
+                    let problems =
+                        nodes.all().iter().flat_map(|node| node.problems.iter().map(move |what| (node.id, what)));
+                    problems
+                        .into_iter()
+                        .try_for_each(|(node, what)| writeln!(out, "node {}: {what}", nodes.short(node)))
+                })
             }
-        };
-        let documents: Vec<_> = nodes.iter().map(document).collect();
-        let single = matches!(self, Self::Show(_));
-        let document = if single { documents[0].clone() } else { json!({ "nodes": documents }) };
-        session.output.write(&document, |out, output| {
-            output.table(out, &table(&nodes))?;
-            let problems = nodes.iter().flat_map(|node| node.problems.iter().map(move |problem| (node.id, problem)));
-            problems.into_iter().try_for_each(|(node, problem)| writeln!(out, "node {node}: {problem}"))
-        })
+            Self::Show(show) => {
+                let node = nodes.find("NODE", &show.node)?;
+                session.output.write(&document(node), |out, _| people(node, out))
+            }
+        }
     }
 }
 
-async fn all(session: &Session) -> Result<Vec<NodeInfo>, Failure> {
-    let (mut nodes, mut token) = (Vec::new(), String::new());
-    loop {
-        let page = session.client.list_nodes(0, token).await.map_err(|error| failed(session, error))?;
-        nodes.extend(page.nodes);
-        token = page.next_page_token;
-        if token.is_empty() {
-            return Ok(nodes);
-        }
+fn people(node: &NodeInfo, out: &mut dyn io::Write) -> io::Result<()> {
+    writeln!(out, "node {}: {}", node.id, node.status)?;
+    writeln!(out, "incarnation  {}", PointId::Uuid(node.incarnation))?;
+    let lines = [
+        ("roles", roles(node)),
+        ("zone", node.zone.clone()),
+        ("API", node.api_address.clone()),
+        ("peers", node.peer_address.clone()),
+        ("heard of", heard(node)),
+    ];
+    for (what, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
+        writeln!(out, "{what:<12} {value}")?;
     }
+    let (hosted, wanted) = (node.hosted_replicas, node.wanted_replicas);
+    writeln!(
+        out,
+        "replicas     {hosted} of {wanted} that should be here; leads {}",
+        humane::count(node.led_shards.into(), "shard")
+    )?;
+    writeln!(out, "waiting      {}", humane::counted(node.waiting_searches.into(), "search", "searches"))?;
+    node.problems.iter().try_for_each(|problem| writeln!(out, "problem      {problem}"))
 }
 
 fn roles(node: &NodeInfo) -> String {
@@ -83,7 +103,7 @@ fn heard(node: &NodeInfo) -> String {
         .map_or_else(|| "never".to_owned(), |ms| format!("{} ago", humane::duration(Duration::from_millis(ms))))
 }
 
-fn table(nodes: &[NodeInfo]) -> Table {
+fn table(nodes: &Nodes) -> Table {
     let mut table = Table::new(&[
         ("node", Align::Right),
         ("status", Align::Left),
@@ -96,9 +116,9 @@ fn table(nodes: &[NodeInfo]) -> Table {
         ("API", Align::Left),
         ("peers", Align::Left),
     ]);
-    for node in nodes {
+    for node in nodes.all() {
         table.row(vec![
-            node.id.to_string(),
+            nodes.short(node.id),
             node.status.to_string(),
             roles(node),
             node.zone.clone(),

@@ -2,12 +2,13 @@
 
 use clap::{Args, Subcommand};
 use sagitta_client::ListShards;
-use sagitta_model::{CollectionName, ReplicaInfo, ShardInfo};
+use sagitta_model::{CollectionName, ErrorKind, ReplicaInfo, ShardInfo};
 use serde_json::{Value as JsonValue, json};
 
 use super::cluster::failed;
 use crate::failure::Failure;
 use crate::humane;
+use crate::nodes::{NodeName, Nodes};
 use crate::session::Session;
 use crate::table::{Align, Table};
 
@@ -28,15 +29,18 @@ pub enum Shard {
 Examples:
   sagitta shard list
   sagitta shard list --collection docs
-  sagitta shard list --node 7231043388021175403 --output json")]
+  sagitta shard list --node 72310433 --output json
+  sagitta shard list --node 10.0.0.7:6380
+
+A node is named by its id, the beginning of its id, or an address of it.")]
 pub struct List {
     /// Only the shards of this collection
     #[arg(long, value_name = "NAME")]
     collection: Option<CollectionName>,
 
     /// Only the shards that have a replica on this node
-    #[arg(long, value_name = "ID")]
-    node: Option<u64>,
+    #[arg(long, value_name = "NODE")]
+    node: Option<NodeName>,
 }
 
 /// Show one shard with its replicas.
@@ -53,16 +57,18 @@ pub struct Show {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  sagitta shard transfer-leader 16 --to 7231043388021175403
+  sagitta shard show 16                          # which nodes have replicas
+  sagitta shard transfer-leader 16 --to 72310433
+  sagitta shard transfer-leader 16 --to 10.0.0.7:6380
 
-Writes of the shard pause for the moment that it takes.")]
+A node is named by its id, the beginning of its id, or an address of it. Writes of the shard pause for the moment that it takes.")]
 pub struct TransferLeader {
-    /// The shard
+    /// The shard's id, as sagitta shard list shows it
     id: u64,
 
     /// The node that is to lead it; it must have a replica
     #[arg(long, value_name = "NODE")]
-    to: u64,
+    to: NodeName,
 }
 
 impl Shard {
@@ -70,36 +76,68 @@ impl Shard {
     pub async fn run(&self, session: &Session) -> Result<(), Failure> {
         match self {
             Self::List(list) => {
-                let shards = list.all(session).await?;
+                let nodes = Nodes::of(session).await?;
+                let shards = list.all(session, &nodes).await?;
                 let document = json!({ "shards": shards.iter().map(document).collect::<Vec<_>>() });
-                session.output.write(&document, |out, output| output.table(out, &table(&shards)))
+                session.output.write(&document, |out, output| match shards.is_empty() {
+                    true => writeln!(out, "no shards; a collection has some: sagitta collection create NAME --dim N"),
+                    false => output.table(out, &table(&shards, &nodes)),
+                })
             }
             Self::Show(show) => {
-                let shard = session.client.get_shard(show.id).await.map_err(|error| failed(session, error))?;
+                let shard = one(session, show.id).await?;
                 session.output.write(&document(&shard), |out, output| {
                     let (first, last) = (shard.first_hash, shard.last_hash);
                     writeln!(out, "shard {} of {}, {}", shard.id, shard.collection, shard.health.name())?;
-                    writeln!(out, "hashes {first:016x} to {last:016x}, epoch {}\n", shard.epoch)?;
+                    writeln!(out, "hashes {first:016x} to {last:016x}, epoch {}", shard.epoch)?;
+                    let leader =
+                        shard.leader.map_or_else(|| "no leader".to_owned(), |leader| format!("led by {leader}"));
+                    writeln!(out, "{leader}\n")?;
                     output.table(out, &replicas(&shard))?;
                     shard.problems.iter().try_for_each(|problem| writeln!(out, "problem: {problem}"))
                 })
             }
-            Self::TransferLeader(transfer) => {
-                let (id, to) = (transfer.id, transfer.to);
-                session.client.transfer_leader(id, to).await.map_err(|error| failed(session, error))?;
-                let document = json!({ "shard": id, "leader": to.to_string() });
-                session.output.write(&document, |out, _| writeln!(out, "node {to} leads shard {id}"))
-            }
+            Self::TransferLeader(transfer) => transfer.run(session).await,
         }
     }
 }
 
+impl TransferLeader {
+    async fn run(&self, session: &Session) -> Result<(), Failure> {
+        let nodes = Nodes::of(session).await?;
+        let (shard, to) = (one(session, self.id).await?, nodes.find("--to", &self.to)?.id);
+        let with: Vec<_> = shard.replicas.iter().filter(|replica| replica.wanted).map(|replica| replica.node).collect();
+        if !with.contains(&to) {
+            let message = format!("--to: node {} has no replica of shard {}", nodes.told(to), self.id);
+            let with: Vec<_> = with.iter().map(|node| nodes.told(*node)).collect();
+            return Err(Failure::usage(message).hint(format!("its replicas are on {}", with.join(", "))));
+        }
+        session.client.transfer_leader(self.id, to).await.map_err(|error| failed(session, error))?;
+        let document = json!({ "shard": self.id, "leader": to.to_string() });
+        session.output.write(&document, |out, _| writeln!(out, "node {} leads shard {}", nodes.told(to), self.id))
+    }
+}
+
+/// A shard, or that there is none.
+async fn one(session: &Session, id: u64) -> Result<ShardInfo, Failure> {
+    session.client.get_shard(id).await.map_err(|error| {
+        let is_missing = error.kind == ErrorKind::NotFound && error.reason != "NO_CLUSTER";
+        let failure = failed(session, error);
+        if is_missing { failure.hint("sagitta shard list shows those that there are") } else { failure }
+    })
+}
+
 impl List {
-    async fn all(&self, session: &Session) -> Result<Vec<ShardInfo>, Failure> {
+    async fn all(&self, session: &Session, nodes: &Nodes) -> Result<Vec<ShardInfo>, Failure> {
+        let node = self.node.as_ref().map(|node| nodes.find("--node", node)).transpose()?.map(|node| node.id);
         let (mut shards, mut token) = (Vec::new(), String::new());
         loop {
-            let list = ListShards { collection: self.collection.clone(), node: self.node };
-            let page = session.client.list_shards(list, 0, token).await.map_err(|error| failed(session, error))?;
+            let list = ListShards { collection: self.collection.clone(), node };
+            let page = session.client.list_shards(list, 0, token).await;
+            let page = match &self.collection {
+                Some(name) => session.told(name, page).await?,
+                None => page.map_err(|error| failed(session, error))?,
+            };
             shards.extend(page.shards);
             token = page.next_page_token;
             if token.is_empty() {
@@ -109,11 +147,7 @@ impl List {
     }
 }
 
-fn id_or_dash(node: Option<u64>) -> String {
-    node.map_or_else(|| "-".to_owned(), |node| node.to_string())
-}
-
-fn table(shards: &[ShardInfo]) -> Table {
+fn table(shards: &[ShardInfo], nodes: &Nodes) -> Table {
     let mut table = Table::new(&[
         ("shard", Align::Right),
         ("collection", Align::Left),
@@ -131,8 +165,8 @@ fn table(shards: &[ShardInfo]) -> Table {
             shard.health.name().to_owned(),
             humane::grouped(shard.points),
             humane::bytes(shard.disk_bytes),
-            id_or_dash(shard.leader),
-            wanted.map(|replica| replica.node.to_string()).collect::<Vec<_>>().join(", "),
+            shard.leader.map_or_else(|| "-".to_owned(), |leader| nodes.short(leader)),
+            wanted.map(|replica| nodes.short(replica.node)).collect::<Vec<_>>().join(", "),
         ]);
     }
     table

@@ -132,7 +132,7 @@ impl Driver {
 }
 
 /// The log must reach back to what was applied and forward beyond it, and agree with it.
-fn check_continuity(
+pub(crate) fn check_continuity(
     group: GroupId,
     state: &GroupState,
     applied: Position,

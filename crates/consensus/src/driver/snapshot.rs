@@ -175,11 +175,10 @@ impl Driver {
         state: GroupState,
         position: Position,
     ) -> Result<GroupState, LogError> {
-        let GroupState { meta, mut hard_state, truncated, last } = state;
-        let within = truncated.index <= position.index && position.index <= last.index;
-        if position.index < truncated.index || (within && self.log.term(id, position.index)? == position.term) {
-            return Ok(GroupState { meta, hard_state, truncated, last });
+        if goes_on_after(&state, position, |index| self.log.term(id, index))? {
+            return Ok(state);
         }
+        let GroupState { meta, mut hard_state, .. } = state;
         if hard_state.term < position.term {
             (hard_state.term, hard_state.vote) = (position.term, 0);
         }
@@ -352,4 +351,15 @@ impl Group {
         }
         self.reads.turn_away(None);
     }
+}
+
+/// Whether a log goes on as it is after an installed state, because it holds the state's last entry.
+pub(crate) fn goes_on_after(
+    state: &GroupState,
+    position: Position,
+    term_at: impl FnOnce(u64) -> Result<u64, LogError>,
+) -> Result<bool, LogError> {
+    let GroupState { truncated, last, .. } = state;
+    let within = truncated.index <= position.index && position.index <= last.index;
+    Ok(position.index < truncated.index || (within && term_at(position.index)? == position.term))
 }

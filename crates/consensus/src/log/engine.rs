@@ -10,8 +10,8 @@
 //! * A file that is missing in the middle makes it drop the files before: found here as a gap in some group.
 //! * Its `sync` without data does nothing, and it does not sync what it recovered: done here on opening.
 
-mod files;
-mod mark;
+pub(super) mod files;
+pub(super) mod mark;
 
 #[cfg(test)]
 mod tests;

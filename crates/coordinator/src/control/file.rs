@@ -1,25 +1,51 @@
 //! The control state as a file, with what its Raft group must find again beside it.
 
+use std::path::Path;
+use std::{fs, io};
+
 use sagitta_cluster::{SnapshotError, State};
 use sagitta_consensus::{Membership, Position};
+use sagitta_model::ErrorKind;
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
+
+use super::ControlError;
+
+/// In the control group's folder.
+pub(super) const STATE_FILE: &str = "state.json";
 
 /// A line feed, 16 hexadecimal digits and another line feed: the checksum at the end of an encoded state.
 const TRAILER_BYTES: usize = 18;
 
-/// What a control group has applied.
+/// What a control group has applied, as its file keeps it: entries after it are in its log.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Kept {
-    pub(super) state: State,
-    pub(super) applied: Position,
+pub struct Kept {
+    /// The state.
+    pub state: State,
+    /// The last entry that is in it.
+    pub applied: Position,
     /// Who belongs to the group, once an entry has changed that.
-    pub(super) membership: Option<Membership>,
+    pub membership: Option<Membership>,
     /// Where the state stood when it was fetched whole from another coordinator, if it was.
-    pub(super) installed: Option<Position>,
+    pub installed: Option<Position>,
 }
 
 impl Kept {
+    /// Reads the file in the control group's folder; `None` if there is none.
+    ///
+    /// # Errors
+    /// Of kind [`ErrorKind::Corrupt`] for a file that is not what was written.
+    pub fn read(dir: &Path) -> Result<Option<Self>, ControlError> {
+        let path = dir.join(STATE_FILE);
+        let told =
+            |kind, error: &dyn std::fmt::Display| ControlError::new(kind, format!("{}: {error}", path.display()));
+        match fs::read(&path) {
+            Ok(bytes) => Self::decode(&bytes).map(Some).map_err(|error| told(ErrorKind::Corrupt, &error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(told(ErrorKind::Unavailable, &error)),
+        }
+    }
+
     /// The encoded state with one more field in its document, `group`, unless there is nothing to say: builds that do not
     /// know the field read such a file all the same.
     pub(super) fn encode(&self) -> Vec<u8> {

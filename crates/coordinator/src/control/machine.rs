@@ -16,9 +16,8 @@ use sagitta_model::ErrorKind;
 use tokio::sync::watch;
 
 use super::ControlError;
-use super::file::Kept;
+use super::file::{Kept, STATE_FILE};
 
-const STATE_FILE: &str = "state.json";
 /// Folders of states that others fetch, and of those that are being fetched. What is in them at the start is left over.
 const OFFERS: &str = "offers";
 const INCOMING: &str = "incoming";
@@ -65,15 +64,10 @@ impl ControlMachine {
             remove(&dir.join(leftover));
         }
         let path = dir.join(STATE_FILE);
-        let kept = match fs::read(&path) {
-            Ok(bytes) => Kept::decode(&bytes)
-                .map_err(|error| ControlError::new(ErrorKind::Corrupt, format!("{}: {error}", path.display())))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let (state, applied) = (State::new(cluster_id), Position::default());
-                Kept { state, applied, membership: None, installed: None }
-            }
-            Err(error) => return Err(failed(&path, error)),
-        };
+        let kept = Kept::read(dir)?.unwrap_or_else(|| {
+            let (state, applied) = (State::new(cluster_id), Position::default());
+            Kept { state, applied, membership: None, installed: None }
+        });
         if kept.state.cluster_id() != cluster_id {
             let (found, expected) = (kept.state.cluster_id(), cluster_id);
             let message =

@@ -55,6 +55,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("families are known by name", folder::families_are_known_by_name),
     ("an unknown family is a newer version", folder::an_unknown_family_is_a_newer_version),
     ("a database is open once", folder::a_database_is_open_once),
+    ("reading alone changes nothing", folder::reading_alone_changes_nothing),
     ("destroy removes a closed database", folder::destroy_removes_a_closed_database),
     ("health names the families", folder::health_names_the_families),
     ("any sequence of operations agrees with a map", model::any_sequence_agrees_with_a_map),

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{EngineMemory, FamilySpec, Kv, KvEngine, KvError, KvOptions};
+use super::{EngineMemory, FamilySpec, Kv, KvEngine, KvError, KvOptions, KvRead};
 use handle::{MemoryKv, Session};
 use store::Store;
 
@@ -123,6 +123,19 @@ impl KvEngine for MemoryEngine {
         state.session += 1;
         let session = Session::new(Arc::clone(&disk), state.session, families, tables);
         Ok(Arc::new(MemoryKv::new(self.clone(), session)))
+    }
+
+    fn open_read_only(
+        &self,
+        dir: &Path,
+        families: &[FamilySpec],
+        options: &KvOptions,
+    ) -> Result<Box<dyn KvRead>, KvError> {
+        if !lock(&self.disks).contains_key(dir) {
+            return Err(KvError::Io { dir: dir.to_owned(), what: "there is no database".to_owned() });
+        }
+        // Opening writes nothing here, and the snapshot keeps it open.
+        Ok(self.open(dir, families, options)?.snapshot())
     }
 
     fn destroy(&self, dir: &Path) -> Result<(), KvError> {

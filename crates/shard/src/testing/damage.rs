@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::model::Driver;
 use super::{Rig, run_jobs};
+use crate::Severity;
 
 /// What happens to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +89,13 @@ fn harm_and_heal(driver: &mut Driver<'_>, file: &Path, harm: Harm, while_open: b
     }
     inflict(&path, harm);
     if !while_open {
+        let found = driver.inspect();
+        assert!(found.is_sound() && found.segments[0].damaged, "{}: {found:?}", driver.at);
+        let (name, folder) = (path.to_string_lossy(), path.parent().expect("within the segment").to_string_lossy());
+        let named = found.findings.iter().filter(|finding| finding.severity == Severity::Derived);
+        let named: Vec<_> =
+            named.map(|finding| finding.what.contains(&*name) || finding.what.contains(&*folder)).collect();
+        assert!(!named.is_empty() && named.iter().all(|named| *named), "{}: {:?}", driver.at, found.findings);
         driver.open_quietly();
     }
     for _ in 0..3 {

@@ -12,10 +12,14 @@ use sagitta_model::{
 };
 
 use super::dice::Dice;
+use super::inspect::{agrees, unchanged};
 use super::naive::{Expected, Naive};
 use super::{Rig, open, schema, small_options, unhurried};
 use crate::codec::Record as _;
-use crate::{Command, Entry, ReadView, SearchContext, Shard, ShardError, ShardOptions, Step, StepHook, WriteOutcome};
+use crate::{
+    Command, Entry, Inspected, ReadView, SearchContext, Shard, ShardError, ShardOptions, Step, StepHook, WriteOutcome,
+    inspect,
+};
 
 /// What a run did: a run that did too little proves nothing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -433,7 +437,12 @@ impl<'a> Driver<'a> {
     /// Opens the shard, compares it with the map as of where it is, and applies the rest of the log. Returns the log index
     /// up to which the shard had everything.
     pub(super) fn open(&mut self) -> u64 {
+        // A shard that was opened before is looked at first, whatever a crash has left of it.
+        let found = (!self.log.is_empty()).then(|| self.inspect());
         self.open_quietly();
+        if let Some(found) = found {
+            agrees(&found, self.shard(), &self.at);
+        }
         let applied_index = self.shard().applied_index();
         let (before, after): (Vec<_>, Vec<_>) = self.log.drain(..).partition(|entry| entry.index <= applied_index);
         let mut recovered = Naive::new(&self.schema);
@@ -450,6 +459,11 @@ impl<'a> Driver<'a> {
         self.log.extend(before.into_iter().chain(after));
         self.check_view(&self.shard().view(), &self.naive);
         applied_index
+    }
+
+    /// Looks at the closed shard.
+    pub(super) fn inspect(&self) -> Inspected {
+        unchanged(&self.dir, || inspect(&self.dir, &self.rig.engines(), &self.env, &self.options.kv, true))
     }
 
     pub(super) fn dir(&self) -> &Path {

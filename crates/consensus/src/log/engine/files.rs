@@ -384,7 +384,7 @@ impl WriteExt for WatchedWriter {
 }
 
 /// The log files in a folder, in order.
-fn log_files(folder: &Path) -> Result<Vec<(Queue, u64, PathBuf)>, LogError> {
+pub(in crate::log) fn log_files(folder: &Path) -> Result<Vec<(Queue, u64, PathBuf)>, LogError> {
     let mut files = Vec::new();
     let list = std::fs::read_dir(folder).map_err(|error| io_error(folder, &error))?;
     for item in list {

@@ -13,33 +13,33 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::codec::{Reader, put_u64};
 
 /// Name of the file in the log's folder.
-pub(super) const FILE_NAME: &str = "synced.mark";
+pub(in crate::log) const FILE_NAME: &str = "synced.mark";
 
 /// The library keeps two series of files: fresh appends, and what it rewrote to free older files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Queue {
+pub(in crate::log) enum Queue {
     Append,
     Rewrite,
 }
 
 /// File number and length that were synced. Files of a lower number were synced to their end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Synced {
-    pub(super) file: u64,
-    pub(super) bytes: u64,
+pub(in crate::log) struct Synced {
+    pub(in crate::log) file: u64,
+    pub(in crate::log) bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Mark {
-    pub(super) append: Synced,
-    pub(super) rewrite: Synced,
+pub(in crate::log) struct Mark {
+    pub(in crate::log) append: Synced,
+    pub(in crate::log) rewrite: Synced,
     /// An fsync failed: what lies beyond the mark is not to be believed even though it can be read.
-    pub(super) sync_failed: bool,
+    pub(in crate::log) sync_failed: bool,
 }
 
 /// The file: two slots, written in turn, so that a torn one leaves the other.
 #[derive(Debug)]
-pub(super) struct MarkFile {
+pub(in crate::log) struct MarkFile {
     file: File,
     turn: u64,
     mark: Mark,
@@ -51,14 +51,14 @@ const SLOT_BYTES: usize = 8 * 8;
 const SLOT_STRIDE: u64 = 4096;
 
 impl Mark {
-    pub(super) fn of(&self, queue: Queue) -> Synced {
+    pub(in crate::log) fn of(&self, queue: Queue) -> Synced {
         match queue {
             Queue::Append => self.append,
             Queue::Rewrite => self.rewrite,
         }
     }
 
-    pub(super) fn raise(&mut self, queue: Queue, synced: Synced) {
+    pub(in crate::log) fn raise(&mut self, queue: Queue, synced: Synced) {
         let slot = match queue {
             Queue::Append => &mut self.append,
             Queue::Rewrite => &mut self.rewrite,
@@ -92,7 +92,7 @@ impl Mark {
 
 impl MarkFile {
     /// Writes a fresh mark; the caller syncs the folder.
-    pub(super) fn create(path: &Path) -> io::Result<Self> {
+    pub(in crate::log) fn create(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
         let mut created = Self { file, turn: 0, mark: Mark::default() };
         created.write(Mark::default())?;
@@ -102,7 +102,7 @@ impl MarkFile {
     }
 
     /// Reads the newer of the two slots; `None` when neither is sound.
-    pub(super) fn open(path: &Path) -> io::Result<Option<Self>> {
+    pub(in crate::log) fn open(path: &Path) -> io::Result<Option<Self>> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let slot = |number: u64| {
             let mut bytes = [0; SLOT_BYTES];
@@ -112,23 +112,23 @@ impl MarkFile {
         Ok(newest.map(|(turn, mark)| Self { file, turn, mark }))
     }
 
-    pub(super) fn mark(&self) -> Mark {
+    pub(in crate::log) fn mark(&self) -> Mark {
         self.mark
     }
 
     /// Whether no other process has this log open. Held until the file is closed.
-    pub(super) fn lock(&self) -> bool {
+    pub(in crate::log) fn lock(&self) -> bool {
         self.file.try_lock().is_ok()
     }
 
-    pub(super) fn write(&mut self, mark: Mark) -> io::Result<()> {
+    pub(in crate::log) fn write(&mut self, mark: Mark) -> io::Result<()> {
         let turn = self.turn + 1;
         self.file.write_all_at(&mark.encode(turn), turn % 2 * SLOT_STRIDE)?;
         (self.turn, self.mark) = (turn, mark);
         Ok(())
     }
 
-    pub(super) fn sync(&self) -> io::Result<()> {
+    pub(in crate::log) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
 }

@@ -1,3 +1,6 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
 use super::{Db, FAMILIES, Harness, LARGE, META, SMALL, large_value, rows};
 use crate::kv::{Family, FamilySpec, KvError};
 
@@ -38,6 +41,39 @@ pub(super) fn a_database_is_open_once(harness: &dyn Harness) {
     db.kv.flush().unwrap();
     assert_eq!(rows(&*db.kv, SMALL).len(), 1, "the first handle does not mind");
     db.reopen();
+}
+
+pub(super) fn reading_alone_changes_nothing(harness: &dyn Harness) {
+    let engine = harness.engine();
+    let nowhere = harness.fresh_dir();
+    assert!(engine.open_read_only(&nowhere, &FAMILIES, &harness.options()).is_err(), "there is nothing to read");
+    assert!(!nowhere.exists(), "the folder was made");
+
+    let db = Db::create(harness);
+    db.write(|batch| {
+        batch.put(SMALL, b"key", b"value");
+        batch.put(LARGE, b"key", &large_value(0));
+    });
+    db.kv.flush().unwrap();
+    let Db { dir, kv, .. } = db;
+    drop(kv);
+    let before = files_in(&dir);
+    let read = engine.open_read_only(&dir, &FAMILIES, &harness.options()).unwrap();
+    assert_eq!(read.get(SMALL, b"key").unwrap(), Some(b"value".to_vec()));
+    assert_eq!(rows(&*read, LARGE), [(b"key".to_vec(), large_value(0))]);
+    read.multi_get(LARGE, &[b"key", b"none"], &mut |i, value| assert_eq!(value.is_some(), i == 0)).unwrap();
+    drop(read);
+    let unlisted = engine.open_read_only(&dir, &FAMILIES[..2], &harness.options()).map(|_| ()).unwrap_err();
+    assert!(matches!(&unlisted, KvError::NewerVersion { .. }), "{unlisted}");
+    assert!(files_in(&dir) == before, "the folder has changed");
+    assert_eq!(rows(&*Db::open(harness, dir).kv, SMALL).len(), 1);
+}
+
+/// The files of a folder with their content; none for an engine that has no folder.
+fn files_in(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return BTreeMap::new() };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.map(|path| (path.clone(), std::fs::read(&path).unwrap_or_default())).collect()
 }
 
 pub(super) fn destroy_removes_a_closed_database(harness: &dyn Harness) {

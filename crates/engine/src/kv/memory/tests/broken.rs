@@ -73,6 +73,15 @@ impl KvEngine for BrokenEngine {
         Ok(Arc::new(Broken { engine: self.inner.clone(), inner, families: families.len(), bug: self.bug }))
     }
 
+    fn open_read_only(
+        &self,
+        dir: &Path,
+        families: &[FamilySpec],
+        options: &KvOptions,
+    ) -> Result<Box<dyn KvRead>, KvError> {
+        self.inner.open_read_only(dir, families, options)
+    }
+
     fn destroy(&self, dir: &Path) -> Result<(), KvError> {
         match self.bug {
             Bug::DestroyKeepsTheRows => self.inner.destroy(Path::new("/elsewhere")),

@@ -62,6 +62,11 @@ pub fn count(n: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(n), if n == 1 { "" } else { "s" })
 }
 
+/// The same for a noun with a plural of its own: `1 search`, `2 searches`.
+pub fn counted(n: u64, one: &str, many: &str) -> String {
+    format!("{} {}", grouped(n), if n == 1 { one } else { many })
+}
+
 fn three_digits(x: f64) -> String {
     let decimals = match x.abs() {
         x if x >= 99.95 => 0,
@@ -109,5 +114,6 @@ mod tests {
         let rough = [0, 300, 18_600, 119_100, 200_000].map(|millis| rough_duration(Duration::from_millis(millis)));
         assert_eq!(rough, ["0 s", "1 s", "19 s", "2 m 00 s", "3 m 20 s"]);
         assert_eq!([count(1, "row"), count(2000, "row")], ["1 row", "2,000 rows"]);
+        assert_eq!([1, 0].map(|n| counted(n, "search", "searches")), ["1 search", "0 searches"]);
     }
 }
