@@ -41,6 +41,11 @@ test: setup ## Everything that CI runs
 quick: ## The tests that need no C++ build
 	cargo test --locked
 
+.PHONY: simulate
+simulate: ## Run whole clusters in one thread over a simulated network, replayable by SAGITTA_SEED
+	RUSTFLAGS='--cfg tokio_unstable' CARGO_TARGET_DIR="$${CARGO_TARGET_DIR:-target}/simulation" \
+	  cargo test --locked --package sagitta-simulation -- --nocapture --test-threads=1
+
 .PHONY: bench
 bench: ## Measure what the server adds to its index, in CPU time; see benches/README.md
 	cargo build --workspace --locked --bin sagittad --bin overhead

@@ -14,7 +14,7 @@ use sagitta_model::{CollectionInfo, ErrorKind};
 use crate::dice::{Dice, number, seed};
 use crate::trouble::Trouble;
 use crate::workload::{name, schema};
-use crate::world::{Shape, World};
+use crate::world::{Shape, World, pass};
 
 /// Answered operations; `SAGITTA_OPERATIONS` runs more.
 const OPERATIONS: u64 = 2_000;
@@ -79,7 +79,7 @@ impl Actor {
             let endpoint = &endpoints[dice.below(endpoints.len() as u64) as usize];
             let answered = self.act(client, endpoint, &mut dice, &mut cache).await;
             self.answered.set(self.answered.get() + u64::from(answered));
-            env.sleep(Duration::from_millis(dice.below(20))).await;
+            pass(env, dice.below(20)).await;
         }
         self.running.set(self.running.get() - 1);
     }

@@ -1,6 +1,8 @@
 //! Simulation: whole clusters in one thread, from one seed, over a simulated network and the twins of log and database.
 //!
-//! Each file holds one promise. A test prints its seed, what it did and how often; the same seed gives the same run.
+//! Each file holds one promise. A test prints its seed, what it did and how often; the same seed gives the same run,
+//! to the frame, where tokio draws from it, too: built with `--cfg tokio_unstable`, as `make simulate` does.
+#![allow(clippy::disallowed_methods, reason = "clients of a simulated host are tasks of its one thread")]
 
 mod catalog;
 mod dice;

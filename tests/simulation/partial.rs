@@ -131,7 +131,8 @@ fn a_coordinator_that_keeps_quiet_about_missing_shards_is_caught() {
 fn many_shards_answer_as_one_and_as_brute_force_to_the_last_tie() {
     let (seed, queries) = (seed(), number("SAGITTA_QUERIES", QUERIES));
     let mut world = World::found(seed, Shape { coordinators: 1, shards: 2 });
-    (world.create("of1", 1, 1), world.create("of5", 5, 2));
+    world.create("of1", 1, 1);
+    world.create("of5", 5, 2);
     let (client, mut dice) = (world.client(0, 10 * CALL), Dice::new(seed));
     let compared = world.ask(async move {
         let client = client();

@@ -12,7 +12,7 @@ use sagitta_model::{Change, Wait, WriteResult};
 use crate::dice::{Dice, number, seed};
 use crate::trouble::Trouble;
 use crate::workload::{at_rest, name, point};
-use crate::world::{Shape, World};
+use crate::world::{Shape, World, pass};
 
 /// Requests that are sent more than once; `SAGITTA_RETRIES` runs more.
 const RETRIED: u64 = 5_000;
@@ -21,7 +21,7 @@ const EACH: u64 = 20;
 const CLIENTS: u64 = 25;
 const CALL: Duration = Duration::from_secs(20);
 /// After a call that failed: clients have a budget of retries, and fail at once without it.
-const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE_MS: u64 = 20;
 
 #[derive(Clone, Default)]
 struct Counts {
@@ -55,7 +55,8 @@ impl Writer {
                 self.expect(late, &answers[&late].clone(), &again);
             }
             self.counts.retried.set(self.counts.retried.get() + 1);
-            self.env.sleep(Duration::from_millis(self.dice.below(10))).await;
+            let pause = self.dice.below(10);
+            pass(&self.env, pause).await;
         }
         self.counts.running.set(self.counts.running.get() - 1);
     }
@@ -87,7 +88,7 @@ impl Writer {
                     Ok(result) => return result,
                     Err(_) => endpoint = other.clone(),
                 }
-                env.sleep(PAUSE).await;
+                pass(&env, PAUSE_MS).await;
             }
         }
     }

@@ -21,17 +21,3 @@ fn a_cluster_is_founded_and_answers() {
     assert_eq!(records.iter().map(told).collect::<Vec<_>>(), [(7, 9)]);
     println!("after {:?}: {:?}", world.now(), world.digest());
 }
-
-#[test]
-fn measure_idle() {
-    let mut world = World::found(seed(), Shape { coordinators: 3, shards: 3 });
-    world.create("points", 2, 3);
-    let began = std::time::Instant::now();
-    world.run_for(std::time::Duration::from_secs(10));
-    println!("10 s idle take {:?}, {:?}", began.elapsed(), world.digest());
-    let workload = crate::workload::Workload::new("points", 24, 50).pausing(10);
-    workload.start(&world, 12);
-    let began = std::time::Instant::now();
-    world.run_for(std::time::Duration::from_secs(10));
-    println!("10 s of {} operations take {:?}, {:?}", workload.answered(), began.elapsed(), world.digest());
-}

@@ -13,7 +13,7 @@ use sagitta_model::{
 };
 
 use crate::dice::Dice;
-use crate::world::{CALL, World};
+use crate::world::{CALL, World, pass};
 
 pub(crate) const DIM: usize = 4;
 
@@ -261,7 +261,8 @@ impl Caller {
             if self.dice.below(20) == 0 {
                 at = self.dice.below(self.endpoints.len() as u64) as usize;
             }
-            self.env.sleep(Duration::from_millis(self.dice.below(self.workload.pause_ms + 1))).await;
+            let pause = self.dice.below(self.workload.pause_ms + 1);
+            pass(&self.env, pause).await;
         }
         shared.running.set(shared.running.get() - 1);
     }
@@ -289,11 +290,11 @@ impl Caller {
             Some(Plant::RetriedAnew) => {
                 let again = self.endpoints[0].clone();
                 let result = done.await;
-                let (env, late) = (self.env.clone(), Duration::from_millis(self.dice.below(100)));
+                let (env, late) = (self.env.clone(), self.dice.below(100));
                 let collection = name(&self.workload.collection);
                 if result.is_ok() && !delete && self.dice.below(10) == 0 {
                     tokio::task::spawn_local(async move {
-                        env.sleep(late).await;
+                        pass(&env, late).await;
                         again.upsert(collection, vec![point(id, value)]).await
                     });
                 }
