@@ -2,14 +2,15 @@
 
 use std::fs::{self, File};
 use std::net::{TcpListener, UdpSocket};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sagitta_client::{Client, ClientConfig, RetryPolicy};
+use sagitta_client::{Client, ClientConfig, ListShards, RetryPolicy};
 use sagitta_env::Env;
-use sagitta_model::NodeStatus;
+use sagitta_model::{NodeStatus, ShardInfo};
 use tempfile::TempDir;
 
 /// Clusters are large for a small machine: one at a time.
@@ -35,6 +36,10 @@ pub(crate) struct Member {
     pub(crate) data: PathBuf,
     pub(crate) api: Port,
     pub(crate) peers: Port,
+    /// The group that its processes run as, by which a [`crate::network::Network`] knows them.
+    pub(crate) group: Option<u32>,
+    /// What its processes find in their environment.
+    pub(crate) env: Vec<(&'static str, String)>,
     log: PathBuf,
     /// Where the log of the present process begins.
     log_from: usize,
@@ -59,12 +64,18 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts coordinators, then shard nodes, and waits until all of them are ready.
     pub(crate) fn start(coordinators: usize, shards: usize) -> Self {
+        Self::start_with(coordinators, shards, |_, _| {})
+    }
+
+    /// As [`Cluster::start`], with nodes that are changed before they are started for the first time.
+    pub(crate) fn start_with(coordinators: usize, shards: usize, change: impl Fn(usize, &mut Member)) -> Self {
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let temp = tempfile::tempdir().expect("a temporary folder");
         let mut cluster = Self { members: Vec::new(), temp: Some(temp), token: String::new(), _alone: alone };
         for at in 0..coordinators + shards {
             let role = if at < coordinators { Role::Coordinator } else { Role::Shard };
-            let member = cluster.new_member(role, &format!("node-{at}"));
+            let mut member = cluster.new_member(role, &format!("node-{at}"));
+            change(at, &mut member);
             cluster.members.push(member);
         }
         cluster.found();
@@ -95,7 +106,7 @@ impl Cluster {
     pub(crate) fn new_member(&self, role: Role, name: &str) -> Member {
         let (data, log) = (self.root().join(name), self.root().join(format!("{name}.log")));
         let (api, peers) = (Port::free(), Port::free());
-        Member { role, data, log, log_from: 0, api, peers, child: None }
+        Member { role, data, log, log_from: 0, api, peers, group: None, env: Vec::new(), child: None }
     }
 
     /// Makes the first member found the cluster.
@@ -141,6 +152,10 @@ impl Cluster {
         command.args(["--roles", roles, "--memory", "256MiB", "--search-threads", "1"]);
         let log = std::env::var("SAGITTA_TEST_LOG").unwrap_or_else(|_| "info".to_owned());
         command.args(["--log", &log]).env("SAGITTA_JOIN_TOKEN", &self.token).stdin(Stdio::null());
+        if let Some(group) = member.group {
+            command.gid(group);
+        }
+        command.envs(member.env.iter().map(|(name, value)| (name, value)));
         if let Some(join) = join {
             command.args(["--join", &join]);
         }
@@ -207,6 +222,35 @@ impl Cluster {
         client(&self.members[at].api, deadline)
     }
 
+    /// What the cluster calls a node, as a coordinator knows it.
+    pub(crate) async fn node_id(&self, client: &Client, at: usize) -> u64 {
+        let address = format!("http://{}", self.members[at].peers.address());
+        let listed = eventually("the nodes", async || client.list_nodes(100, String::new()).await).await;
+        let node = listed.nodes.into_iter().find(|node| node.peer_address == address);
+        node.expect("every member is listed").id
+    }
+
+    /// Which node leads the only shard of a collection.
+    pub(crate) async fn leader(&self, collection: &str) -> usize {
+        self.leader_by(0, collection).await
+    }
+
+    /// As [`Cluster::leader`], as one coordinator knows it.
+    pub(crate) async fn leader_by(&self, coordinator: usize, collection: &str) -> usize {
+        let client = self.client(coordinator, PATIENCE);
+        let leader = eventually("a leader", async || {
+            let shard = only_shard(&client, collection).await?;
+            shard.leader.ok_or_else(|| "nobody leads".to_owned())
+        });
+        let leader = leader.await;
+        for at in self.shard_nodes() {
+            if self.node_id(&client, at).await == leader {
+                return at;
+            }
+        }
+        panic!("{leader} leads, who is no shard node");
+    }
+
     /// A client of each coordinator.
     pub(crate) fn clients(&self, deadline: Duration) -> Vec<Client> {
         self.coordinators().into_iter().map(|at| self.client(at, deadline)).collect()
@@ -220,6 +264,14 @@ pub(crate) fn client(api: &Port, deadline: Duration) -> Client {
     config.deadline = deadline;
     config.connect_timeout = Duration::from_secs(1);
     Client::connect(config).expect("a valid endpoint")
+}
+
+/// The shard of a collection that has one.
+pub(crate) async fn only_shard(client: &Client, collection: &str) -> Result<ShardInfo, String> {
+    let list = ListShards { collection: Some(collection.parse().expect("a name")), node: None };
+    let page = client.list_shards(list, 10, String::new()).await.map_err(|error| error.to_string())?;
+    let [shard] = <[ShardInfo; 1]>::try_from(page.shards).map_err(|shards| format!("{} shards", shards.len()))?;
+    Ok(shard)
 }
 
 /// Tries until it succeeds; the last error is told when that takes too long.
@@ -245,6 +297,12 @@ pub(crate) async fn breathe(ms: u64) {
 
 fn pause() {
     std::thread::park_timeout(Duration::from_millis(5));
+}
+
+/// Says why a test does nothing here; fails where everything has to run.
+pub(crate) fn skipped(why: &str) {
+    println!("SKIPPED: {why}");
+    assert_eq!(number("SAGITTA_MUST_RUN", 0), 0, "everything has to run, but: {why}");
 }
 
 /// A number from the environment, or what every day runs.

@@ -5,7 +5,9 @@ mod commands;
 mod entrance;
 mod harness;
 mod history;
+mod network;
 mod partial;
+mod partitions;
 mod points;
 #[allow(dead_code, reason = "shared with the tests of the command line; not every helper has a use here")]
 #[path = "../cli/ran.rs"]
