@@ -63,7 +63,8 @@ impl Endpoints {
         }
         let keepalive = if addresses.len() > 1 { config.keepalive.min(SILENCE) } else { config.keepalive };
         let config = ClientConfig { keepalive, ..config.clone() };
-        let lines = addresses.iter().map(|address| Line::new(address, &config, network.clone())).collect::<Result<_, _>>()?;
+        let lines =
+            addresses.iter().map(|address| Line::new(address, &config, network.clone())).collect::<Result<_, _>>()?;
         Ok(Self { lines, at: AtomicUsize::new(0) })
     }
 
