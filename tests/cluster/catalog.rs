@@ -92,6 +92,11 @@ async fn act(recorder: &Recorder<Input, Output>, client: u64, endpoint: &Client,
         Ok(output) => {
             call.ok(output);
         }
+        // An earlier try created it, and somebody has deleted it since: when is not said.
+        Err(error) if error.reason == "REQUEST_ID_REUSED" => {
+            call.unknown();
+            return false;
+        }
         Err(error) if error.kind == ErrorKind::Conflict => {
             call.ok(Output::Taken);
         }

@@ -133,6 +133,11 @@ impl Actor {
         };
         let output = match answer {
             Ok(output) => output,
+            // An earlier try created it, and somebody has deleted it since: when is not said.
+            Err(error) if error.reason == "REQUEST_ID_REUSED" => {
+                call.unknown();
+                return false;
+            }
             Err(error) if error.kind == ErrorKind::Conflict => Output::Taken,
             Err(error) if error.kind == ErrorKind::NotFound => Output::Missing,
             Err(_) => {
