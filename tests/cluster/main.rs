@@ -1,7 +1,10 @@
 //! Clusters as their users meet them: real processes on this machine, killed, paused and started again.
 
 mod catalog;
+mod clocks;
 mod entrance;
+mod failover;
+mod full_disk;
 mod harness;
 mod history;
 mod network;
@@ -9,4 +12,7 @@ mod partial;
 mod partitions;
 mod points;
 mod returns;
+#[path = "../server/small_disk.rs"]
+#[allow(dead_code, reason = "the tests of one server fill a disk in other ways, too")]
+mod small_disk;
 mod workload;
