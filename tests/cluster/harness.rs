@@ -251,6 +251,25 @@ impl Cluster {
         panic!("{leader} leads, who is no shard node");
     }
 
+    /// Has a node lead the only shard of a collection.
+    pub(crate) async fn lead(&self, collection: &str, at: usize) {
+        let client = self.client(0, PATIENCE);
+        let node = self.node_id(&client, at).await;
+        let lead = async || {
+            let shard = only_shard(&client, collection).await?;
+            if shard.leader == Some(node) {
+                return Ok(());
+            }
+            client.transfer_leader(shard.id, node).await.map_err(|error| error.to_string())
+        };
+        eventually("a transfer of the leadership", lead).await;
+        let leads = async || match self.leader(collection).await {
+            leader if leader == at => Ok(()),
+            leader => Err(format!("{leader} leads")),
+        };
+        eventually("the new leader", leads).await;
+    }
+
     /// A client of each coordinator.
     pub(crate) fn clients(&self, deadline: Duration) -> Vec<Client> {
         self.coordinators().into_iter().map(|at| self.client(at, deadline)).collect()
@@ -381,6 +400,13 @@ impl Member {
 
     pub(crate) fn log_text(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Date and hour of the last line of its log, as its clock says.
+    pub(crate) fn log_hours(&self) -> String {
+        let text = self.log_text();
+        let line = text.lines().rev().find(|line| line.starts_with("20")).expect("a line with a date");
+        line["2026-".len().."2026-11-25T00".len()].to_owned()
     }
 
     fn log_since_start(&self) -> String {

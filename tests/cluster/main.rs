@@ -1,8 +1,11 @@
 //! Clusters as their users meet them: real processes on this machine, killed, paused and started again.
 
 mod catalog;
+mod clocks;
 mod commands;
 mod entrance;
+mod failover;
+mod full_disk;
 mod harness;
 mod history;
 mod network;
@@ -13,4 +16,7 @@ mod points;
 #[path = "../cli/ran.rs"]
 mod ran;
 mod returns;
+#[path = "../server/small_disk.rs"]
+#[allow(dead_code, reason = "the tests of one server fill a disk in other ways, too")]
+mod small_disk;
 mod workload;

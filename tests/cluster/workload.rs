@@ -120,6 +120,7 @@ struct Shared {
     reads: bool,
     values: AtomicU64,
     acknowledged: AtomicU64,
+    answered_reads: AtomicU64,
     errors: Mutex<HashMap<String, u64>>,
     stop: AtomicBool,
 }
@@ -127,10 +128,10 @@ struct Shared {
 impl Workload {
     /// On points with ids below `ids`; with reads among the writes or without.
     pub(crate) fn new(collection: &str, ids: u64, reads: bool) -> Self {
-        let (values, acknowledged) = (AtomicU64::new(1), AtomicU64::new(0));
+        let (values, acknowledged, answered_reads) = (AtomicU64::new(1), AtomicU64::new(0), AtomicU64::new(0));
         let (errors, stop) = (Mutex::default(), AtomicBool::new(false));
         let collection = collection.to_owned();
-        let shared = Arc::new(Shared { collection, ids, reads, values, acknowledged, errors, stop });
+        let shared = Arc::new(Shared { collection, ids, reads, values, acknowledged, answered_reads, errors, stop });
         Self { recorder: Recorder::new(), shared }
     }
 
@@ -147,6 +148,16 @@ impl Workload {
     /// Writes acknowledged so far.
     pub(crate) fn acknowledged(&self) -> u64 {
         self.shared.acknowledged.load(Ordering::Acquire)
+    }
+
+    /// Reads answered so far.
+    pub(crate) fn reads(&self) -> u64 {
+        self.shared.answered_reads.load(Ordering::Acquire)
+    }
+
+    /// Errors so far.
+    pub(crate) fn refused(&self) -> u64 {
+        self.errors().values().sum()
     }
 
     /// Waits until so many more writes are acknowledged. Returns the longest time between two of them that was seen.
@@ -246,6 +257,7 @@ impl Workload {
         match endpoint.get(get(&self.shared.collection, vec![id], consistency)).await {
             Ok(records) => {
                 call.ok(PointOutput::Found(records.first().map(|record| told(record).1)));
+                self.shared.answered_reads.fetch_add(1, Ordering::AcqRel);
                 Ok(())
             }
             Err(error) => {
