@@ -31,7 +31,6 @@ step layers cargo xtask layers
 step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 step deny deploy/deny.sh
 step tests cargo test --workspace --exclude sagitta-simulation --locked --no-fail-fast
-step simulation make simulate
 step docs cargo doc --workspace --locked --no-deps --quiet
 
 report
