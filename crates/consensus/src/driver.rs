@@ -195,6 +195,7 @@ impl Driver {
             // Between a Ready and its end raft must not be touched.
             if self.held.is_none() && group.node.is_some() && !group.is_installing() {
                 group.with_node(raft::RawNode::tick);
+                group.step_down_unheard(self.ticks);
                 group.campaign_if_alone();
                 group.end_stuck_change();
                 self.woken.insert(group.id);

@@ -21,6 +21,7 @@ use crate::outcome::{Doubt, HandoverOutcome, Outcome, ReadOutcome, Refusal};
 use crate::reads::Reads;
 use crate::settings::ELECTION_TICKS;
 use crate::storage::GroupStorage;
+use crate::turns::turn;
 
 /// What the outside may know of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,8 +82,6 @@ pub(crate) struct Group {
     pub(crate) me: NodeId,
     /// `None` once the group has stopped.
     pub(crate) node: Option<RawNode<GroupStorage>>,
-    /// Chooses election timeouts, so that members differ and a seed decides.
-    salt: u64,
     pub(crate) incoming: Vec<Incoming>,
     /// By index: the term it was appended in and its ticket.
     pub(crate) pending: BTreeMap<u64, (u64, Ticket)>,
@@ -153,7 +152,7 @@ pub(crate) struct Closing {
 }
 
 impl Group {
-    pub(crate) fn new(me: NodeId, id: GroupId, node: RawNode<GroupStorage>, salt: u64, opened: Opened) -> Self {
+    pub(crate) fn new(me: NodeId, id: GroupId, node: RawNode<GroupStorage>, opened: Opened) -> Self {
         let Opened { at, applied, durable, membership, founders, offers } = opened;
         let status = GroupStatus {
             role: Role::Follower,
@@ -171,7 +170,6 @@ impl Group {
             id,
             me,
             node: Some(node),
-            salt,
             incoming: Vec::new(),
             pending: BTreeMap::new(),
             reads: Reads::default(),
@@ -409,16 +407,12 @@ impl Group {
         });
     }
 
-    /// Raft draws its timeouts from a generator of its own. Ours follow from the salt and the term, so that a seed
-    /// decides them; within raft's bounds any value is as good.
+    /// Raft draws its timeouts from a generator of its own; ours take turns.
     fn keep_election_timeout(&mut self) {
         let Some(node) = &mut self.node else {
             return;
         };
-        let mut key = [0; 16];
-        key[..8].copy_from_slice(&self.salt.to_le_bytes());
-        key[8..].copy_from_slice(&node.raft.term.to_le_bytes());
-        let wanted = ELECTION_TICKS + (xxh3_64(&key) % ELECTION_TICKS as u64) as usize;
+        let wanted = turn(self.id, node.raft.term, self.me, &self.membership);
         if node.raft.randomized_election_timeout() != wanted {
             node.raft.set_randomized_election_timeout(wanted);
         }

@@ -31,6 +31,7 @@ mod reads;
 mod settings;
 mod storage;
 mod transport;
+mod turns;
 
 #[cfg(test)]
 mod testing;

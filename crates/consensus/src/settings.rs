@@ -32,9 +32,16 @@ impl HostSettings {
     }
 }
 
-/// Ticks without a leader before an election; drawn anew between this and twice this in every term.
-/// With 100 ms a tick: 1 to 2 s, so that a write waits at most about 3 s for a new leader.
+/// Ticks without a leader after which a member may be elected, and without a majority after which a leader steps down. With
+/// 100 ms a tick: 1 s.
 pub(crate) const ELECTION_TICKS: usize = 10;
+/// Ticks without a leader after which the first member stands. Those who have heard the leader a tick later than it must not
+/// take that leader for alive any more.
+pub(crate) const FIRST_TURN: usize = ELECTION_TICKS + 1;
+/// Ticks between one member's turn to stand and the next one's, if there are not too many of them: time enough to be elected.
+pub(crate) const TURN_TICKS: usize = 3;
+/// Ticks after which the last one stands: raft's bound is twice [`ELECTION_TICKS`].
+pub(crate) const LAST_TURN: usize = 2 * ELECTION_TICKS - 1;
 /// Ticks between heartbeats. A follower may miss four before it stands.
 pub(crate) const HEARTBEAT_TICKS: usize = 2;
 

@@ -45,6 +45,14 @@ impl Error {
         Self::Shard { shard, error: ShardError { in_doubt, retry_after: self.retry_after(), ..error } }
     }
 
+    /// Of a read, which changes nothing that could be in doubt.
+    pub(crate) fn of_a_read(self) -> Self {
+        match self {
+            Self::Shard { shard, error } => Self::Shard { shard, error: ShardError { in_doubt: false, ..error } },
+            other => other,
+        }
+    }
+
     /// Whether a change may have been made all the same, or a part of it.
     pub(crate) fn is_in_doubt(&self) -> bool {
         match self {

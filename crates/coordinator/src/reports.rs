@@ -23,6 +23,8 @@ pub struct Reports {
     known: RwLock<Known>,
     /// Counts reports, for those who wait for a change.
     changes: watch::Sender<u64>,
+    /// Counts changes of who leads something: rare, so that every call to a leader can wait for one.
+    moves: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -41,28 +43,33 @@ pub struct Heard {
     pub(crate) load: Arc<Load>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 struct Leader {
-    node: u64,
+    /// `None` once it did not act as one.
+    node: Option<u64>,
     term: u64,
 }
 
 impl Reports {
     /// Nothing heard yet.
     pub fn new(env: Env) -> Self {
-        Self { env, known: RwLock::default(), changes: watch::Sender::new(0) }
+        Self { env, known: RwLock::default(), changes: watch::Sender::new(0), moves: watch::Sender::new(0) }
     }
 
     /// Takes a node's report.
     pub fn heard(&self, node: u64, report: Report) {
         let mut known = self.lock();
+        let mut moved = false;
         for replica in &report.replicas {
-            known.note_leader(node, replica);
+            moved |= known.note_leader(node, replica);
         }
         let load = known.nodes.get(&node).map(|heard| heard.load.clone()).unwrap_or_default();
         known.nodes.insert(node, Heard { report: Arc::new(report), at: self.env.now(), load });
         drop(known);
         self.changes.send_modify(|count| *count += 1);
+        if moved {
+            self.moves.send_modify(|count| *count += 1);
+        }
     }
 
     /// Forgets the nodes and shards that the control state has no more. What it has not yet is reported again within a second.
@@ -71,7 +78,7 @@ impl Reports {
         let present = |node: &u64| state.nodes().get(node).is_some_and(|node| node.status != NodeStatus::Removed);
         let mut known = self.lock();
         known.nodes.retain(|node, _| present(node));
-        known.leaders.retain(|shard, leader| shards.contains(shard) && present(&leader.node));
+        known.leaders.retain(|shard, leader| shards.contains(shard) && leader.node.as_ref().is_none_or(present));
     }
 
     /// What a node last told, if it ever did.
@@ -81,7 +88,7 @@ impl Reports {
 
     /// Who leads a shard's group, as far as anybody told.
     pub fn leader(&self, shard: u64) -> Option<u64> {
-        self.read().leaders.get(&shard).map(|leader| leader.node)
+        self.read().leaders.get(&shard)?.node
     }
 
     /// Waits until `found` finds something in what is known.
@@ -98,18 +105,31 @@ impl Reports {
         }
     }
 
+    /// Waits until another node than `node` is said to lead a shard's group, in a later term than any known so far: then `node`
+    /// decides nothing any more.
+    pub(crate) async fn superseded(&self, shard: u64, node: u64) {
+        let mut moves = self.moves.subscribe();
+        let leader = || self.read().leaders.get(&shard).copied();
+        let term = leader().map_or(0, |leader| leader.term);
+        let other = |leader: Leader| leader.term > term && leader.node.is_some_and(|leader| leader != node);
+        while !leader().is_some_and(other) {
+            // This holds the sender.
+            let _ = moves.changed().await;
+        }
+    }
+
     /// A member named the leader: better than what was reported earlier.
     pub(crate) fn note_leader(&self, shard: u64, node: u64) {
         let mut known = self.lock();
         let term = known.leaders.get(&shard).map_or(0, |leader| leader.term);
-        known.leaders.insert(shard, Leader { node, term });
+        known.leaders.insert(shard, Leader { node: Some(node), term });
     }
 
     /// A node that was taken for the leader did not act as one.
     pub(crate) fn suspect(&self, shard: u64, node: u64) {
         let mut known = self.lock();
-        if known.leaders.get(&shard).is_some_and(|leader| leader.node == node) {
-            known.leaders.remove(&shard);
+        if let Some(leader) = known.leaders.get_mut(&shard).filter(|leader| leader.node == Some(node)) {
+            leader.node = None;
         }
     }
 
@@ -120,7 +140,7 @@ impl Reports {
     pub(crate) fn rank(&self, shard: u64, replicas: &[u64], at_least: u64) -> Vec<u64> {
         let known = self.read();
         let now = self.env.now();
-        let leader = known.leaders.get(&shard).map(|leader| leader.node);
+        let leader = known.leaders.get(&shard).and_then(|leader| leader.node);
         let (mut ranked, mut late, mut doubtful) = (Vec::new(), Vec::new(), Vec::new());
         for &node in replicas {
             let heard = known.nodes.get(&node).filter(|heard| now.saturating_sub(heard.at) < SILENT);
@@ -174,15 +194,20 @@ impl Heard {
 }
 
 impl Known {
-    fn note_leader(&mut self, node: u64, replica: &ReplicaReport) {
+    /// Says whether that is news.
+    fn note_leader(&mut self, node: u64, replica: &ReplicaReport) -> bool {
         let leader = match replica.role {
             ReplicaRole::Leader => Some(node),
             ReplicaRole::Follower | ReplicaRole::Learner => replica.leader,
         };
-        let Some(leader) = leader else { return };
-        let known = self.leaders.entry(replica.shard).or_insert(Leader { node: leader, term: 0 });
-        if replica.term >= known.term {
-            *known = Leader { node: leader, term: replica.term };
+        let Some(node) = leader else { return false };
+        let told = Leader { node: Some(node), term: replica.term };
+        match self.leaders.get(&replica.shard) {
+            Some(known) if known.term > told.term || *known == told => false,
+            _ => {
+                self.leaders.insert(replica.shard, told);
+                true
+            }
         }
     }
 }

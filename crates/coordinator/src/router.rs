@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
 use sagitta_cluster::{Collection, Refusal, ShardDescriptor};
 use sagitta_env::Deadline;
@@ -37,10 +39,12 @@ impl<C: NodeClient> Coordinator<C> {
         let mut in_doubt = false;
         loop {
             let node = route.leader(&self.reports);
-            let answer = self.env.until(deadline, call(node, route.reference())).await;
-            let mut error = match answer {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) => error,
+            // A node that stands still would be given up only once it has been silent for long; its successor is known before.
+            let led = unless(self.reports.superseded(shard.id, node), call(node, route.reference()));
+            let mut error = match self.env.until(deadline, led).await {
+                Ok(Some(Ok(answer))) => return Ok(answer),
+                Ok(Some(Err(error))) => error,
+                Ok(None) => superseded(node),
                 Err(_) => return Err(Error::DeadlineExceeded),
             };
             in_doubt |= error.in_doubt;
@@ -70,7 +74,7 @@ impl<C: NodeClient> Coordinator<C> {
         F: Future<Output = Result<T, ShardError>>,
     {
         if let Tokens::Latest = read.tokens {
-            return self.at_leader(collection, shard, read.deadline, call).await;
+            return self.at_leader(collection, shard, read.deadline, call).await.map_err(Error::of_a_read);
         }
         let mut route = Route::new(shard);
         let mut rounds = 0..ROUNDS;
@@ -151,6 +155,20 @@ impl<C: NodeClient> Coordinator<C> {
     }
 }
 
+/// What `call` comes to, or `None` if `until` ends before.
+async fn unless<T>(until: impl Future<Output = ()>, call: impl Future<Output = T>) -> Option<T> {
+    match select(pin!(call), pin!(until)).await {
+        Either::Left((answer, _)) => Some(answer),
+        Either::Right(_) => None,
+    }
+}
+
+/// What a node is taken to have said when another one turns out to lead before it answers.
+fn superseded(node: u64) -> ShardError {
+    let what = format!("node {node} did not answer before another one took over its lead");
+    ShardError { in_doubt: true, ..ShardError::new(ErrorKind::Unavailable, what) }
+}
+
 /// How long to wait before a shard is asked again, unless somebody other than the node leads before.
 pub(crate) struct Pause {
     shard: u64,
@@ -168,8 +186,8 @@ pub(crate) fn hedges(tokens: &Tokens) -> usize {
     match tokens {
         Tokens::Any => 1,
         Tokens::AtLeast(_) => usize::MAX,
-        // Only the leader can tell.
-        Tokens::Latest => 0,
+        // Only the leader can tell, and when another one leads than was asked, that one.
+        Tokens::Latest => 1,
     }
 }
 

@@ -60,7 +60,7 @@ struct Asked<'a> {
     rounds: usize,
     /// Calls under way that may still answer.
     pending: usize,
-    /// How many more replicas may be asked beside a slow one.
+    /// How many more replicas may be asked beside one that is late.
     hedges: usize,
     answer: Option<Answer>,
     /// What is worth most of what the replicas that failed in this round said, with who said it.
@@ -70,7 +70,7 @@ struct Asked<'a> {
 enum Event {
     /// A node has answered for some shards, which are given by their places.
     Answered { node: u64, places: Vec<usize>, answers: Vec<(u64, Answer)> },
-    /// A node is slower than usual.
+    /// A node is slower than usual, or another one leads by now.
     Late { places: Vec<usize> },
     /// A shard whose replicas all failed may be asked again.
     Again { place: usize },
@@ -109,7 +109,15 @@ impl<'a, C: NodeClient> Scatter<'a, C> {
         let load = coordinator.reports.load(node);
         let spare = |place: &&usize| self.asked[**place].hedges > 0 && !self.asked[**place].left.is_empty();
         let slow: Vec<usize> = places.iter().filter(spare).copied().collect();
-        if !slow.is_empty() {
+        if matches!(self.read.tokens, Tokens::Latest) {
+            for place in slow {
+                let shard = self.asked[place].route.reference().shard;
+                self.calls.push(Box::pin(async move {
+                    coordinator.reports.superseded(shard, node).await;
+                    Event::Late { places: vec![place] }
+                }));
+            }
+        } else if !slow.is_empty() {
             let usual = load.usual();
             self.calls.push(Box::pin(async move {
                 coordinator.env.sleep(usual).await;

@@ -16,7 +16,7 @@ use crate::apply::Ticket;
 use crate::group::{Group, Handover};
 use crate::ids::{GroupId, NodeId};
 use crate::machine::Committed;
-use crate::membership::Members;
+use crate::membership::{Members, Membership};
 use crate::outcome::{Applied, Doubt, HandoverOutcome, Outcome, Refusal};
 use crate::settings::{ELECTION_TICKS, PROMOTE_WITHIN, STUCK_TICKS};
 use crate::storage::GroupStorage;
@@ -256,10 +256,27 @@ impl Group {
         if !self.is_leader() || self.membership.is_joint() || self.membership.voters.contains(&self.me) {
             return;
         }
-        let voters = self.membership.voters.clone();
+        self.step_down();
+    }
+
+    /// Ends this member's lead when it has heard of no majority for an election timeout, and bids another take over. The library's
+    /// would look only every election timeout, so take up to two, and tell nobody: while those that hear it and are not
+    /// heard go on following it, and elect nobody.
+    pub(super) fn step_down_unheard(&mut self, ticks: u64) {
+        let heard = |voters: &[NodeId]| 2 * voters.iter().filter(|node| self.hears(**node, ticks)).count() > voters.len();
+        let Membership { voters, outgoing, .. } = &self.membership;
+        if self.is_leader() && !(heard(voters) && (outgoing.is_empty() || heard(outgoing))) {
+            tracing::warn!(group = %self.id, "no majority has been heard of for an election timeout: another may lead");
+            self.step_down();
+        }
+    }
+
+    fn step_down(&mut self) {
+        let (me, voters) = (self.me, self.membership.voters.clone());
         self.with_node(|node| {
-            let able = node.raft.prs().iter().filter(|(id, _)| voters.contains(&NodeId(**id)));
-            let next = able.max_by_key(|(_, progress)| progress.matched).map(|(id, _)| *id);
+            let able = |id: u64| id != me.0 && voters.contains(&NodeId(id));
+            let able = node.raft.prs().iter().filter(|(id, _)| able(**id));
+            let next = able.max_by_key(|(id, progress)| (progress.matched, **id)).map(|(id, _)| *id);
             if let Some(next) = next {
                 node.raft.send_timeout_now(next);
             }

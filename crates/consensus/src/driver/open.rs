@@ -52,7 +52,7 @@ impl Driver {
         let node = self.raw_node(id, state, membership.clone(), at)?;
         let (durable, offers) = (machine.durable(), machine.offers());
         let opened = Opened { at, applied, durable, membership, founders, offers };
-        let mut group = Group::new(self.settings.node, id, node, self.env.random_u64(), opened);
+        let mut group = Group::new(self.settings.node, id, node, opened);
         group.campaign_if_alone();
         let status = group.status.subscribe();
         self.jobs.push(Job::Open { group: id, machine });

@@ -184,12 +184,11 @@ async fn three_hosts_with_threads_elect_a_leader_and_replicate() {
 
 /// A simulation has no threads: [`Env::thread`] fails in it.
 #[tokio::test(start_paused = true)]
-async fn three_hosts_without_threads_do_the_same_and_with_the_same_seed_at_the_same_times() {
+async fn three_hosts_without_threads_do_the_same_and_always_at_the_same_times() {
     let run = async |seed| three_hosts(&Env::simulated(seed).0).await;
     for seed in 0..20 {
         let (first, second) = (run(seed).await, run(seed).await);
         assert_eq!(first, second, "seed {seed}");
-        assert_ne!(first, run(seed + 1_000).await, "another seed is another run: {seed}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Which replica a read is asked of, and which one when that does not answer.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use sagitta_cluster::ReplicaRole;
@@ -9,17 +10,36 @@ use super::NODES;
 use super::rig::{Call, Rig, found, query};
 use crate::{Error, Page, Search, ShardError};
 
+type Reading<'a> = Pin<Box<dyn Future<Output = (&'static str, Result<(), Error>)> + 'a>>;
+
 /// Runs a read of every kind.
 async fn read_all(rig: &Rig, consistency: &Consistency) -> Vec<(&'static str, Result<(), Error>)> {
-    let (coordinator, collection, deadline) = (&rig.coordinator, rig.collection(), rig.deadline());
-    let (ids, page) =
-        (vec![PointId::Num(1)], Page { after: None, limit: 1, filter: None, selection: Selection::default() });
+    let mut results = Vec::new();
+    for reading in read_kinds(rig, consistency) {
+        results.push(reading.await);
+    }
+    results
+}
+
+/// A read of every kind, to be run.
+fn read_kinds<'a>(rig: &'a Rig, consistency: &'a Consistency) -> Vec<Reading<'a>> {
+    let (coordinator, collection) = (&rig.coordinator, rig.collection());
+    let (of_get, of_count, of_scroll) = (collection.clone(), collection.clone(), collection);
+    let page = Page { after: None, limit: 1, filter: None, selection: Selection::default() };
     let search = Search { consistency: consistency.clone(), ..query(1) };
     vec![
-        ("search", rig.search(search).await.map(drop)),
-        ("get", coordinator.get(&collection, ids, Selection::default(), consistency, deadline).await.map(drop)),
-        ("count", coordinator.count(&collection, None, consistency, deadline).await.map(drop)),
-        ("scroll", coordinator.scroll(&collection, page, consistency, deadline).await.map(drop)),
+        Box::pin(async { ("search", rig.search(search).await.map(drop)) }),
+        Box::pin(async move {
+            let ids = vec![PointId::Num(1)];
+            let got = coordinator.get(&of_get, ids, Selection::default(), consistency, rig.deadline()).await;
+            ("get", got.map(drop))
+        }),
+        Box::pin(async move {
+            ("count", coordinator.count(&of_count, None, consistency, rig.deadline()).await.map(drop))
+        }),
+        Box::pin(async move {
+            ("scroll", coordinator.scroll(&of_scroll, page, consistency, rig.deadline()).await.map(drop))
+        }),
     ]
 }
 
@@ -130,5 +150,41 @@ async fn a_leader_that_finds_itself_damaged_is_succeeded_by_another() {
     for request in 1..=3 {
         rig.told(2, 1, ReplicaRole::Leader);
         rig.write(request).await.expect("another one leads by now");
+    }
+}
+
+#[tokio::test]
+async fn a_leader_that_says_nothing_is_waited_for_until_another_one_leads_and_no_longer() {
+    let rig = Rig::start(NODES, 1, 3, |call| Ok(found(call.shard))).await;
+    rig.leads(1, 5);
+    rig.hang(1);
+    let asked = async |what: &str| {
+        while rig.calls().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        // Who leads an older term, or the same node a newer one, is no reason to give up.
+        rig.leads(2, 4);
+        rig.leads(1, 6);
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(rig.calls(), [], "{what}");
+        rig.leads(3, 7);
+    };
+    let (written, ()) = tokio::join!(rig.write(1), asked("write"));
+    written.expect("the new leader took it");
+    assert_eq!(rig.request_ids(), [1, 1], "under the same request id");
+    for what in 0..4 {
+        rig.leads(1, 8 + 3 * what);
+        rig.calls();
+        let mut reads = read_kinds(&rig, &Consistency::Strong);
+        let superseded = async {
+            while rig.calls().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            rig.leads(3, 9 + 3 * what);
+        };
+        let ((what, read), ()) = tokio::join!(reads.swap_remove(what as usize), superseded);
+        read.unwrap_or_else(|error| panic!("{what}: {error}"));
     }
 }

@@ -166,7 +166,15 @@ impl Rig {
         self.coordinator.reports().heard(node, Report { replicas, ..all_followed() });
     }
 
-    /// From now on a node answers no read.
+    /// A node says that it leads all shards since a term.
+    pub(super) fn leads(&self, node: u64, term: u64) {
+        let heard = self.coordinator.reports().of(node).expect("it has reported");
+        let replicas = heard.report.replicas.iter().cloned();
+        let replicas = replicas.map(|replica| ReplicaReport { role: ReplicaRole::Leader, term, ..replica }).collect();
+        self.coordinator.reports().heard(node, Report { replicas, ..all_followed() });
+    }
+
+    /// From now on a node answers no read and no write.
     pub(super) fn hang(&self, node: u64) {
         self.seen(|seen| seen.hanging.insert(node));
     }
@@ -252,8 +260,8 @@ impl Scripts {
         self.answer(node, shard)
     }
 
-    /// For reads of one shard.
-    async fn read(&self, node: u64, shard: ShardRef) -> Result<SearchResult, ShardError> {
+    /// For reads and writes of one shard.
+    async fn read_or_write(&self, node: u64, shard: ShardRef) -> Result<SearchResult, ShardError> {
         if self.note(node, 1) {
             return std::future::pending().await;
         }
@@ -272,7 +280,7 @@ impl NodeClient for Scripts {
         _deadline: Deadline,
     ) -> Result<WriteResult, ShardError> {
         self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).request_ids.push(request_id);
-        self.one(node, shard)?;
+        self.read_or_write(node, shard).await?;
         let tokens = vec![VersionToken { shard: shard.shard, index: 1 }];
         Ok(WriteResult { applied: 1, tokens, ..WriteResult::default() })
     }
@@ -303,7 +311,7 @@ impl NodeClient for Scripts {
         _selection: Selection,
         _read: Read,
     ) -> Result<Vec<Record>, ShardError> {
-        self.read(node, shard).await.map(|_| Vec::new())
+        self.read_or_write(node, shard).await.map(|_| Vec::new())
     }
 
     async fn count(
@@ -313,11 +321,11 @@ impl NodeClient for Scripts {
         _filter: Option<Arc<Filter>>,
         _read: Read,
     ) -> Result<u64, ShardError> {
-        self.read(node, shard).await.map(|found| found.hits.len() as u64)
+        self.read_or_write(node, shard).await.map(|found| found.hits.len() as u64)
     }
 
     async fn scroll(&self, node: u64, shard: ShardRef, _page: Page, _read: Read) -> Result<Vec<Record>, ShardError> {
-        self.read(node, shard).await.map(|_| Vec::new())
+        self.read_or_write(node, shard).await.map(|_| Vec::new())
     }
 
     async fn statistics(&self, node: u64, shard: ShardRef) -> Result<ShardStatistics, ShardError> {

@@ -2,6 +2,7 @@
 
 use super::crew::{Crew, ids, node_id};
 use super::*;
+use crate::settings::{ELECTION_TICKS, LAST_TURN};
 use crate::transport::memory::MemoryNetwork;
 
 fn others(node: usize) -> Vec<usize> {
@@ -66,6 +67,40 @@ fn a_leader_cut_off_is_replaced_promises_nothing_and_catches_up() {
 }
 
 #[test]
+fn one_leader_after_another_is_replaced_within_two_election_timeouts() {
+    for seed in 0..40 {
+        let mut crew = Crew::new(seed, 5);
+        let mut left = vec![0, 1, 2, 3, 4];
+        while left.len() > 3 {
+            let leader = crew.leader_among(&left);
+            left.retain(|node| *node != leader);
+            crew.crash(leader);
+            let before = crew.now();
+            crew.leader_among(&left);
+            let ticks = (crew.now() - before).as_millis() / TICK.as_millis();
+            assert!(ticks <= LAST_TURN as u128 + 1, "seed {seed}: {ticks} ticks with {} members left", left.len());
+        }
+    }
+}
+
+#[test]
+fn a_leader_that_hears_nobody_and_is_heard_bids_another_take_over() {
+    for seed in 0..20 {
+        let mut crew = Crew::new(seed, 3);
+        let leader = crew.leader_among(&[0, 1, 2]);
+        // Its followers go on following it, so none of them would stand by itself.
+        for other in others(leader) {
+            crew.network.cut(node_id(other), node_id(leader));
+        }
+        crew.ticks(ELECTION_TICKS + 2);
+        let before = crew.now();
+        crew.leader_among(&others(leader));
+        assert_eq!(crew.now(), before, "seed {seed}: nobody leads {ELECTION_TICKS} ticks and two after the cut");
+        assert_ne!(crew.status(leader).role, Role::Leader, "seed {seed}");
+    }
+}
+
+#[test]
 fn proposals_of_a_leader_without_followers_are_in_doubt_at_their_deadline() {
     let mut crew = Crew::new(4, 3);
     let leader = crew.leader_among(&[0, 1, 2]);
@@ -85,7 +120,10 @@ fn the_same_seed_gives_the_same_messages() {
         let mut crew = Crew::new(seed, 3);
         let leader = crew.leader_among(&[0, 1, 2]);
         crew.network.isolate(node_id(leader), &ids(&others(leader)));
-        crew.leader_among(&others(leader));
+        let next = crew.leader_among(&others(leader));
+        for number in 0..crew.draw(50) {
+            crew.propose(next, number as u64);
+        }
         crew.network.heal();
         crew.ticks(20);
         crew.trace()
