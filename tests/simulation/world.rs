@@ -20,7 +20,7 @@ use turmoil::{Builder, Sim};
 
 use crate::dice::Dice;
 use crate::disk::Disk;
-use crate::network::{Digest, HostNetwork, Trace};
+use crate::network::{Digest, HostNetwork, Sockets, Trace};
 
 const API_PORT: u16 = 6380;
 const PEER_PORT: u16 = 6381;
@@ -67,6 +67,7 @@ pub(crate) struct Machine {
     /// How far its clock is from the others'.
     skew_micros: Cell<i64>,
     clock: RefCell<Option<SimulatedClock>>,
+    sockets: RefCell<Sockets>,
 }
 
 impl World {
@@ -89,7 +90,7 @@ impl World {
         let (mut sim, temp, trace) = (builder.build(), tempfile::tempdir().expect("a folder"), Trace::new(seed));
         let client_env = Rc::new(RefCell::new(None));
         let (errands, received) = mpsc::unbounded_channel();
-        let network = HostNetwork { host: sim.lookup(CLIENTS), trace: trace.clone() };
+        let network = HostNetwork { host: sim.lookup(CLIENTS), trace: trace.clone(), sockets: Sockets::default() };
         sim.client(CLIENTS, run_errands(seed, client_env.clone(), received));
         let mut world = Self {
             sim,
@@ -134,6 +135,7 @@ impl World {
             starts: Cell::new(0),
             skew_micros: Cell::new(0),
             clock: RefCell::default(),
+            sockets: RefCell::default(),
         };
         self.nodes.push(Rc::new(machine));
     }
@@ -281,6 +283,11 @@ impl World {
     /// Ends a process as `kill -9` does; its machine goes on, so what it wrote is there.
     pub(crate) fn kill(&mut self, at: usize) {
         self.count("kill");
+        self.crash(at);
+    }
+
+    fn crash(&mut self, at: usize) {
+        self.nodes[at].sockets.borrow().killed();
         self.sim.crash(self.nodes[at].name.as_str());
     }
 
@@ -293,7 +300,7 @@ impl World {
             self.run_for(Duration::from_millis(30));
         }
         self.cut_off(at);
-        self.sim.crash(machine.name.as_str());
+        self.crash(at);
         machine.disk.lose_power(unsynced_kept);
         self.reconnect(at);
     }
@@ -394,6 +401,9 @@ fn log() {
 
 /// A server's process.
 async fn serve(machine: Rc<Machine>, seed: u64, trace: Trace) -> turmoil::Result {
+    let sockets = Sockets::default();
+    let _last_out = sockets.last_out();
+    *machine.sockets.borrow_mut() = sockets.clone();
     let start = machine.starts.replace(machine.starts.get() + 1);
     let (env, clock) = Env::simulated(seed * 1_000 + start);
     clock.jump(machine.skew_micros.get());
@@ -409,7 +419,7 @@ async fn serve(machine: Rc<Machine>, seed: u64, trace: Trace) -> turmoil::Result
     });
     (config.search_threads, config.build_threads) = (1, 1);
     config.memory = "64GiB".parse().expect("a size");
-    let net = Net::other(Arc::new(HostNetwork { host: machine.address, trace }));
+    let net = Net::other(Arc::new(HostNetwork { host: machine.address, trace, sockets }));
     let _server = Server::start(config, machine.disk.platform(net), env).await?;
     std::future::pending().await
 }
