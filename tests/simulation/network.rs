@@ -162,7 +162,9 @@ impl<S: Send + 'static> Socket<S> {
 impl<S: Send + 'static> Drop for Socket<S> {
     fn drop(&mut self) {
         let mut made = self.sockets.made();
-        if made.killed && let Some(socket) = self.socket.take() {
+        if made.killed
+            && let Some(socket) = self.socket.take()
+        {
             made.left.insert(self.number, Box::new(socket));
         }
     }
