@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "clients of a simulated host are tasks of its one thread")]
 
 mod catalog;
+mod clock;
 mod dice;
 mod disk;
 mod network;

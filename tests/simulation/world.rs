@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use turmoil::{Builder, Sim};
 
+use crate::clock::VirtualClock;
 use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::network::{Digest, HostNetwork, Sockets, Trace};
@@ -51,6 +52,8 @@ pub(crate) struct World {
     client_env: Rc<RefCell<Option<Env>>>,
     faults: BTreeMap<&'static str, u64>,
     _temp: TempDir,
+    /// Outlives all that asks for the time.
+    clock: VirtualClock,
 }
 
 type Errand = Pin<Box<dyn Future<Output = ()>>>;
@@ -79,6 +82,8 @@ impl World {
     /// The same on these disks.
     pub(crate) fn found_on(seed: u64, shape: Shape, disk: impl Fn(usize) -> Disk) -> Self {
         log();
+        let temp = tempfile::tempdir().expect("a folder");
+        let clock = VirtualClock::start();
         let mut builder = Builder::new();
         // As far as a simulation can go: it ends when its test does.
         builder
@@ -87,7 +92,7 @@ impl World {
             .tcp_capacity(1_024)
             .ephemeral_ports(20_000..=65_535);
         builder.min_message_latency(Duration::from_millis(1)).max_message_latency(Duration::from_millis(4));
-        let (mut sim, temp, trace) = (builder.build(), tempfile::tempdir().expect("a folder"), Trace::new(seed));
+        let (mut sim, trace) = (builder.build(), Trace::new(seed));
         let client_env = Rc::new(RefCell::new(None));
         let (errands, received) = mpsc::unbounded_channel();
         let network = HostNetwork { host: sim.lookup(CLIENTS), trace: trace.clone(), sockets: Sockets::default() };
@@ -104,6 +109,7 @@ impl World {
             client_env,
             faults: BTreeMap::new(),
             _temp: temp,
+            clock,
         };
         for at in 0..shape.coordinators + shape.shards {
             let roles = Roles { coordinator: at < shape.coordinators, shard: at >= shape.coordinators };
@@ -249,6 +255,7 @@ impl World {
     }
 
     fn step(&mut self) {
+        self.clock.set(self.sim.elapsed());
         if let Err(error) = self.sim.step() {
             panic!("seed {}, {:?}: {error}", self.seed, self.sim.elapsed());
         }
