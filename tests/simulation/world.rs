@@ -371,6 +371,15 @@ impl World {
         }
     }
 
+    /// Keeps messages between a node and those of its role on their way: it lags behind them, and still answers all others.
+    pub(crate) fn hold_from_peers(&mut self, at: usize) {
+        self.count("lag");
+        let peers = if at < self.shape.coordinators { self.coordinators() } else { self.shard_nodes() };
+        for other in peers.into_iter().filter(|other| *other != at) {
+            self.sim.hold(self.nodes[at].name.as_str(), self.nodes[other].name.as_str());
+        }
+    }
+
     /// Lets them arrive, all at once.
     pub(crate) fn release(&mut self, at: usize) {
         for other in self.everybody_else(at) {
