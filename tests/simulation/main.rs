@@ -5,8 +5,10 @@
 #![allow(clippy::disallowed_methods, reason = "clients of a simulated host are tasks of its one thread")]
 
 mod catalog;
+mod clock;
 mod dice;
 mod disk;
+mod merge;
 mod network;
 mod partial;
 mod points;

@@ -1,12 +1,14 @@
 //! Turmoil's TCP as the network of servers and clients, and the trace of all that passes over it.
 
+use std::any::Any;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use sagitta_client::Dial;
@@ -67,21 +69,46 @@ impl Trace {
     }
 }
 
-/// The network of one host.
+/// The network of one process on a host.
 #[derive(Clone)]
 pub(crate) struct HostNetwork {
     pub(crate) host: IpAddr,
     pub(crate) trace: Trace,
+    pub(crate) sockets: Sockets,
+}
+
+/// The sockets of one process, so that those of a killed one are closed in the order in which they were made. Of itself tokio drops
+/// the tasks that hold them in an order that depends on how many tasks this program has ever had, thus on earlier simulations.
+#[derive(Clone, Default)]
+pub(crate) struct Sockets(Arc<Mutex<Made>>);
+
+#[derive(Default)]
+struct Made {
+    count: u64,
+    killed: bool,
+    /// What the tasks of the killed process held.
+    left: BTreeMap<u64, Box<dyn Any + Send>>,
+}
+
+/// Closes what a killed process left when it is dropped, which has to be after all that holds a socket.
+pub(crate) struct LastOut(Sockets);
+
+/// A socket, or what is left of it once it is dropped.
+struct Socket<S: Send + 'static> {
+    /// There until it is dropped.
+    socket: Option<S>,
+    number: u64,
+    sockets: Sockets,
 }
 
 struct HostListener {
-    listener: TcpListener,
+    listener: Socket<TcpListener>,
     address: SocketAddr,
-    trace: Trace,
+    network: HostNetwork,
 }
 
 struct Traced {
-    stream: TcpStream,
+    stream: Socket<TcpStream>,
     pair: (SocketAddr, SocketAddr),
     trace: Trace,
     /// The beginning of a frame whose end has not been written.
@@ -97,10 +124,57 @@ const CONTINUATION: u8 = 9;
 /// RFC 9113, section 3.4.
 const PREFACE: usize = 24;
 
+impl Sockets {
+    /// The process is about to be killed.
+    pub(crate) fn killed(&self) {
+        self.made().killed = true;
+    }
+
+    /// To be held by what is dropped last.
+    pub(crate) fn last_out(&self) -> LastOut {
+        LastOut(self.clone())
+    }
+
+    fn add<S: Send + 'static>(&self, socket: S) -> Socket<S> {
+        let mut made = self.made();
+        made.count += 1;
+        Socket { socket: Some(socket), number: made.count, sockets: self.clone() }
+    }
+
+    fn made(&self) -> MutexGuard<'_, Made> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for LastOut {
+    fn drop(&mut self) {
+        let left = std::mem::take(&mut self.0.made().left);
+        left.into_values().for_each(drop);
+    }
+}
+
+impl<S: Send + 'static> Socket<S> {
+    fn get(&mut self) -> &mut S {
+        self.socket.as_mut().expect("it is there until it is dropped")
+    }
+}
+
+impl<S: Send + 'static> Drop for Socket<S> {
+    fn drop(&mut self) {
+        let mut made = self.sockets.made();
+        if made.killed
+            && let Some(socket) = self.socket.take()
+        {
+            made.left.insert(self.number, Box::new(socket));
+        }
+    }
+}
+
 impl Traced {
-    fn new(stream: TcpStream, trace: &Trace, preface: usize) -> io::Result<Self> {
+    fn new(stream: TcpStream, network: &HostNetwork, preface: usize) -> io::Result<Self> {
         let pair = (stream.local_addr()?, stream.peer_addr()?);
-        Ok(Self { stream, pair, trace: trace.clone(), begun: Vec::new(), preface })
+        let stream = network.sockets.add(stream);
+        Ok(Self { stream, pair, trace: network.trace.clone(), begun: Vec::new(), preface })
     }
 
     fn wrote(&mut self, bytes: &[u8]) {
@@ -128,7 +202,7 @@ impl Traced {
 impl HostNetwork {
     async fn to(&self, host: &str, port: u16) -> io::Result<Traced> {
         let host: IpAddr = host.parse().map_err(|_| io::Error::other("hosts are named by their addresses"))?;
-        Traced::new(TcpStream::connect((host, port)).await?, &self.trace, PREFACE)
+        Traced::new(TcpStream::connect((host, port)).await?, self, PREFACE)
     }
 }
 
@@ -137,7 +211,7 @@ impl Network for HostNetwork {
     async fn listen(&self, address: SocketAddr) -> io::Result<Box<dyn Listener>> {
         assert_eq!(address.ip(), self.host, "a host listens at its own address");
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await?;
-        Ok(Box::new(HostListener { listener, address, trace: self.trace.clone() }))
+        Ok(Box::new(HostListener { listener: self.sockets.add(listener), address, network: self.clone() }))
     }
 
     async fn connect(&self, host: &str, port: u16) -> io::Result<Box<dyn Stream>> {
@@ -159,20 +233,20 @@ impl Listener for HostListener {
     }
 
     async fn accept(&mut self) -> io::Result<(Box<dyn Stream>, SocketAddr)> {
-        let (stream, peer) = self.listener.accept().await?;
-        Ok((Box::new(Traced::new(stream, &self.trace, 0)?), peer))
+        let (stream, peer) = self.listener.get().accept().await?;
+        Ok((Box::new(Traced::new(stream, &self.network, 0)?), peer))
     }
 }
 
 impl AsyncRead for Traced {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        Pin::new(self.stream.get()).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Traced {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        let written = Pin::new(self.stream.get()).poll_write(cx, buf);
         if let Poll::Ready(Ok(bytes)) = written {
             self.wrote(&buf[..bytes]);
         }
@@ -180,10 +254,10 @@ impl AsyncWrite for Traced {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        Pin::new(self.stream.get()).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Pin::new(self.stream.get()).poll_shutdown(cx)
     }
 }

@@ -35,7 +35,7 @@ impl Trouble {
             return;
         }
         let at = world.dice.pick(&self.nodes);
-        let remedy = match world.dice.below(8) {
+        let remedy = match world.dice.below(9) {
             0 => {
                 world.isolate(at);
                 Remedy::Reconnect
@@ -62,6 +62,10 @@ impl Trouble {
                     world.part(at, other);
                 }
                 Remedy::Reconnect
+            }
+            7 => {
+                world.hold_from_peers(at);
+                Remedy::Release
             }
             _ => {
                 let by = world.dice.pick(&[HOUR_MICROS, -HOUR_MICROS]);

@@ -18,9 +18,10 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use turmoil::{Builder, Sim};
 
+use crate::clock::VirtualClock;
 use crate::dice::Dice;
 use crate::disk::Disk;
-use crate::network::{Digest, HostNetwork, Trace};
+use crate::network::{Digest, HostNetwork, Sockets, Trace};
 
 const API_PORT: u16 = 6380;
 const PEER_PORT: u16 = 6381;
@@ -51,6 +52,8 @@ pub(crate) struct World {
     client_env: Rc<RefCell<Option<Env>>>,
     faults: BTreeMap<&'static str, u64>,
     _temp: TempDir,
+    /// Outlives all that asks for the time.
+    clock: VirtualClock,
 }
 
 type Errand = Pin<Box<dyn Future<Output = ()>>>;
@@ -67,6 +70,7 @@ pub(crate) struct Machine {
     /// How far its clock is from the others'.
     skew_micros: Cell<i64>,
     clock: RefCell<Option<SimulatedClock>>,
+    sockets: RefCell<Sockets>,
 }
 
 impl World {
@@ -78,6 +82,8 @@ impl World {
     /// The same on these disks.
     pub(crate) fn found_on(seed: u64, shape: Shape, disk: impl Fn(usize) -> Disk) -> Self {
         log();
+        let temp = tempfile::tempdir().expect("a folder");
+        let clock = VirtualClock::start();
         let mut builder = Builder::new();
         // As far as a simulation can go: it ends when its test does.
         builder
@@ -86,10 +92,10 @@ impl World {
             .tcp_capacity(1_024)
             .ephemeral_ports(20_000..=65_535);
         builder.min_message_latency(Duration::from_millis(1)).max_message_latency(Duration::from_millis(4));
-        let (mut sim, temp, trace) = (builder.build(), tempfile::tempdir().expect("a folder"), Trace::new(seed));
+        let (mut sim, trace) = (builder.build(), Trace::new(seed));
         let client_env = Rc::new(RefCell::new(None));
         let (errands, received) = mpsc::unbounded_channel();
-        let network = HostNetwork { host: sim.lookup(CLIENTS), trace: trace.clone() };
+        let network = HostNetwork { host: sim.lookup(CLIENTS), trace: trace.clone(), sockets: Sockets::default() };
         sim.client(CLIENTS, run_errands(seed, client_env.clone(), received));
         let mut world = Self {
             sim,
@@ -103,6 +109,7 @@ impl World {
             client_env,
             faults: BTreeMap::new(),
             _temp: temp,
+            clock,
         };
         for at in 0..shape.coordinators + shape.shards {
             let roles = Roles { coordinator: at < shape.coordinators, shard: at >= shape.coordinators };
@@ -134,6 +141,7 @@ impl World {
             starts: Cell::new(0),
             skew_micros: Cell::new(0),
             clock: RefCell::default(),
+            sockets: RefCell::default(),
         };
         self.nodes.push(Rc::new(machine));
     }
@@ -247,6 +255,7 @@ impl World {
     }
 
     fn step(&mut self) {
+        self.clock.set(self.sim.elapsed());
         if let Err(error) = self.sim.step() {
             panic!("seed {}, {:?}: {error}", self.seed, self.sim.elapsed());
         }
@@ -281,6 +290,11 @@ impl World {
     /// Ends a process as `kill -9` does; its machine goes on, so what it wrote is there.
     pub(crate) fn kill(&mut self, at: usize) {
         self.count("kill");
+        self.crash(at);
+    }
+
+    fn crash(&mut self, at: usize) {
+        self.nodes[at].sockets.borrow().killed();
         self.sim.crash(self.nodes[at].name.as_str());
     }
 
@@ -293,7 +307,7 @@ impl World {
             self.run_for(Duration::from_millis(30));
         }
         self.cut_off(at);
-        self.sim.crash(machine.name.as_str());
+        self.crash(at);
         machine.disk.lose_power(unsynced_kept);
         self.reconnect(at);
     }
@@ -357,6 +371,15 @@ impl World {
         }
     }
 
+    /// Keeps messages between a node and those of its role on their way: it lags behind them, and still answers all others.
+    pub(crate) fn hold_from_peers(&mut self, at: usize) {
+        self.count("lag");
+        let peers = if at < self.shape.coordinators { self.coordinators() } else { self.shard_nodes() };
+        for other in peers.into_iter().filter(|other| *other != at) {
+            self.sim.hold(self.nodes[at].name.as_str(), self.nodes[other].name.as_str());
+        }
+    }
+
     /// Lets them arrive, all at once.
     pub(crate) fn release(&mut self, at: usize) {
         for other in self.everybody_else(at) {
@@ -394,6 +417,9 @@ fn log() {
 
 /// A server's process.
 async fn serve(machine: Rc<Machine>, seed: u64, trace: Trace) -> turmoil::Result {
+    let sockets = Sockets::default();
+    let _last_out = sockets.last_out();
+    *machine.sockets.borrow_mut() = sockets.clone();
     let start = machine.starts.replace(machine.starts.get() + 1);
     let (env, clock) = Env::simulated(seed * 1_000 + start);
     clock.jump(machine.skew_micros.get());
@@ -409,7 +435,7 @@ async fn serve(machine: Rc<Machine>, seed: u64, trace: Trace) -> turmoil::Result
     });
     (config.search_threads, config.build_threads) = (1, 1);
     config.memory = "64GiB".parse().expect("a size");
-    let net = Net::other(Arc::new(HostNetwork { host: machine.address, trace }));
+    let net = Net::other(Arc::new(HostNetwork { host: machine.address, trace, sockets }));
     let _server = Server::start(config, machine.disk.platform(net), env).await?;
     std::future::pending().await
 }

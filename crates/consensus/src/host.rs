@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select_biased, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, select_biased, unbounded};
 use sagitta_env::{Env, Turn, Worker};
 use tokio::sync::oneshot;
 
@@ -150,6 +150,9 @@ impl LogWorker {
         }
         let until = self.driver.next_retry().map_or(self.next_tick, |retry| retry.min(self.next_tick));
         let timeout = until.saturating_sub(self.env.now()).min(patience);
+        if timeout.is_zero() {
+            return self.look();
+        }
         // In this order, so that the same seed gives the same run.
         select_biased! {
             recv(self.done) -> done => if let Ok(done) = done {
@@ -160,6 +163,20 @@ impl LogWorker {
                 Err(_) => return Turn::Over,
             },
             default(timeout) => return Turn::Idle,
+        }
+        Turn::Worked
+    }
+
+    /// Takes one thing that is there, in the same order. A select spins before it gives up, also when it may not wait.
+    fn look(&mut self) -> Turn {
+        if let Ok(done) = self.done.try_recv() {
+            self.driver.applied(done);
+            return Turn::Worked;
+        }
+        match self.inputs.try_recv() {
+            Ok(input) => self.driver.handle(input),
+            Err(TryRecvError::Empty) => return Turn::Idle,
+            Err(TryRecvError::Disconnected) => return Turn::Over,
         }
         Turn::Worked
     }
@@ -187,7 +204,16 @@ struct ApplyWorker {
 impl ApplyWorker {
     fn turn(&mut self, patience: Duration) -> Turn {
         let until_retry = self.applier.next_retry().map(|at| at.saturating_sub(self.env.now()));
-        let (turn, reports) = match self.jobs.recv_timeout(until_retry.map_or(patience, |wait| wait.min(patience))) {
+        let wait = until_retry.map_or(patience, |wait| wait.min(patience));
+        // Waiting for no time would spin before it gives up.
+        let job = match wait.is_zero() {
+            true => self.jobs.try_recv().map_err(|error| match error {
+                TryRecvError::Empty => RecvTimeoutError::Timeout,
+                TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+            }),
+            false => self.jobs.recv_timeout(wait),
+        };
+        let (turn, reports) = match job {
             Ok(job) => (Turn::Worked, self.applier.run(job, self.env.now())),
             Err(RecvTimeoutError::Timeout) => (Turn::Idle, self.applier.retry(self.env.now())),
             Err(RecvTimeoutError::Disconnected) => return Turn::Over,

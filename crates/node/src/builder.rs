@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use sagitta_engine::index::{BuildControl, Stop};
 use sagitta_env::{Env, Turn};
 use sagitta_shard::{JobKind, Shard};
@@ -86,6 +86,17 @@ impl Builder {
     }
 }
 
+/// What has come or comes in time. Waiting for no time at all would spin and yield before it gives up, at each turn of a simulated worker.
+pub(crate) fn receive<T>(from: &Receiver<T>, wait: Duration) -> Result<T, RecvTimeoutError> {
+    if !wait.is_zero() {
+        return from.recv_timeout(wait);
+    }
+    from.try_recv().map_err(|error| match error {
+        TryRecvError::Empty => RecvTimeoutError::Timeout,
+        TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+    })
+}
+
 struct Flusher {
     bell: Receiver<()>,
     stop: Arc<AtomicBool>,
@@ -94,7 +105,7 @@ struct Flusher {
 
 impl Flusher {
     fn turn(&mut self, patience: Duration) -> Turn {
-        match self.bell.recv_timeout(patience) {
+        match receive(&self.bell, patience) {
             Ok(()) if !self.stop.load(Ordering::Acquire) => {}
             Err(RecvTimeoutError::Timeout) => return Turn::Idle,
             Ok(()) | Err(RecvTimeoutError::Disconnected) => return Turn::Over,
@@ -123,7 +134,7 @@ struct Build {
 impl Build {
     fn turn(&mut self, patience: Duration) -> Turn {
         let wait = self.next_round.saturating_sub(self.env.now()).min(patience);
-        let rung = self.bell.recv_timeout(wait);
+        let rung = receive(&self.bell, wait);
         if self.stop.load(Ordering::Acquire) || rung == Err(RecvTimeoutError::Disconnected) {
             return Turn::Over;
         }

@@ -23,7 +23,7 @@ use sagitta_model::limits;
 use sagitta_shard::ReadView;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use crate::builder::Bell;
+use crate::builder::{Bell, receive};
 use crate::{NodeOptions, Replicas};
 
 use self::gate::{DiskSpace, Gates, Measurement, is_memory_scarce};
@@ -206,7 +206,7 @@ struct Watcher {
 impl Watcher {
     fn turn(&mut self, stop: &Receiver<()>, patience: Duration) -> Turn {
         let wait = self.next_look.saturating_sub(self.env.now()).min(patience);
-        if stop.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
+        if receive(stop, wait) != Err(RecvTimeoutError::Timeout) {
             return Turn::Over;
         }
         if self.env.now() < self.next_look {

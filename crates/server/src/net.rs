@@ -15,7 +15,7 @@ use tonic::transport::server::TcpConnectInfo;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
-pub(crate) use self::gathered::Gathered;
+use self::gathered::Gathered;
 
 /// How a process reaches others and is reached. Clones are the same network.
 #[derive(Clone, Default)]
@@ -74,7 +74,7 @@ impl Net {
         let net = self.clone();
         let connect = move |uri: Uri| {
             let net = net.clone();
-            async move { net.dial(&uri).await.map(TokioIo::new) }
+            async move { net.dial(&uri).await.map(|stream| TokioIo::new(Gathered::new(stream))) }
         };
         endpoint.connect_with_connector(service_fn(connect)).await
     }
@@ -85,9 +85,8 @@ impl Net {
         let Some(network) = &self.0 else {
             let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
             stream.set_nodelay(true)?;
-            return Ok(Box::new(Gathered::new(stream)));
+            return Ok(Box::new(stream));
         };
-        // As it is: only sockets of the system make each write dear, and a simulation replays more exactly without.
         network.connect(host, port).await
     }
 }

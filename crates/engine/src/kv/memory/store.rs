@@ -28,6 +28,16 @@ pub(super) type Row = (Arc<[u8]>, Arc<[u8]>);
 struct Table {
     name: String,
     rows: BTreeMap<Arc<[u8]>, Vec<Version>>,
+    /// What [`Table::recount`] would say, kept up to date: it is asked for often.
+    sizes: Sizes,
+}
+
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+struct Sizes {
+    /// Rows as of now.
+    rows: u64,
+    /// Bytes of versions that are not durable.
+    unflushed: u64,
 }
 
 #[derive(Clone)]
@@ -47,7 +57,7 @@ impl Store {
         if let Some(found) = self.tables.iter().position(|table| table.name == name) {
             return found;
         }
-        self.tables.push(Table { name: name.to_owned(), rows: BTreeMap::new() });
+        self.tables.push(Table { name: name.to_owned(), rows: BTreeMap::new(), sizes: Sizes::default() });
         self.tables.len() - 1
     }
 
@@ -109,7 +119,9 @@ impl Store {
     /// Puts a row into a store that is being filled: it was always there.
     pub(super) fn load(&mut self, table: usize, key: &[u8], value: &[u8]) {
         let version = Version { batch: 0, value: Some(Arc::from(value)) };
-        self.tables[table].rows.insert(Arc::from(key), vec![version]);
+        let table = &mut self.tables[table];
+        table.rows.insert(Arc::from(key), vec![version]);
+        table.sizes.rows = table.rows.len() as u64;
     }
 
     pub(super) fn pin(&mut self) -> u64 {
@@ -133,6 +145,7 @@ impl Store {
     /// Everything is durable now; what nobody can ask for any more is forgotten.
     pub(super) fn flush(&mut self) {
         self.durable = self.last;
+        self.tables.iter_mut().for_each(|table| table.sizes.unflushed = 0);
         for (table, key) in std::mem::take(&mut self.aging) {
             self.forget_past(table, key);
         }
@@ -150,27 +163,40 @@ impl Store {
         self.last = keep;
         self.pins.clear();
         self.flush();
+        self.tables.iter_mut().for_each(|table| table.sizes = table.recount(keep));
     }
 
     /// Rows of a table as of now, and bytes of its versions that are not durable.
     pub(super) fn sizes(&self, table: usize) -> (u64, u64) {
-        let rows = &self.tables[table].rows;
-        let keys = rows.values().filter(|versions| visible(versions, NEWEST).is_some()).count();
-        let unflushed = rows.iter().flat_map(|(key, versions)| {
-            let fresh = versions.iter().filter(|version| version.batch > self.durable);
-            fresh.map(|version| key.len() + version.value.as_ref().map_or(0, |value| value.len()))
-        });
-        (keys as u64, unflushed.sum::<usize>() as u64)
+        let Sizes { rows, unflushed } = self.tables[table].sizes;
+        (rows, unflushed)
     }
 
     fn set(&mut self, table: usize, key: Arc<[u8]>, value: Option<Arc<[u8]>>) {
-        let versions = self.tables[table].rows.entry(key.clone()).or_default();
+        let Table { rows, sizes, .. } = &mut self.tables[table];
+        let versions = rows.entry(key.clone()).or_default();
+        let was_there = versions.last().is_some_and(|newest| newest.value.is_some());
+        sizes.rows = sizes.rows + u64::from(value.is_some()) - u64::from(was_there);
         let version = Version { batch: self.last, value };
+        sizes.unflushed += version.bytes(&key);
         match versions.last_mut() {
-            Some(last) if last.batch == version.batch => *last = version,
+            Some(last) if last.batch == version.batch => {
+                sizes.unflushed -= last.bytes(&key);
+                *last = version;
+            }
             _ => versions.push(version),
         }
-        self.forget_past(table, key);
+        // The version before is seen after a crash. What others, older ones, are seen by changes at the next flush.
+        match &versions[..] {
+            [only] if only.value.is_none() => {
+                sizes.unflushed -= only.bytes(&key);
+                rows.remove(&key);
+            }
+            [_, _] => {
+                self.aging.insert((table, key));
+            }
+            _ => {}
+        }
     }
 
     /// Drops the versions of a row that no reader, present or after a crash, can see.
@@ -201,6 +227,27 @@ impl Store {
     }
 }
 
+impl Version {
+    fn bytes(&self, key: &[u8]) -> u64 {
+        (key.len() + self.value.as_ref().map_or(0, |value| value.len())) as u64
+    }
+}
+
+impl Table {
+    /// The sizes by going through all rows.
+    fn recount(&self, durable: u64) -> Sizes {
+        let newest = self.rows.values().filter_map(|versions| versions.last());
+        let fresh = |version: &&Version| version.batch > durable;
+        let unflushed = |(key, versions): (&Arc<[u8]>, &Vec<Version>)| {
+            versions.iter().filter(fresh).map(|version| version.bytes(key)).sum::<u64>()
+        };
+        Sizes {
+            rows: newest.filter(|version| version.value.is_some()).count() as u64,
+            unflushed: self.rows.iter().map(unflushed).sum(),
+        }
+    }
+}
+
 /// The newest value that is not younger than `at`.
 fn visible(versions: &[Version], at: u64) -> Option<Arc<[u8]>> {
     versions.iter().rev().find(|version| version.batch <= at)?.value.clone()
@@ -210,5 +257,10 @@ fn visible(versions: &[Version], at: u64) -> Option<Arc<[u8]>> {
 impl Store {
     pub(super) fn versions(&self) -> usize {
         self.tables.iter().flat_map(|table| table.rows.values()).map(Vec::len).sum()
+    }
+
+    /// Whether the sizes that are kept are those that rows add up to.
+    pub(super) fn sizes_are_right(&self) -> bool {
+        self.tables.iter().all(|table| table.sizes == table.recount(self.durable))
     }
 }

@@ -65,6 +65,39 @@ fn the_suite_catches_every_planted_bug() {
 }
 
 #[test]
+fn sizes_that_are_kept_up_to_date_are_those_that_rows_add_up_to() {
+    let mut store = Store::default();
+    let tables = [store.table("a"), store.table("b")];
+    let (mut state, mut pins) = (7u64, Vec::new());
+    let mut below = |bound: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % bound
+    };
+    for step in 0..20_000 {
+        match below(100) {
+            0 => store.flush(),
+            1 => store.lose_unflushed(below(20)),
+            2 => pins.push(store.pin()),
+            3 => pins.drain(..).for_each(|pin| store.unpin(pin)),
+            _ => {
+                let mut batch = WriteBatch::new();
+                for _ in 0..below(4) {
+                    let (family, key) = (Family::new(below(2) as usize), [below(30) as u8]);
+                    match below(4) {
+                        0 => batch.delete(family, &key),
+                        1 if below(10) == 0 => batch.delete_range(family, &key, &[key[0] + 5]),
+                        _ => batch.put(family, &key, &vec![0; below(9) as usize]),
+                    };
+                }
+                store.apply(&batch, &tables);
+            }
+        }
+        assert!(store.sizes_are_right(), "step {step}");
+    }
+    assert!(tables.map(|table| store.sizes(table).0 > 0) == [true; 2]);
+}
+
+#[test]
 fn a_crash_ends_every_handle_and_keeps_what_was_flushed() {
     let engine = MemoryEngine::new();
     let dir = Path::new("/memory/crash");

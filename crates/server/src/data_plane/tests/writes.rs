@@ -13,7 +13,6 @@ use tokio::net::TcpStream;
 
 use super::super::RemoteNodes;
 use super::rig::*;
-use crate::net::Gathered;
 use crate::peers::AddressBook;
 use crate::{Listener, Net, Network, Stream};
 
@@ -41,8 +40,7 @@ impl Network for Watched {
 
     async fn connect(&self, host: &str, port: u16) -> io::Result<Box<dyn Stream>> {
         let stream = TcpStream::connect((host, port)).await?;
-        // As the system's connections are.
-        Ok(Box::new(Gathered::new(WatchedStream { stream, writes: self.0.clone() })))
+        Ok(Box::new(WatchedStream { stream, writes: self.0.clone() }))
     }
 }
 
