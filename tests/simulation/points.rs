@@ -118,13 +118,13 @@ mod bounded {
 
     /// Leaders that are killed or cut off; `SAGITTA_FAULTS` runs more.
     const FAULTS: u64 = 16;
-    /// Time without an acknowledged write after half of these faults at the most, and after any.
-    const USUAL_GAP: Duration = Duration::from_secs(3);
-    /// A leader that hears nobody takes up to two seconds to step down, its successor two more, and a split vote a second.
-    const LONGEST_GAP: Duration = Duration::from_secs(5);
+    /// Time without an acknowledged write after any of these faults.
+    const LONGEST_GAP: Duration = Duration::from_secs(3);
+    /// Time for connections that have lost messages to be given up and made anew: the simulated network sends none of them again.
+    const REPAIRED: Duration = Duration::from_secs(10);
 
     #[test]
-    fn writes_go_on_within_three_seconds_mostly_and_five_always_after_a_leader_is_killed_or_half_cut_off() {
+    fn writes_go_on_within_three_seconds_after_a_leader_is_killed_or_half_cut_off() {
         let (seed, faults) = (seed(), number("SAGITTA_FAULTS", FAULTS));
         let mut world = World::found(seed, SHAPE);
         world.create("points", 1, 3);
@@ -148,16 +148,15 @@ mod bounded {
                 _ => world.reconnect(leader),
             }
             workload.wait_for(&mut world, 200);
-            world.run_for(Duration::from_secs(3));
+            world.run_for(REPAIRED);
         }
         let history = workload.stop(&mut world);
         require(&Points, &history, &format!("failovers of seed {seed}"));
         gaps.sort_unstable();
-        let p99 = gaps[(gaps.len() * 99).div_ceil(100) - 1];
-        println!("gaps: median {:?}, p99 {p99:?}, {:?}", gaps[gaps.len() / 2], world.faults());
+        let longest = gaps.last().expect("there were faults");
+        println!("gaps: median {:?}, at most {longest:?}, {:?}", gaps[gaps.len() / 2], world.faults());
         assert_eq!(gaps.len() as u64, faults);
-        let usual = gaps[gaps.len() / 2];
-        assert!(usual <= USUAL_GAP && p99 <= LONGEST_GAP, "seed {seed}: {usual:?}, at most {p99:?} without a write");
+        assert!(*longest <= LONGEST_GAP, "seed {seed}: {longest:?} without a write");
     }
 
     /// The longest time between two acknowledged writes from a moment on.

@@ -263,7 +263,8 @@ impl Group {
     /// would look only every election timeout, so take up to two, and tell nobody: while those that hear it and are not
     /// heard go on following it, and elect nobody.
     pub(super) fn step_down_unheard(&mut self, ticks: u64) {
-        let heard = |voters: &[NodeId]| 2 * voters.iter().filter(|node| self.hears(**node, ticks)).count() > voters.len();
+        let heard =
+            |voters: &[NodeId]| 2 * voters.iter().filter(|node| self.hears(**node, ticks)).count() > voters.len();
         let Membership { voters, outgoing, .. } = &self.membership;
         if self.is_leader() && !(heard(voters) && (outgoing.is_empty() || heard(outgoing))) {
             tracing::warn!(group = %self.id, "no majority has been heard of for an election timeout: another may lead");

@@ -34,9 +34,9 @@ fn read_kinds<'a>(rig: &'a Rig, consistency: &'a Consistency) -> Vec<Reading<'a>
             let got = coordinator.get(&of_get, ids, Selection::default(), consistency, rig.deadline()).await;
             ("get", got.map(drop))
         }),
-        Box::pin(async move {
-            ("count", coordinator.count(&of_count, None, consistency, rig.deadline()).await.map(drop))
-        }),
+        Box::pin(
+            async move { ("count", coordinator.count(&of_count, None, consistency, rig.deadline()).await.map(drop)) },
+        ),
         Box::pin(async move {
             ("scroll", coordinator.scroll(&of_scroll, page, consistency, rig.deadline()).await.map(drop))
         }),
