@@ -100,7 +100,9 @@ impl<C> Coordinator<C> {
 impl<C: NodeClient> Coordinator<C> {
     /// Replaces the secret that a node must know to join by one of this digest.
     pub async fn set_join_token(&self, digest: [u8; 32], deadline: Deadline) -> Result<(), Error> {
-        self.decide(Command::SetJoinToken { digest }, deadline).await.map(drop)
+        self.catch_up(deadline).await?;
+        let replaces = self.control.state().join_token().copied().into();
+        self.decide(Command::SetJoinToken { digest, replaces }, deadline).await.map(drop)
     }
 
     /// Has another replica lead a shard.

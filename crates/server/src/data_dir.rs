@@ -46,6 +46,14 @@ pub(crate) struct Identity {
     #[serde(default = "founded")]
     founder: bool,
     node_id: String,
+    /// How often a process of a cluster started in it. Whoever has heard a later start refuses an earlier one: that of a copy, or of a
+    /// folder that was brought back from a backup.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    starts: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn founded() -> bool {
@@ -158,7 +166,7 @@ impl DataDir {
             Some(identity) => identity,
             None => {
                 let node_id = format!("{:032x}", env.uuid());
-                let identity = Identity { format: FORMAT, cluster_id: None, founder: false, node_id };
+                let identity = Identity { format: FORMAT, cluster_id: None, founder: false, node_id, starts: 0 };
                 write_identity(path, &identity).map_err(failed)?;
                 identity
             }
@@ -189,12 +197,19 @@ impl DataDir {
     /// Makes the folder belong to a cluster, for ever, as its founder or as a later member.
     pub(crate) fn enter(&mut self, cluster: u128, founder: bool) -> Result<(), DataDirError> {
         assert!(self.identity.cluster_id.is_none(), "a data folder belongs to one cluster for ever");
-        let identity = Identity {
-            format: FORMAT,
-            cluster_id: Some(format!("{cluster:032x}")),
-            founder,
-            node_id: self.identity.node_id.clone(),
-        };
+        let identity =
+            Identity { format: FORMAT, cluster_id: Some(format!("{cluster:032x}")), founder, ..self.identity.clone() };
+        self.rewrite(identity)
+    }
+
+    /// Counts this start, durably: its number is told to nobody before, so that no later start has it.
+    pub(crate) fn count_start(&mut self) -> Result<u64, DataDirError> {
+        let starts = self.identity.starts + 1;
+        self.rewrite(Identity { starts, ..self.identity.clone() })?;
+        Ok(starts)
+    }
+
+    fn rewrite(&mut self, identity: Identity) -> Result<(), DataDirError> {
         let failed = |source| DataDirError::Io { path: self.path().to_owned(), source };
         write_identity(self.path(), &identity).map_err(failed)?;
         self.identity = identity;
@@ -335,6 +350,16 @@ mod tests {
         drop(first);
         let again = DataDir::open(&path, &Env::seeded(2).0).expect("free again");
         assert_eq!((again.cluster_id(), again.node_id()), ids);
+    }
+
+    #[test]
+    fn every_start_has_a_later_number_than_those_before() {
+        let temp = tempfile::tempdir().expect("temporary folder");
+        let start = || open(temp.path()).expect("free").count_start().expect("written");
+        assert_eq!([start(), start()], [1, 2]);
+        open(temp.path()).expect("free").enter(9, false).expect("written");
+        assert_eq!(start(), 3);
+        assert_eq!(open(temp.path()).expect("free").cluster_id(), Some(9));
     }
 
     #[test]

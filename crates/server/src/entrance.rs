@@ -9,6 +9,7 @@ use sagitta_env::{Env, JoinHandle};
 use sagitta_model::{ErrorKind, NewCluster, PointId};
 use sagitta_wire::Failure;
 use sagitta_wire::control::{Join, Joined};
+use sagitta_wire::peer::{Run, refusal};
 use tokio::sync::oneshot;
 use tonic::transport::Uri;
 
@@ -25,6 +26,9 @@ use crate::start::{StartError, raft_id};
 /// How long to wait before all addresses are asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
+/// A coordinator that takes an earlier run of this folder for connected learns within so long if it is not: two pings and their answers.
+const GONE_WITHIN: Duration = Duration::from_secs(20);
+
 const NO_COORDINATOR: &str =
     "it has not the role coordinator, and names no coordinators: give it the role, or give it --join and --join-token";
 
@@ -34,6 +38,7 @@ pub(crate) struct Entrance<'a> {
     pub(crate) net: &'a Net,
     pub(crate) cluster: &'a ClusterConfig,
     pub(crate) place: Place,
+    pub(crate) run: Run,
 }
 
 /// How a process came in.
@@ -163,17 +168,20 @@ impl Entrance<'_> {
             return Err(StartError::NotLetIn(what.to_owned()));
         }
         let token = self.cluster.join_token.clone().unwrap_or_default();
-        let mut said = false;
+        let (mut said, since) = (false, self.env.now());
         loop {
             for address in &addresses {
                 let (node, incarnation) = (raft_id(data.node_id()).0, data.node_id());
-                let request = Join { token: token.clone(), node, incarnation, place: self.place.clone() };
+                let (place, cluster, run) = (self.place.clone(), data.cluster_id(), self.run);
+                let request = Join { token: token.clone(), node, incarnation, place, cluster, run };
                 let failure = match join(self.env, self.net, address, request).await {
                     Ok(joined) => return Ok(joined),
                     Err(failure) => failure,
                 };
+                let may_be_gone = self.env.now().saturating_sub(since) < GONE_WITHIN;
                 match failure.kind {
                     ErrorKind::Unavailable | ErrorKind::Overloaded | ErrorKind::NotFound => {}
+                    ErrorKind::Conflict if failure.reason == refusal::OTHER_RUN && may_be_gone => {}
                     _ => return Err(StartError::NotLetIn(failure.message)),
                 }
                 if !std::mem::replace(&mut said, true) {

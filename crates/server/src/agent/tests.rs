@@ -40,7 +40,7 @@ pub(crate) fn join() -> Command {
         zone: String::new(),
         roles: Roles { coordinator: true, shard: true },
     };
-    Command::Join { id: ME, incarnation: 1, place, unix_micros: 1 }
+    Command::Join { id: ME, incarnation: 1, run: 0, place, unix_micros: 1 }
 }
 
 fn create(request_id: u128) -> Command {
