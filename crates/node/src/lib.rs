@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use sagitta_consensus::{GroupHandle, GroupId, GroupSpec, GroupStatus, HostHandle, NodeId, States};
+use sagitta_consensus::{ConsensusError, GroupHandle, GroupId, GroupStatus, HostHandle, LogMark, NodeId, States};
 use sagitta_env::Env;
 use sagitta_shard::{Engines, Home, ShardOptions, ShardSpec};
 
@@ -153,9 +153,16 @@ impl Node {
         let whole = Whole::new(GroupId(id), home, opener, self.options.states.clone());
         let doomed = whole.doomed();
         let (machine, applied) = ShardMachine::new(shard.clone(), whole, self.builder.bell());
-        let group = GroupSpec { group: GroupId(id), found_with: Some(founders) };
-        let group = self.host.open_group(group, Box::new(machine)).await;
-        let group = group.map_err(|error| NodeError::Consensus { shard: id, error })?;
+        let mark = LogMark::in_folder(&self.folder(id));
+        let group = self.host.open_group(mark.spec(GroupId(id), founders), Box::new(machine)).await;
+        let group = group.map_err(|error| match error {
+            ConsensusError::Absent { .. } => NodeError::LogGone { folder: self.folder(id) },
+            error => NodeError::Consensus { shard: id, error },
+        })?;
+        if let Ok(Err(error)) = self.env.spawn_blocking(move || mark.set()).await {
+            // It is set when the replica is opened next.
+            tracing::warn!(shard = id, %error, "it is not kept that the replica has a log");
+        }
         let shared =
             Shared { pool: self.pool.clone(), resources: self.resources.clone(), builder: self.builder.bell() };
         self.env.spawn(tell_changes(group.clone(), self.changes.clone()));
@@ -174,6 +181,11 @@ impl Node {
                 tracing::warn!(shard, %error, "not closed cleanly, and removed all the same");
             }
         }
+        // First: a log that is gone while the mark is there is taken for lost.
+        let mark = LogMark::in_folder(&self.folder(shard));
+        let cleared = self.env.spawn_blocking(move || mark.clear()).await;
+        let cleared = cleared.map_err(|_| NodeError::Failed { what: "removing the shard's folder" })?;
+        cleared.map_err(|source| NodeError::Io { path: self.folder(shard), source })?;
         let removed = self.host.remove_group(GroupId(shard)).await;
         removed.map_err(|error| NodeError::Consensus { shard, error })?;
         let dir = self.folder(shard);

@@ -4,7 +4,8 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sagitta_consensus::write_whole;
+use sagitta_consensus::{GroupId, LogMark, write_whole};
+use sagitta_coordinator::CONTROL_GROUP;
 use sagitta_env::Env;
 use serde::{Deserialize, Serialize};
 
@@ -272,6 +273,25 @@ impl Layout {
     /// Where the shard replicas are.
     pub(crate) fn shards(&self) -> PathBuf {
         self.0.join("shards")
+    }
+
+    /// The groups that have had a log here, ascending.
+    pub(crate) fn groups_with_log(&self) -> io::Result<Vec<GroupId>> {
+        let mut groups = Vec::new();
+        if LogMark::in_folder(&self.control()).is_set() {
+            groups.push(CONTROL_GROUP);
+        }
+        let folders = match fs::read_dir(self.shards()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(groups),
+            folders => folders?,
+        };
+        for folder in folders {
+            let path = folder?.path();
+            let shard = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+            groups.extend(shard.map(GroupId).filter(|_| LogMark::in_folder(&path).is_set()));
+        }
+        groups.sort_unstable();
+        Ok(groups)
     }
 
     /// Where the control state is kept as this node last followed it.

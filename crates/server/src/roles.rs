@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sagitta_cluster::{Command, NodeStatus, Place, Report, State};
-use sagitta_consensus::{Host, HostSettings, NodeId, Shelf, SilentTransport, StateSource, States, Transport};
-use sagitta_coordinator::{Control, Coordinator, NodeClient, Reports};
+use sagitta_consensus::{
+    GroupId, Host, HostSettings, LogStore, NodeId, Shelf, SilentTransport, StateSource, States, Transport,
+};
+use sagitta_coordinator::{CONTROL_GROUP, Control, Coordinator, NodeClient, Reports};
 use sagitta_env::{Deadline, Env, JoinHandle};
 use sagitta_model::ErrorKind;
 use sagitta_node::{Node, NodeOptions};
@@ -16,7 +18,7 @@ use tonic::service::Routes;
 
 use crate::agent::{Agent, Followed, Placed, Seen};
 use crate::config::Config;
-use crate::data_dir::DataDir;
+use crate::data_dir::{DataDir, DataDirError, Layout};
 use crate::data_plane::{Attendant, RemoteNodes, control_service, shard_service};
 use crate::gate::{Gate, coordinators};
 use crate::net::{Door, Net};
@@ -178,6 +180,7 @@ impl Parts<'_> {
         };
         let settings = log_settings(sagitta_node::volume_bytes(self.data.path()));
         let log = open_log(&self.data.layout().log(), settings)?;
+        check_log(self.data.layout(), &*log)?;
         let host = Host::start(self.env, HostSettings::new(self.me.cluster, self.me.node), log, transport)?;
         Ok((host, outgoing))
     }
@@ -249,6 +252,19 @@ impl Parts<'_> {
         let run = self.me.run.number;
         Command::Join { id, incarnation, run, place, unix_micros: self.env.unix_micros() }
     }
+}
+
+/// Whether the log has what the folder says that it must have. A single replica without its log is reported and keeps nobody from
+/// anything; but whoever has a vote in the control group, or none of all the logs, is not the node any more that it was.
+fn check_log(layout: &Layout, log: &dyn LogStore) -> Result<(), StartError> {
+    let marked = layout.groups_with_log().map_err(|source| DataDirError::Io { path: layout.shards(), source })?;
+    let held = log.groups()?;
+    let gone: Vec<GroupId> = marked.iter().copied().filter(|group| !held.contains(group)).collect();
+    if gone.contains(&CONTROL_GROUP) || !gone.is_empty() && gone == marked {
+        let (log, data) = (layout.log(), layout.path().to_owned());
+        return Err(StartError::LogGone { log, groups: gone, data });
+    }
+    Ok(())
 }
 
 fn is_member(state: &State, node: u64) -> bool {

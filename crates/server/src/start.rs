@@ -3,13 +3,13 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sagitta_cluster::{Place, Roles};
 use sagitta_consensus::{
-    ClusterId, ConsensusError, Host, LogError, LogStore, NodeId, RaftEngineLog, RaftEngineSettings,
+    ClusterId, ConsensusError, GroupId, Host, LogError, LogStore, NodeId, RaftEngineLog, RaftEngineSettings,
 };
 use sagitta_coordinator::{Control, ControlError};
 use sagitta_env::{Env, JoinHandle};
@@ -92,6 +92,20 @@ pub enum StartError {
     /// The Raft log cannot be opened.
     #[error("the Raft log: {0}")]
     Log(#[from] LogError),
+    /// The Raft log is gone, or another one is in its place.
+    #[error(
+        "{} holds nothing of {}, of which the data folder {} says that it is a member: with a new log it could vote twice, and would lack what was \
+         acknowledged; put the log back if it was moved, else remove the data folder and start it as a new node with --join and --join-token",
+        log.display(), groups.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "), data.display()
+    )]
+    LogGone {
+        /// Where the log was looked for.
+        log: PathBuf,
+        /// The groups that it has to have.
+        groups: Vec<GroupId>,
+        /// The data folder.
+        data: PathBuf,
+    },
     /// Consensus could not start.
     #[error(transparent)]
     Consensus(#[from] ConsensusError),
