@@ -43,6 +43,8 @@ impl<C: NodeClient> Membership for Gate<C> {
         let env = self.coordinator.env();
         let deadline = env.deadline(DECIDE_WITHIN);
         let told = |error: Error| failure(error, None);
+        // Before the token, which a folder that was copied need not know to be told that it is one.
+        self.guests.check(NodeId(join.node), join.incarnation, &join.run)?;
         // A token that was replaced a moment ago is worth nothing here either.
         self.coordinator.catch_up(deadline).await.map_err(told)?;
         if !knows_token(&self.coordinator.control().state(), &join.token) {
@@ -60,7 +62,6 @@ impl<C: NodeClient> Membership for Gate<C> {
             );
             return Err(Failure::new(ErrorKind::Denied, what).with_reason(refusal::OTHER_CLUSTER));
         }
-        self.guests.check(NodeId(id), incarnation, &run)?;
         let (run, unix_micros) = (run.number, env.unix_micros());
         let join = Command::Join { id, incarnation, run, place, unix_micros };
         self.coordinator.decide(join, deadline).await.map_err(told)?;
