@@ -19,7 +19,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use sagitta_consensus::{ConsensusError, GroupHandle, GroupId, GroupStatus, HostHandle, LogMark, NodeId, States};
+use sagitta_consensus::{
+    Condition, ConsensusError, GroupHandle, GroupId, GroupStatus, HostHandle, LogMark, NodeId, States,
+};
 use sagitta_env::Env;
 use sagitta_shard::{Engines, Home, ShardOptions, ShardSpec};
 
@@ -128,12 +130,15 @@ impl Node {
         Ok(Self { env, options, engines, host, pool, replicas, builder, resources, watch, changes })
     }
 
-    /// Hosts a replica of a shard; one that is hosted already stays as it is. `founders` are the first voters of its group, the
+    /// Hosts a replica of a shard; one that is hosted already stays as it is, unless its group has stopped, which is then opened anew:
+    /// the cause may be gone. `founders` are the first voters of its group, the
     /// same on every member for ever.
     pub async fn ensure(&self, spec: ShardSpec, founders: Vec<NodeId>) -> Result<(), NodeError> {
         let id = spec.shard;
-        if self.replicas.get(id).is_some() {
-            return Ok(());
+        match self.replicas.get(id) {
+            Some(replica) if self.has_stopped(&replica) => self.let_go(id, replica).await,
+            Some(_) => return Ok(()),
+            None => {}
         }
         let dir = self.folder(id);
         let engine = self.engines.kv.clone();
@@ -171,6 +176,28 @@ impl Node {
         self.builder.bell().ring();
         self.changes.send_modify(|count| *count += 1);
         Ok(())
+    }
+
+    /// Whether a replica's group has stopped, and opening it anew could help.
+    fn has_stopped(&self, replica: &Replica) -> bool {
+        // Without the log of all groups none can be opened, and what can be read goes on being read.
+        matches!(replica.status().condition, Condition::Stopped(_)) && !self.host.stats().stopped
+    }
+
+    /// The shards whose groups have stopped; [`Node::ensure`] opens them anew.
+    pub fn stopped(&self) -> Vec<u64> {
+        let replicas = self.replicas.all().into_iter();
+        replicas.filter(|(_, replica)| self.has_stopped(replica)).map(|(shard, _)| shard).collect()
+    }
+
+    /// Closes a replica whose group has stopped. Its database is free when the last of those who read it ends.
+    async fn let_go(&self, shard: u64, replica: Arc<Replica>) {
+        tracing::info!(shard, why = ?replica.status().condition, "a replica's group has stopped: opening it anew");
+        self.replicas.remove(shard);
+        if let Err(error) = replica.close(self.env.deadline(CLOSE_TIMEOUT)).await {
+            // It cannot flush, as it stopped; what is not flushed is in the log.
+            tracing::debug!(shard, %error, "not closed cleanly");
+        }
     }
 
     /// Stops hosting a shard and removes its data; one that is not there is fine.
