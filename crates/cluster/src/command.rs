@@ -49,6 +49,9 @@ pub enum Command {
         id: u64,
         /// UUID of its data folder.
         incarnation: u128,
+        /// Which start of its folder says this, counted from 1: what an earlier start said and what arrives late changes nothing.
+        /// The oldest form does not say.
+        run: u64,
         /// Where it is and what it does.
         place: Place,
         /// Now, in microseconds since 1970.
@@ -65,6 +68,8 @@ pub enum Command {
     SetJoinToken {
         /// BLAKE3 of the token, which itself is kept nowhere.
         digest: [u8; 32],
+        /// The token that it replaces, so that a repetition that arrives late undoes no later change.
+        replaces: Replaces,
     },
     /// Notes who votes in the control group, so that none of them is removed. Whoever leads the group proposes it when the group
     /// has changed.
@@ -81,6 +86,34 @@ pub enum Command {
         /// The nodes that should hold a replica, in any order.
         replicas: Vec<u64>,
     },
+}
+
+/// Which join token another one replaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replaces {
+    /// Whichever there is: the oldest form.
+    Any,
+    /// None: it is the first one.
+    Nothing,
+    /// The one of this digest.
+    Token([u8; 32]),
+}
+
+impl Replaces {
+    /// Whether a token is the one to be replaced.
+    pub(crate) fn holds(self, present: Option<&[u8; 32]>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Nothing => present.is_none(),
+            Self::Token(digest) => present == Some(&digest),
+        }
+    }
+}
+
+impl From<Option<[u8; 32]>> for Replaces {
+    fn from(present: Option<[u8; 32]>) -> Self {
+        present.map_or(Self::Nothing, Self::Token)
+    }
 }
 
 impl Command {

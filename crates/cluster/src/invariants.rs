@@ -90,6 +90,7 @@ impl State {
         for (id, old) in before.nodes() {
             let new = self.nodes.get(id).ok_or_else(|| format!("node {id} was forgotten"))?;
             hold!(new.incarnation == old.incarnation, "node {id} became another");
+            hold!(new.run >= old.run, "node {id} came from start {} back to {}", old.run, new.run);
             hold!(may_become(old.status, new.status), "node {id} came from {} to {}", old.status, new.status);
         }
         let coordinators = |state: &Self| -> BTreeSet<u64> {

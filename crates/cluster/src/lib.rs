@@ -17,7 +17,7 @@ pub mod snapshot;
 pub mod state;
 
 pub use collection::{Collection, ShardDescriptor};
-pub use command::Command;
+pub use command::{Command, Replaces};
 pub use node::{Node, NodeStatus, Place, Roles};
 pub use outcome::{Effect, Refusal, decode_outcome, encode_outcome};
 pub use report::{ReplicaReport, ReplicaRole, Report};

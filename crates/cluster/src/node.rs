@@ -15,6 +15,8 @@ pub struct Node {
     pub id: u64,
     /// UUID of its data folder.
     pub incarnation: u128,
+    /// Which start of its folder that was, counted from 1; 0 if it did not say.
+    pub run: u64,
     /// Where it is and what it does, as it said when it last joined.
     pub place: Place,
     /// How it stands to the cluster.
@@ -133,12 +135,19 @@ pub(crate) mod status_json {
     }
 }
 
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// JSON form of a [`Node`].
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NodeJson {
     id: u64,
     incarnation: String,
+    // Nodes that joined by the oldest form have none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    run: u64,
     place: Place,
     #[serde(with = "status_json")]
     status: NodeStatus,
@@ -150,6 +159,7 @@ impl From<&Node> for NodeJson {
         Self {
             id: node.id,
             incarnation: hex(node.incarnation),
+            run: node.run,
             place: node.place.clone(),
             status: node.status,
             joined_unix_micros: node.joined_unix_micros,
@@ -164,6 +174,7 @@ impl TryFrom<NodeJson> for Node {
         Ok(Self {
             id: json.id,
             incarnation: parse_id(&json.incarnation)?,
+            run: json.run,
             place: json.place,
             status: json.status,
             joined_unix_micros: json.joined_unix_micros,

@@ -106,6 +106,22 @@ pub enum Refusal {
         /// The folder that claims it.
         claimed: u128,
     },
+    /// A later start of the node's folder has joined, or another one of the same number.
+    #[error(
+        "node {id} has joined with start {known} of its data folder, and this is start {claimed}: the folder was copied or brought back from a \
+         backup, and two processes cannot be one node; remove the older copy, and start a new node with an empty data folder in its place"
+    )]
+    OtherRun {
+        /// The node.
+        id: u64,
+        /// The start that has joined.
+        known: u64,
+        /// The start that wants to.
+        claimed: u64,
+    },
+    /// The join token was replaced since.
+    #[error("the join token was replaced by somebody else meanwhile: use theirs, or rotate it once more")]
+    TokenReplaced,
     /// The node was removed for ever.
     #[error(
         "node {0} was removed from the cluster and cannot come back: start it with an empty data folder, so that it joins as a new node"
@@ -197,6 +213,8 @@ impl Refusal {
             Self::AlreadyExists(_)
             | Self::RequestIdReused(_)
             | Self::OtherIncarnation { .. }
+            | Self::OtherRun { .. }
+            | Self::TokenReplaced
             | Self::Removed(_)
             | Self::TooManyCoordinators(_)
             | Self::AddressTaken { .. }

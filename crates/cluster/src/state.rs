@@ -187,9 +187,17 @@ impl State {
                 Effect::Deleted { id, shards }
             }
             Command::FreeName { name, deletion } => self.free_name(&name, deletion),
-            Command::Join { id, incarnation, place, unix_micros } => self.join(id, incarnation, place, unix_micros)?,
+            Command::Join { id, incarnation, run, place, unix_micros } => {
+                let new =
+                    Node { id, incarnation, run, place, status: NodeStatus::Joining, joined_unix_micros: unix_micros };
+                self.join(new)?
+            }
             Command::SetNodeStatus { id, status } => self.set_node_status(id, status)?,
-            Command::SetJoinToken { digest } => {
+            Command::SetJoinToken { digest, replaces } => {
+                let is_done = self.join_token == Some(digest);
+                if !is_done && !replaces.holds(self.join_token.as_ref()) {
+                    return Err(Refusal::TokenReplaced);
+                }
                 self.join_token = Some(digest);
                 Effect::JoinToken
             }

@@ -260,10 +260,17 @@ impl Unit {
 
     /// The caller has seen to it that nothing is left to apply.
     fn install(&mut self, group: GroupId, offer: &Offer) -> Done {
+        let mut in_doubt = false;
         let installed = match &self.condition {
             Condition::Stopped(why) => Err(why.clone()),
-            _ => self.guarded("installing a state", |machine| machine.install(offer)),
+            _ => self.guarded("installing a state", |machine| {
+                machine.install(offer).inspect_err(|error| in_doubt = matches!(error, ApplyError::InDoubt(_)))
+            }),
         };
+        if let (true, Err(why)) = (in_doubt, &installed) {
+            // What is on disk may be the other state: nothing may be applied to this one.
+            self.condition = Condition::Stopped(why.clone());
+        }
         Done { installed: Some(installed), ..self.done(group, false) }
     }
 

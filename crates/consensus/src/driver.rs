@@ -439,6 +439,7 @@ impl Driver {
     fn stop(&mut self, why: &str) {
         tracing::error!(why, "the consensus host stops");
         self.stopped = Some(why.to_owned());
+        self.counters.note_stopped();
         self.held = None;
         for group in self.groups.values_mut() {
             group.stop(why);

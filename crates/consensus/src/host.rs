@@ -1,7 +1,7 @@
 //! The workers around the driver: one that owns the groups and writes the log, one that applies.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, select_biased, unbounded};
@@ -34,12 +34,15 @@ pub struct HostStats {
     pub entries: u64,
     /// Proposals on their way.
     pub waiting: usize,
+    /// Its log has failed: no group works any more before the process starts anew.
+    pub stopped: bool,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     appends: AtomicU64,
     entries: AtomicU64,
+    stopped: AtomicBool,
 }
 
 const LOG_WORKER: &str = "raft-log";
@@ -233,11 +236,16 @@ impl Counters {
         self.entries.fetch_add(entries, Ordering::Relaxed);
     }
 
+    pub(crate) fn note_stopped(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn read(&self, admission: &Admission) -> HostStats {
         HostStats {
             appends: self.appends.load(Ordering::Relaxed),
             entries: self.entries.load(Ordering::Relaxed),
             waiting: admission.waiting(),
+            stopped: self.stopped.load(Ordering::Relaxed),
         }
     }
 }

@@ -58,7 +58,8 @@ pub trait StateMachine: Send {
         done.end(Err("this state machine cannot fetch a state".to_owned()));
     }
 
-    /// Puts what was fetched in the place of what there is, durably, all of it or on an error nothing. Like everything here
+    /// Puts what was fetched in the place of what there is, durably, all of it or on an error nothing, unless that is
+    /// [`ApplyError::InDoubt`]. Like everything here
     /// it runs on the thread that applies for all groups: what takes long belongs into fetching. From then on
     /// [`StateMachine::applied`], [`StateMachine::durable`], [`StateMachine::membership`] and [`StateMachine::installed`] are
     /// those of the offer.
@@ -186,6 +187,10 @@ pub enum ApplyError {
     /// Stored data failed its checks. The group stops.
     #[error("damaged data: {0}")]
     Corrupt(String),
+    /// Of [`StateMachine::install`]: whether it was done, as far as the disk goes, is not known. The group stops, and is as it is on
+    /// disk when it is opened anew.
+    #[error("{0}")]
+    InDoubt(String),
     /// Anything else. The group stops.
     #[error("{0}")]
     Failed(String),

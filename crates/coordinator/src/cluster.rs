@@ -100,10 +100,13 @@ impl<C> Coordinator<C> {
 impl<C: NodeClient> Coordinator<C> {
     /// Replaces the secret that a node must know to join by one of this digest.
     pub async fn set_join_token(&self, digest: [u8; 32], deadline: Deadline) -> Result<(), Error> {
-        self.decide(Command::SetJoinToken { digest }, deadline).await.map(drop)
+        self.catch_up(deadline).await?;
+        let replaces = self.control.state().join_token().copied().into();
+        self.decide(Command::SetJoinToken { digest, replaces }, deadline).await.map(drop)
     }
 
-    /// Has another replica lead a shard.
+    /// Has another replica lead a shard. When this succeeds, it has: whoever leads already says so itself, for what is reported may be
+    /// out of date.
     pub async fn transfer_leader(&self, shard: u64, to: u64, deadline: Deadline) -> Result<(), Error> {
         self.catch_up(deadline).await?;
         let state = self.control.state();
@@ -117,10 +120,7 @@ impl<C: NodeClient> Coordinator<C> {
             let error = ShardError::new(ErrorKind::Unavailable, "no leader is known that could hand over");
             return Err(Error::Shard { shard, error });
         }
-        let hand_over = |node, shard| async move {
-            // Whoever leads already has nothing to hand over.
-            if node == to { Ok(()) } else { self.nodes.hand_over(node, shard, to, deadline).await }
-        };
+        let hand_over = |node, shard| self.nodes.hand_over(node, shard, to, deadline);
         self.at_leader(collection, descriptor, deadline, hand_over).await?;
         self.reports.note_leader(shard, to);
         Ok(())

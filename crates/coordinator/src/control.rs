@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use sagitta_cluster::State;
 use sagitta_consensus::{
-    ConsensusError, Doubt, GroupHandle, GroupId, GroupSpec, HostHandle, NodeId, Outcome, ReadOutcome, States,
+    ConsensusError, Doubt, GroupHandle, GroupId, HostHandle, LogMark, NodeId, Outcome, ReadOutcome, States,
 };
 use sagitta_env::{Deadline, Env};
 use sagitta_model::ErrorKind;
@@ -87,8 +87,20 @@ impl Control {
     ) -> Result<Self, ControlError> {
         let machine = ControlMachine::open(env, GROUP, dir, cluster_id, states)?;
         let (state, applied) = (machine.shared.clone(), machine.seen.subscribe());
-        let spec = GroupSpec { group: GROUP, found_with: Some(founders) };
-        let group = host.open_group(spec, Box::new(machine)).await?;
+        let mark = LogMark::in_folder(dir);
+        let group = host.open_group(mark.spec(GROUP, founders), Box::new(machine)).await;
+        let group = group.map_err(|error| match error {
+            ConsensusError::Absent { .. } => ControlError::new(
+                ErrorKind::Corrupt,
+                format!("{} holds the state of a member of the control group whose Raft log is gone", dir.display()),
+            ),
+            error => error.into(),
+        })?;
+        let marked = env.spawn_blocking(move || mark.set()).await;
+        if let Ok(Err(error)) = marked {
+            // It is set when the group is opened next.
+            tracing::warn!(%error, "it is not kept that the control group has a log");
+        }
         Ok(Self { group, state, applied })
     }
 

@@ -8,6 +8,7 @@ mod rig;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use sagitta_cluster::ReplicaRole;
 use sagitta_model::{Change, Consistency, ErrorKind, PointId, Wait};
 
 use crate::{Elsewhere, Error, Search, Write};
@@ -111,6 +112,28 @@ async fn a_write_follows_the_hint_to_the_leader_and_is_not_sent_to_others_first(
     rig.calls();
     rig.write(8).await.expect("written");
     assert_eq!(rig.calls(), [(3, 1)], "who leads is remembered");
+}
+
+#[tokio::test]
+async fn a_leader_is_transferred_when_it_says_so_itself_and_not_when_it_is_said_to_lead() {
+    let leads = std::sync::Arc::new(AtomicUsize::new(2));
+    let leader = leads.clone();
+    let rig = Rig::start(NODES, 1, 3, move |call| match leader.load(Ordering::Relaxed) as u64 {
+        leader if leader == call.node => Ok(found(call.shard)),
+        0 => Err(not_leader(None)),
+        leader => Err(not_leader(Some(leader))),
+    })
+    .await;
+    let shard = rig.shards()[0];
+    rig.told(3, 1, ReplicaRole::Leader);
+    rig.calls();
+    rig.coordinator.transfer_leader(shard, 3, rig.deadline()).await.expect("handed over");
+    assert_eq!(rig.calls(), [(3, 1), (2, 1)], "who was said to lead is asked, and then who leads");
+    leads.store(0, Ordering::Relaxed);
+    rig.told(3, 1, ReplicaRole::Leader);
+    let soon = rig.env().deadline(Duration::from_millis(300));
+    let error = rig.coordinator.transfer_leader(shard, 3, soon).await.expect_err("nobody leads");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
 }
 
 #[tokio::test]

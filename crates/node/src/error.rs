@@ -37,6 +37,16 @@ pub enum NodeError {
         /// What happened.
         error: ConsensusError,
     },
+    /// The log of the shard's Raft group is gone.
+    #[error(
+        "{} holds a replica whose Raft log is gone: a new log could vote twice and would lack what was acknowledged; put the log back if it was \
+         moved, else remove the data folder and start it as a new node",
+        folder.display()
+    )]
+    LogGone {
+        /// The replica's folder.
+        folder: PathBuf,
+    },
     /// A write or read was not tried, or what became of it is unknown.
     #[error("{0}")]
     Refused(#[from] Refusal),
@@ -132,7 +142,7 @@ impl NodeError {
             Self::DatabaseFailing(error) => error.kind(),
             Self::Failed { .. } => ErrorKind::Internal,
             Self::Io { .. } | Self::Threads { .. } => ErrorKind::Unavailable,
-            Self::Answer(_) => ErrorKind::Corrupt,
+            Self::Answer(_) | Self::LogGone { .. } => ErrorKind::Corrupt,
         }
     }
 

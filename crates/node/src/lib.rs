@@ -19,7 +19,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use sagitta_consensus::{GroupHandle, GroupId, GroupSpec, GroupStatus, HostHandle, NodeId, States};
+use sagitta_consensus::{
+    Condition, ConsensusError, GroupHandle, GroupId, GroupStatus, HostHandle, LogMark, NodeId, States,
+};
 use sagitta_env::Env;
 use sagitta_shard::{Engines, Home, ShardOptions, ShardSpec};
 
@@ -128,12 +130,15 @@ impl Node {
         Ok(Self { env, options, engines, host, pool, replicas, builder, resources, watch, changes })
     }
 
-    /// Hosts a replica of a shard; one that is hosted already stays as it is. `founders` are the first voters of its group, the
+    /// Hosts a replica of a shard; one that is hosted already stays as it is, unless its group has stopped, which is then opened anew:
+    /// the cause may be gone. `founders` are the first voters of its group, the
     /// same on every member for ever.
     pub async fn ensure(&self, spec: ShardSpec, founders: Vec<NodeId>) -> Result<(), NodeError> {
         let id = spec.shard;
-        if self.replicas.get(id).is_some() {
-            return Ok(());
+        match self.replicas.get(id) {
+            Some(replica) if self.has_stopped(&replica) => self.let_go(id, replica).await,
+            Some(_) => return Ok(()),
+            None => {}
         }
         let dir = self.folder(id);
         let engine = self.engines.kv.clone();
@@ -153,9 +158,16 @@ impl Node {
         let whole = Whole::new(GroupId(id), home, opener, self.options.states.clone());
         let doomed = whole.doomed();
         let (machine, applied) = ShardMachine::new(shard.clone(), whole, self.builder.bell());
-        let group = GroupSpec { group: GroupId(id), found_with: Some(founders) };
-        let group = self.host.open_group(group, Box::new(machine)).await;
-        let group = group.map_err(|error| NodeError::Consensus { shard: id, error })?;
+        let mark = LogMark::in_folder(&self.folder(id));
+        let group = self.host.open_group(mark.spec(GroupId(id), founders), Box::new(machine)).await;
+        let group = group.map_err(|error| match error {
+            ConsensusError::Absent { .. } => NodeError::LogGone { folder: self.folder(id) },
+            error => NodeError::Consensus { shard: id, error },
+        })?;
+        if let Ok(Err(error)) = self.env.spawn_blocking(move || mark.set()).await {
+            // It is set when the replica is opened next.
+            tracing::warn!(shard = id, %error, "it is not kept that the replica has a log");
+        }
         let shared =
             Shared { pool: self.pool.clone(), resources: self.resources.clone(), builder: self.builder.bell() };
         self.env.spawn(tell_changes(group.clone(), self.changes.clone()));
@@ -166,6 +178,28 @@ impl Node {
         Ok(())
     }
 
+    /// Whether a replica's group has stopped, and opening it anew could help.
+    fn has_stopped(&self, replica: &Replica) -> bool {
+        // Without the log of all groups none can be opened, and what can be read goes on being read.
+        matches!(replica.status().condition, Condition::Stopped(_)) && !self.host.stats().stopped
+    }
+
+    /// The shards whose groups have stopped; [`Node::ensure`] opens them anew.
+    pub fn stopped(&self) -> Vec<u64> {
+        let replicas = self.replicas.all().into_iter();
+        replicas.filter(|(_, replica)| self.has_stopped(replica)).map(|(shard, _)| shard).collect()
+    }
+
+    /// Closes a replica whose group has stopped. Its database is free when the last of those who read it ends.
+    async fn let_go(&self, shard: u64, replica: Arc<Replica>) {
+        tracing::info!(shard, why = ?replica.status().condition, "a replica's group has stopped: opening it anew");
+        self.replicas.remove(shard);
+        if let Err(error) = replica.close(self.env.deadline(CLOSE_TIMEOUT)).await {
+            // It cannot flush, as it stopped; what is not flushed is in the log.
+            tracing::debug!(shard, %error, "not closed cleanly");
+        }
+    }
+
     /// Stops hosting a shard and removes its data; one that is not there is fine.
     pub async fn remove(&self, shard: u64) -> Result<(), NodeError> {
         if let Some(replica) = self.replicas.remove(shard) {
@@ -174,6 +208,11 @@ impl Node {
                 tracing::warn!(shard, %error, "not closed cleanly, and removed all the same");
             }
         }
+        // First: a log that is gone while the mark is there is taken for lost.
+        let mark = LogMark::in_folder(&self.folder(shard));
+        let cleared = self.env.spawn_blocking(move || mark.clear()).await;
+        let cleared = cleared.map_err(|_| NodeError::Failed { what: "removing the shard's folder" })?;
+        cleared.map_err(|source| NodeError::Io { path: self.folder(shard), source })?;
         let removed = self.host.remove_group(GroupId(shard)).await;
         removed.map_err(|error| NodeError::Consensus { shard, error })?;
         let dir = self.folder(shard);

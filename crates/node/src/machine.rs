@@ -104,6 +104,7 @@ fn apply_error(error: ShardError) -> ApplyError {
     let text = error.to_string();
     match error {
         ShardError::Kv(sagitta_engine::kv::KvError::Full { .. }) => ApplyError::Full(text),
+        ShardError::SwitchInDoubt { .. } => ApplyError::InDoubt(text),
         error if error.kind() == ErrorKind::Corrupt => ApplyError::Corrupt(text),
         _ => ApplyError::Failed(text),
     }

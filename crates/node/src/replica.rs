@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use sagitta_consensus::{Condition, GroupHandle, GroupStatus, HandoverOutcome, NodeId, Outcome, ReadOutcome};
+use sagitta_consensus::{Condition, GroupHandle, GroupStatus, HandoverOutcome, NodeId, Outcome, ReadOutcome, Role};
 use sagitta_engine::index::Stop;
 use sagitta_env::{Deadline, Env};
 use sagitta_model::{
@@ -323,9 +323,17 @@ impl Replica {
         self.group.status()
     }
 
-    /// Has another voter lead the group.
+    /// Has another voter lead the group. The leader itself says that it leads once a majority has confirmed that.
     pub async fn hand_over(&self, to: NodeId, deadline: Deadline) -> Result<(), NodeError> {
         match self.group.hand_over(to, deadline.at()).await {
+            HandoverOutcome::Done if self.status().role == Role::Leader => {
+                match self.group.read_index(deadline.at()).await {
+                    ReadOutcome::At(_) => Ok(()),
+                    ReadOutcome::NotLeader { hint } => Err(NodeError::NotLeader { hint }),
+                    ReadOutcome::Refused(refusal) => Err(refusal.into()),
+                    ReadOutcome::Unknown(doubt) => Err(NodeError::Unanswered(doubt)),
+                }
+            }
             HandoverOutcome::Done => Ok(()),
             HandoverOutcome::NotLeader { hint } => Err(NodeError::NotLeader { hint }),
             HandoverOutcome::Refused(refusal) => Err(refusal.into()),

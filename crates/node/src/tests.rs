@@ -10,13 +10,14 @@ use sagitta_engine::index::exact::ExactEngine;
 use sagitta_engine::index::{
     BuildControl, Built, IndexEngine, IndexError, IndexFile, IndexSpec, Never, Rows, Similarities, VectorIndex,
 };
-use sagitta_engine::kv::MemoryEngine;
+use sagitta_engine::kv::{Fault, MemoryEngine};
 use sagitta_env::{Deadline, Env};
 use sagitta_model::{
     Change, Effort, ErrorKind, FieldType, GroupBy, IndexPolicy, Metric, Object, PayloadSelection, Point, PointId,
     Schema, SearchQuery, Selection, VectorSpec, Wait, limits,
 };
-use sagitta_shard::{AnswerRoom, Engines, SearchContext, ShardOptions, ShardSpec};
+use sagitta_shard::codec::Record as _;
+use sagitta_shard::{AnswerRoom, Command, Engines, SearchContext, ShardOptions, ShardSpec};
 
 use crate::answer::answer;
 use crate::resources::seal_early;
@@ -303,5 +304,52 @@ async fn a_leftover_that_cannot_be_removed_hides_no_shard() {
     std::fs::write(&leftover, "planted").expect("written");
     assert_eq!(fixture.node.hosted().expect("the others are found"), [7]);
     assert!(leftover.exists());
+    fixture.node.close().await;
+}
+
+#[tokio::test]
+async fn a_replica_whose_group_has_stopped_is_opened_anew_and_has_what_was_acknowledged() {
+    let fixture = Fixture::start();
+    let replica = fixture.host(1, USUAL, 3).await;
+    let db = fixture.disk.dir.path().join("1").join("db");
+    fixture.disk.kv.inject(&db, Fault::WriteError, 0);
+    let change: Arc<_> = Change::Upsert(vec![point(9, USUAL, "")]).into();
+    // Let in a moment before the database began to fail.
+    let command = Command { request_id: 7, after: None, change: change.clone() };
+    let outcome = replica.group().propose(command.to_sealed().into(), Duration::MAX).await;
+    assert!(matches!(outcome, Outcome::Unknown(_)), "{outcome:?}");
+    let mut changes = fixture.node.changes();
+    while fixture.node.stopped().is_empty() {
+        changes.changed().await.expect("the node is here");
+    }
+    fixture.disk.kv.heal(&db);
+    drop(replica);
+    let replica = fixture.host(1, USUAL, 0).await;
+    assert_eq!(fixture.node.stopped(), [] as [u64; 0]);
+    replica.write(7, change, Wait::Committed, Deadline::NEVER).await.expect("by the same request");
+    assert_eq!(replica.statistics().points, 4);
+    drop(replica);
+    fixture.node.close().await;
+}
+
+#[tokio::test]
+async fn a_replica_that_had_a_log_is_not_begun_anew_without_it() {
+    let fixture = Fixture::start();
+    drop(fixture.host(1, USUAL, 0).await);
+    fixture.node.close().await;
+    let Fixture { host, disk, .. } = fixture;
+    host.shutdown(Duration::MAX).await.expect("an orderly end");
+    // Nothing of it had been flushed.
+    let fixture = Fixture::start_on(Disk { log: Arc::new(MemoryLog::new()), kv: MemoryEngine::new(), ..disk });
+    let mut schema = Schema::default();
+    schema.vectors.insert("v".to_owned(), VectorSpec { dim: USUAL, metric: Metric::L2, index: IndexPolicy::Flat });
+    schema.fields.insert("group".parse().expect("a path"), FieldType::Keyword);
+    let spec = ShardSpec { collection: 1, shard: 1, schema };
+    let error = fixture.node.ensure(spec.clone(), vec![NodeId(1)]).await.expect_err("its log is gone");
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert!(error.to_string().contains("Raft log is gone"), "{error}");
+    // Removed, it may come anew.
+    fixture.node.remove(1).await.expect("removed");
+    fixture.node.ensure(spec, vec![NodeId(1)]).await.expect("a new one");
     fixture.node.close().await;
 }

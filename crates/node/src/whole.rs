@@ -188,7 +188,8 @@ impl Whole {
         Ok((manifest, into))
     }
 
-    /// Puts what was fetched in the place of the present shard. On an error everything is as it was.
+    /// Puts what was fetched in the place of the present shard. On an error everything is as it was, but for
+    /// [`ShardError::SwitchInDoubt`], after which both are kept until the replica is opened anew.
     pub(crate) fn install(&self, present: &Present, offer: &Offer) -> Result<(), ShardError> {
         let missing =
             || ShardError::Inconsistent { what: "the state to install is not the one that was fetched".to_owned() };

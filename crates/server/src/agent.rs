@@ -20,7 +20,7 @@ use crate::data_dir::DataDirError;
 
 /// How often the node reports when nothing has changed: soon enough to tell whether it is there.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
-/// A replica that could not be opened is tried again after so long, for the cause may be gone: a full disk, too many files.
+/// A replica that could not be opened, or whose group stopped, is tried again after so long, for the cause may be gone: a full disk, too many files.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// What the control state says of the replicas of this node. Clones share it.
@@ -145,7 +145,10 @@ impl Agent {
         let mut retry: Option<Duration> = None;
         loop {
             changes.mark_unchanged();
-            self.report();
+            self.report().await;
+            if retry.is_none() && !self.node.stopped().is_empty() {
+                retry = Some(self.env.now() + RETRY_AFTER);
+            }
             let until_retry = retry.map_or(REPORT_EVERY, |retry| retry.saturating_sub(self.env.now()));
             tokio::select! {
                 changed = states.changed() => match changed {
@@ -224,17 +227,27 @@ impl Agent {
         self.node.ensure(spec, shard.founders.iter().copied().map(NodeId).collect()).await
     }
 
-    fn report(&self) {
-        let placed = self.placed.0.load();
-        let epoch = |shard: u64| placed.get(&shard).map_or(0, |placement| placement.epoch);
-        let replicas = self.node.replicas();
-        let replicas = replicas.iter().map(|(shard, replica)| of_replica(*shard, epoch(*shard), self.me, replica));
-        self.reports.send_replace(Report {
-            replicas: replicas.collect(),
-            searches_waiting: u32::try_from(self.node.searches_waiting()).unwrap_or(u32::MAX),
-            shortage: self.node.room().err().map(|shortage| shortage.to_string()),
-            deletions: self.deletions,
-        });
+    /// On a thread that may wait: the figures of a replica come from its database and its folder, and a slow disk must not hold up
+    /// what else runs here. A node whose disk answers nothing says nothing.
+    async fn report(&self) {
+        let (node, placed, me, deletions) = (self.node.clone(), self.placed.clone(), self.me, self.deletions);
+        match self.env.spawn_blocking(move || report(&node, &placed, me, deletions)).await {
+            Ok(report) => drop(self.reports.send_replace(report)),
+            Err(_) => tracing::error!("the figures of the replicas were not told: the server's log says why"),
+        }
+    }
+}
+
+fn report(node: &Node, placed: &Placed, me: u64, deletions: u64) -> Report {
+    let placed = placed.0.load();
+    let epoch = |shard: u64| placed.get(&shard).map_or(0, |placement| placement.epoch);
+    let replicas = node.replicas();
+    let replicas = replicas.iter().map(|(shard, replica)| of_replica(*shard, epoch(*shard), me, replica));
+    Report {
+        replicas: replicas.collect(),
+        searches_waiting: u32::try_from(node.searches_waiting()).unwrap_or(u32::MAX),
+        shortage: node.room().err().map(|shortage| shortage.to_string()),
+        deletions,
     }
 }
 

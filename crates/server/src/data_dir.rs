@@ -4,7 +4,8 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sagitta_consensus::write_whole;
+use sagitta_consensus::{GroupId, LogMark, write_whole};
+use sagitta_coordinator::CONTROL_GROUP;
 use sagitta_env::Env;
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,14 @@ pub(crate) struct Identity {
     #[serde(default = "founded")]
     founder: bool,
     node_id: String,
+    /// How often a process of a cluster started in it. Whoever has heard a later start refuses an earlier one: that of a copy, or of a
+    /// folder that was brought back from a backup.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    starts: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn founded() -> bool {
@@ -158,7 +167,7 @@ impl DataDir {
             Some(identity) => identity,
             None => {
                 let node_id = format!("{:032x}", env.uuid());
-                let identity = Identity { format: FORMAT, cluster_id: None, founder: false, node_id };
+                let identity = Identity { format: FORMAT, cluster_id: None, founder: false, node_id, starts: 0 };
                 write_identity(path, &identity).map_err(failed)?;
                 identity
             }
@@ -189,12 +198,19 @@ impl DataDir {
     /// Makes the folder belong to a cluster, for ever, as its founder or as a later member.
     pub(crate) fn enter(&mut self, cluster: u128, founder: bool) -> Result<(), DataDirError> {
         assert!(self.identity.cluster_id.is_none(), "a data folder belongs to one cluster for ever");
-        let identity = Identity {
-            format: FORMAT,
-            cluster_id: Some(format!("{cluster:032x}")),
-            founder,
-            node_id: self.identity.node_id.clone(),
-        };
+        let identity =
+            Identity { format: FORMAT, cluster_id: Some(format!("{cluster:032x}")), founder, ..self.identity.clone() };
+        self.rewrite(identity)
+    }
+
+    /// Counts this start, durably: its number is told to nobody before, so that no later start has it.
+    pub(crate) fn count_start(&mut self) -> Result<u64, DataDirError> {
+        let starts = self.identity.starts + 1;
+        self.rewrite(Identity { starts, ..self.identity.clone() })?;
+        Ok(starts)
+    }
+
+    fn rewrite(&mut self, identity: Identity) -> Result<(), DataDirError> {
         let failed = |source| DataDirError::Io { path: self.path().to_owned(), source };
         write_identity(self.path(), &identity).map_err(failed)?;
         self.identity = identity;
@@ -257,6 +273,25 @@ impl Layout {
     /// Where the shard replicas are.
     pub(crate) fn shards(&self) -> PathBuf {
         self.0.join("shards")
+    }
+
+    /// The groups that have had a log here, ascending.
+    pub(crate) fn groups_with_log(&self) -> io::Result<Vec<GroupId>> {
+        let mut groups = Vec::new();
+        if LogMark::in_folder(&self.control()).is_set() {
+            groups.push(CONTROL_GROUP);
+        }
+        let folders = match fs::read_dir(self.shards()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(groups),
+            folders => folders?,
+        };
+        for folder in folders {
+            let path = folder?.path();
+            let shard = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+            groups.extend(shard.map(GroupId).filter(|_| LogMark::in_folder(&path).is_set()));
+        }
+        groups.sort_unstable();
+        Ok(groups)
     }
 
     /// Where the control state is kept as this node last followed it.
@@ -335,6 +370,16 @@ mod tests {
         drop(first);
         let again = DataDir::open(&path, &Env::seeded(2).0).expect("free again");
         assert_eq!((again.cluster_id(), again.node_id()), ids);
+    }
+
+    #[test]
+    fn every_start_has_a_later_number_than_those_before() {
+        let temp = tempfile::tempdir().expect("temporary folder");
+        let start = || open(temp.path()).expect("free").count_start().expect("written");
+        assert_eq!([start(), start()], [1, 2]);
+        open(temp.path()).expect("free").enter(9, false).expect("written");
+        assert_eq!(start(), 3);
+        assert_eq!(open(temp.path()).expect("free").cluster_id(), Some(9));
     }
 
     #[test]

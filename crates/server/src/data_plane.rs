@@ -13,8 +13,8 @@ mod line;
 mod remote;
 mod shards;
 
-use sagitta_consensus::NodeId;
 use sagitta_env::{Deadline, Env};
+use sagitta_wire::peer::Hello;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 
@@ -39,9 +39,9 @@ fn admit<T>(request: Request<T>, me: &PeerIdentity, env: &Env) -> Result<(T, Dea
 }
 
 /// Who calls, if it means this node.
-fn sender(metadata: &MetadataMap, me: &PeerIdentity) -> Result<NodeId, Status> {
+fn sender(metadata: &MetadataMap, me: &PeerIdentity) -> Result<Hello, Status> {
     match let_in(metadata, me) {
-        Ok(hello) => Ok(NodeId(hello.sender)),
+        Ok(hello) => Ok(hello),
         Err(failure) => {
             tracing::debug!(why = failure.message, "refused a call");
             Err(failure.into())

@@ -9,6 +9,7 @@ use sagitta_env::{Env, JoinHandle};
 use sagitta_model::{ErrorKind, NewCluster, PointId};
 use sagitta_wire::Failure;
 use sagitta_wire::control::{Join, Joined};
+use sagitta_wire::peer::{Run, refusal};
 use tokio::sync::oneshot;
 use tonic::transport::Uri;
 
@@ -25,6 +26,13 @@ use crate::start::{StartError, raft_id};
 /// How long to wait before all addresses are asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
+/// A coordinator that takes an earlier run of this folder for connected learns within so long if it is not: a ping, and the wait for
+/// its answer.
+const GONE_WITHIN: Duration = Duration::from_secs(12);
+
+/// A token that no cluster has.
+const NO_TOKEN: &str = "none";
+
 const NO_COORDINATOR: &str =
     "it has not the role coordinator, and names no coordinators: give it the role, or give it --join and --join-token";
 
@@ -34,6 +42,7 @@ pub(crate) struct Entrance<'a> {
     pub(crate) net: &'a Net,
     pub(crate) cluster: &'a ClusterConfig,
     pub(crate) place: Place,
+    pub(crate) run: Run,
 }
 
 /// How a process came in.
@@ -102,6 +111,7 @@ impl Entrance<'_> {
             return Ok((Entered { asked: Some(asked), ..Entered::default() }, None));
         }
         // A node that was let in and stopped before it learned anything asks once more, and so does one that has moved.
+        self.look_where_it_was(data).await?;
         let known = data.founder() || data.layout().followed().exists();
         if known && !self.has_moved(data)? {
             return Ok((Entered::default(), Some(listener)));
@@ -126,6 +136,30 @@ impl Entrance<'_> {
         let me = raft_id(data.node_id()).0;
         let alone = data.founder() && state.voters().iter().all(|voter| *voter == me);
         Ok(!alone && state.nodes().get(&me).is_some_and(|node| node.place != self.place))
+    }
+
+    /// Refuses to start while another process runs where this node was: one of the two folders is a copy. The only voter of a cluster
+    /// has nobody else to ask.
+    async fn look_where_it_was(&self, data: &DataDir) -> Result<(), StartError> {
+        let followed = Followed::open(data.layout().followed())?;
+        let noted = followed.last().and_then(|seen| seen.state.nodes().get(&raft_id(data.node_id()).0));
+        let Some(address) = noted.map(|node| &node.place.peer_address).filter(|at| **at != self.place.peer_address)
+        else {
+            return Ok(());
+        };
+        let Ok(address) = address.parse::<Uri>() else { return Ok(()) };
+        // Nothing is asked for that could be granted without the token: whoever is there only looks who calls.
+        match join(self.env, self.net, &address, self.request(data, NO_TOKEN)).await {
+            Err(failure) if failure.reason == refusal::OTHER_RUN => Err(StartError::NotLetIn(failure.message)),
+            // Nobody, or another node by now.
+            _ => Ok(()),
+        }
+    }
+
+    fn request(&self, data: &DataDir, token: &str) -> Join {
+        let (node, incarnation) = (raft_id(data.node_id()).0, data.node_id());
+        let (place, cluster, run) = (self.place.clone(), data.cluster_id(), self.run);
+        Join { token: token.to_owned(), node, incarnation, place, cluster, run }
     }
 
     /// Waits until somebody says that this process is the first of a cluster.
@@ -163,17 +197,17 @@ impl Entrance<'_> {
             return Err(StartError::NotLetIn(what.to_owned()));
         }
         let token = self.cluster.join_token.clone().unwrap_or_default();
-        let mut said = false;
+        let (mut said, since) = (false, self.env.now());
         loop {
             for address in &addresses {
-                let (node, incarnation) = (raft_id(data.node_id()).0, data.node_id());
-                let request = Join { token: token.clone(), node, incarnation, place: self.place.clone() };
-                let failure = match join(self.env, self.net, address, request).await {
+                let failure = match join(self.env, self.net, address, self.request(data, &token)).await {
                     Ok(joined) => return Ok(joined),
                     Err(failure) => failure,
                 };
+                let may_be_gone = self.env.now().saturating_sub(since) < GONE_WITHIN;
                 match failure.kind {
                     ErrorKind::Unavailable | ErrorKind::Overloaded | ErrorKind::NotFound => {}
+                    ErrorKind::Conflict if failure.reason == refusal::OTHER_RUN && may_be_gone => {}
                     _ => return Err(StartError::NotLetIn(failure.message)),
                 }
                 if !std::mem::replace(&mut said, true) {

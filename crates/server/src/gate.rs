@@ -4,17 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sagitta_cluster::{Command, NodeStatus, Report, State};
-use sagitta_consensus::NodeId;
+use sagitta_consensus::{ClusterId, NodeId};
 use sagitta_coordinator::{Coordinator, Error, NodeClient};
 use sagitta_env::Env;
 use sagitta_model::ErrorKind;
 use sagitta_wire::Failure;
 use sagitta_wire::control::{Join, Joined};
+use sagitta_wire::peer::refusal;
 use tokio::sync::watch;
 
 use crate::Seen;
 use crate::data_plane::Membership;
 use crate::failure::failure;
+use crate::peers::Guests;
 
 /// How long the cluster may take to decide whether a node comes in.
 const DECIDE_WITHIN: Duration = Duration::from_secs(8);
@@ -23,11 +25,16 @@ const DECIDE_WITHIN: Duration = Duration::from_secs(8);
 pub(crate) struct Gate<C> {
     coordinator: Arc<Coordinator<C>>,
     states: watch::Receiver<Option<Seen>>,
+    guests: Arc<Guests>,
 }
 
 impl<C: NodeClient> Gate<C> {
-    pub(crate) fn new(coordinator: Arc<Coordinator<C>>, states: watch::Receiver<Option<Seen>>) -> Self {
-        Self { coordinator, states }
+    pub(crate) fn new(
+        coordinator: Arc<Coordinator<C>>,
+        states: watch::Receiver<Option<Seen>>,
+        guests: Arc<Guests>,
+    ) -> Self {
+        Self { coordinator, states, guests }
     }
 }
 
@@ -36,15 +43,28 @@ impl<C: NodeClient> Membership for Gate<C> {
         let env = self.coordinator.env();
         let deadline = env.deadline(DECIDE_WITHIN);
         let told = |error: Error| failure(error, None);
+        // Before the token, which a folder that was copied need not know to be told that it is one.
+        self.guests.check(NodeId(join.node), join.incarnation, &join.run)?;
         // A token that was replaced a moment ago is worth nothing here either.
         self.coordinator.catch_up(deadline).await.map_err(told)?;
         if !knows_token(&self.coordinator.control().state(), &join.token) {
             let what = "the join token is not this cluster's: `sagitta cluster rotate-token` makes a new one";
             return Err(Failure::new(ErrorKind::Denied, what));
         }
-        let Join { token: _, node: id, incarnation, place } = join;
-        let unix_micros = env.unix_micros();
-        self.coordinator.decide(Command::Join { id, incarnation, place, unix_micros }, deadline).await.map_err(told)?;
+        let Join { token: _, node: id, incarnation, place, cluster, run } = join;
+        let ours = ClusterId(self.coordinator.control().state().cluster_id());
+        // Before anything is decided: a node that would refuse to come in then must not stay behind in the state.
+        if let Some(theirs) = cluster.map(ClusterId).filter(|theirs| *theirs != ours) {
+            let what = format!(
+                "the data folder of {} belongs to {theirs}, and this is {ours}: name coordinators of {theirs} with --join, or start a new node \
+                 with an empty data folder",
+                NodeId(id)
+            );
+            return Err(Failure::new(ErrorKind::Denied, what).with_reason(refusal::OTHER_CLUSTER));
+        }
+        let (run, unix_micros) = (run.number, env.unix_micros());
+        let join = Command::Join { id, incarnation, run, place, unix_micros };
+        self.coordinator.decide(join, deadline).await.map_err(told)?;
         let state = self.coordinator.control().state();
         Ok(Joined { cluster: state.cluster_id(), coordinators: coordinators(&state) })
     }

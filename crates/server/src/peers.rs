@@ -24,11 +24,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sagitta_consensus::{ClusterId, HostHandle, MAX_PROPOSAL_BYTES, NodeId};
-use sagitta_wire::peer::{Hello, PROTOCOL};
+use sagitta_wire::peer::{Hello, PROTOCOL, Run};
 use tokio::sync::watch;
 
 pub use book::AddressBook;
 pub use counters::{PeerCounters, PeerStats};
+pub use guests::Guests;
+pub(crate) use guests::Topic;
 pub(crate) use link::{Broken, endpoint};
 pub use listener::PeerListener;
 pub(crate) use listener::let_in;
@@ -45,6 +47,8 @@ pub struct PeerIdentity {
     pub node: NodeId,
     /// UUID of the data folder.
     pub incarnation: u128,
+    /// Which run of it this is.
+    pub run: Run,
 }
 
 impl PeerIdentity {
@@ -56,6 +60,7 @@ impl PeerIdentity {
             sender: self.node.0,
             incarnation: self.incarnation,
             receiver: receiver.0,
+            run: self.run,
         }
     }
 }

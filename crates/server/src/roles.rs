@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sagitta_cluster::{Command, NodeStatus, Place, Report, State};
-use sagitta_consensus::{Host, HostSettings, NodeId, Shelf, SilentTransport, StateSource, States, Transport};
-use sagitta_coordinator::{Control, Coordinator, NodeClient, Reports};
+use sagitta_consensus::{
+    GroupId, Host, HostSettings, LogStore, NodeId, Shelf, SilentTransport, StateSource, States, Transport,
+};
+use sagitta_coordinator::{CONTROL_GROUP, Control, Coordinator, NodeClient, Reports};
 use sagitta_env::{Deadline, Env, JoinHandle};
+use sagitta_model::ErrorKind;
 use sagitta_node::{Node, NodeOptions};
 use sagitta_shard::{Engines, ShardOptions};
 use tokio::sync::watch;
@@ -15,13 +18,15 @@ use tonic::service::Routes;
 
 use crate::agent::{Agent, Followed, Placed, Seen};
 use crate::config::Config;
-use crate::data_dir::DataDir;
+use crate::data_dir::{DataDir, DataDirError, Layout};
 use crate::data_plane::{Attendant, RemoteNodes, control_service, shard_service};
 use crate::gate::{Gate, coordinators};
 use crate::net::{Door, Net};
 use crate::nodes::Nodes;
 use crate::own_node::OwnNode;
-use crate::peers::{AddressBook, Outbound, PeerCounters, PeerIdentity, PeerListener, Sending, StateFetcher, outbound};
+use crate::peers::{
+    AddressBook, Guests, Outbound, PeerCounters, PeerIdentity, PeerListener, Sending, StateFetcher, outbound,
+};
 use crate::start::{OpenLog, StartError, log_settings};
 
 /// The nodes of the cluster as the coordinator of this process reaches them.
@@ -86,8 +91,8 @@ impl Parts<'_> {
     /// Starts the roles. A new coordinator is ready when it has learned who founded its cluster, any other process at once.
     pub(crate) async fn start(self, engines: Engines, open_log: &OpenLog) -> Result<Started, StartError> {
         let Self { env, net, config, data, me, ref place, .. } = self;
-        let books =
-            Books { me: me.node, all: AddressBook::on(net.clone()), coordinators: AddressBook::on(net.clone()) };
+        let (all, coordinators) = (AddressBook::on(net.clone()), AddressBook::on(net.clone()));
+        let books = Books { guests: Guests::of(me), all, coordinators };
         let counters = Arc::<PeerCounters>::default();
         let (host, outgoing) = self.host(open_log, &books, &counters)?;
         let shelf = Shelf::default();
@@ -145,13 +150,14 @@ impl Parts<'_> {
                 let (closing, closed) = watch::channel(false);
                 let mut routes = Routes::new(shard_service(env.clone(), me, own.clone()));
                 if let Some(coordinator) = &coordinator {
-                    let gate = Arc::new(Gate::new(coordinator.clone(), states.subscribe()));
-                    routes = routes.add_service(control_service(env.clone(), me, gate, own, closed));
+                    let gate = Arc::new(Gate::new(coordinator.clone(), states.subscribe(), books.guests.clone()));
+                    let service = control_service(env.clone(), books.guests.clone(), gate, own, closed);
+                    routes = routes.add_service(service);
                 }
                 let inbox = Arc::new(host.handle());
                 let listen = |source| StartError::Listen { address: config.listen, source };
                 let listener =
-                    PeerListener::start(env, listener, me, inbox, shelf, counters, routes).map_err(listen)?;
+                    PeerListener::start(env, listener, books.guests, inbox, shelf, counters, routes).map_err(listen)?;
                 Some(Network { listener, sending, attendant, closing })
             }
             _ => None,
@@ -174,6 +180,7 @@ impl Parts<'_> {
         };
         let settings = log_settings(sagitta_node::volume_bytes(self.data.path()));
         let log = open_log(&self.data.layout().log(), settings)?;
+        check_log(self.data.layout(), &*log)?;
         let host = Host::start(self.env, HostSettings::new(self.me.cluster, self.me.node), log, transport)?;
         Ok((host, outgoing))
     }
@@ -234,7 +241,7 @@ impl Parts<'_> {
         let (id, status) = (self.me.node.0, NodeStatus::Up);
         coordinator.decide(Command::SetNodeStatus { id, status }, deadline).await?;
         if let Some(digest) = self.join_token {
-            coordinator.decide(Command::SetJoinToken { digest }, deadline).await?;
+            coordinator.set_join_token(digest, deadline).await?;
         }
         Ok(())
     }
@@ -242,8 +249,22 @@ impl Parts<'_> {
     /// This node as it is now.
     fn new_self(&self) -> Command {
         let (id, incarnation, place) = (self.me.node.0, self.me.incarnation, self.place.clone());
-        Command::Join { id, incarnation, place, unix_micros: self.env.unix_micros() }
+        let run = self.me.run.number;
+        Command::Join { id, incarnation, run, place, unix_micros: self.env.unix_micros() }
     }
+}
+
+/// Whether the log has what the folder says that it must have. A single replica without its log is reported and keeps nobody from
+/// anything; but whoever has a vote in the control group, or none of all the logs, is not the node any more that it was.
+fn check_log(layout: &Layout, log: &dyn LogStore) -> Result<(), StartError> {
+    let marked = layout.groups_with_log().map_err(|source| DataDirError::Io { path: layout.shards(), source })?;
+    let held = log.groups()?;
+    let gone: Vec<GroupId> = marked.iter().copied().filter(|group| !held.contains(group)).collect();
+    if gone.contains(&CONTROL_GROUP) || !gone.is_empty() && gone == marked {
+        let (log, data) = (layout.log(), layout.path().to_owned());
+        return Err(StartError::LogGone { log, groups: gone, data });
+    }
+    Ok(())
 }
 
 fn is_member(state: &State, node: u64) -> bool {
@@ -253,6 +274,7 @@ fn is_member(state: &State, node: u64) -> bool {
 /// Has the cluster note where this node is now, should it have moved.
 async fn announce<C: NodeClient>(coordinator: Arc<Coordinator<C>>, this: Command) {
     let Command::Join { id, place, .. } = &this else { return };
+    let mut said = false;
     loop {
         let deadline = coordinator.env().deadline(ALONE);
         let noted = match coordinator.catch_up(deadline).await {
@@ -261,6 +283,9 @@ async fn announce<C: NodeClient>(coordinator: Arc<Coordinator<C>>, this: Command
             Err(error) => Err(error),
         };
         if let Err(error) = noted {
+            if error.kind() == ErrorKind::Conflict && !std::mem::replace(&mut said, true) {
+                tracing::error!(%error, "the cluster does not note where this node is");
+            }
             tracing::debug!(%error, "where this node is was not noted yet");
         }
         coordinator.env().sleep(ANNOUNCE_AGAIN).await;
@@ -302,7 +327,7 @@ async fn publish<C: NodeClient>(coordinator: Arc<Coordinator<C>>, states: Arc<wa
 /// Where nodes are.
 #[derive(Clone)]
 struct Books {
-    me: NodeId,
+    guests: Arc<Guests>,
     all: AddressBook,
     coordinators: AddressBook,
 }
@@ -317,10 +342,19 @@ impl Books {
 
     /// Goes by the newest state, whenever there is one.
     async fn keep(self, mut states: watch::Receiver<Option<Seen>>) {
+        let mut said = false;
         loop {
             let seen = states.borrow_and_update().clone();
             if let Some(seen) = seen {
                 self.follow(&seen.state);
+                self.guests.follow(&seen.state);
+                let me = self.guests.me();
+                let overtaken = seen.state.nodes().get(&me.node.0).filter(|node| node.run > me.run.number);
+                if let Some(node) = overtaken.filter(|_| !std::mem::replace(&mut said, true)) {
+                    let (other, this) = (node.run, me.run.number);
+                    tracing::error!(node = %me.node, at = node.place.peer_address, other, this, "a later start of a copy of this data folder has \
+                        joined, and the cluster does not hear this process any more: stop it");
+                }
             }
             if states.changed().await.is_err() {
                 return;
@@ -343,7 +377,7 @@ impl Books {
     }
 
     fn set(&self, book: &AddressBook, node: NodeId, address: &str) {
-        if node == self.me {
+        if node == self.guests.me().node {
             return;
         }
         match address.parse() {

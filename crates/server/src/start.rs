@@ -3,18 +3,19 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sagitta_cluster::{Place, Roles};
 use sagitta_consensus::{
-    ClusterId, ConsensusError, Host, LogError, LogStore, NodeId, RaftEngineLog, RaftEngineSettings,
+    ClusterId, ConsensusError, GroupId, Host, LogError, LogStore, NodeId, RaftEngineLog, RaftEngineSettings,
 };
 use sagitta_coordinator::{Control, ControlError};
 use sagitta_env::{Env, JoinHandle};
 use sagitta_node::{ByteSize, Node, NodeError};
 use sagitta_shard::Engines;
+use sagitta_wire::peer::Run;
 use tokio::sync::oneshot;
 
 use crate::config::{ClusterConfig, Config};
@@ -91,6 +92,20 @@ pub enum StartError {
     /// The Raft log cannot be opened.
     #[error("the Raft log: {0}")]
     Log(#[from] LogError),
+    /// The Raft log is gone, or another one is in its place.
+    #[error(
+        "{} holds nothing of {}, of which the data folder {} says that it is a member: with a new log it could vote twice, and would lack what was \
+         acknowledged; put the log back if it was moved, else remove the data folder and start it as a new node with --join and --join-token",
+        log.display(), groups.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "), data.display()
+    )]
+    LogGone {
+        /// Where the log was looked for.
+        log: PathBuf,
+        /// The groups that it has to have.
+        groups: Vec<GroupId>,
+        /// The data folder.
+        data: PathBuf,
+    },
     /// Consensus could not start.
     #[error(transparent)]
     Consensus(#[from] ConsensusError),
@@ -131,12 +146,15 @@ impl Server {
         let listener = listen(&net, config.listen).await?;
         let address = listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
         let (mut peers, mut entered, mut listener) = (None, Entered::default(), Some(listener));
+        // Nobody meets a process that is its own cluster, so that its starts are not counted.
+        let mut run = Run { number: 0, id: env.uuid(), address };
         let place = match &config.cluster {
             Some(cluster) => {
                 let peer_listener = listen(&net, cluster.peer_listen).await?;
                 let place = place(cluster, address, &peer_listener)?;
+                run = Run { number: data.count_start()?, address: peer_address(cluster, &peer_listener)?, ..run };
                 peers = Some(peer_listener);
-                let entrance = Entrance { env: &env, net: &net, cluster, place: place.clone() };
+                let entrance = Entrance { env: &env, net: &net, cluster, place: place.clone(), run };
                 let free = listener.take().expect("invariant: it was bound a moment ago");
                 (entered, listener) = entrance.enter(&mut data, free).await?;
                 place
@@ -150,7 +168,7 @@ impl Server {
         };
         let cluster = data.cluster_id().expect("invariant: the folder has entered a cluster");
         let (node, incarnation) = (raft_id(data.node_id()), data.node_id());
-        let me = PeerIdentity { cluster: ClusterId(cluster), node, incarnation };
+        let me = PeerIdentity { cluster: ClusterId(cluster), node, incarnation, run };
         let join_token = entered.asked.as_ref().map(|asked| asked.digest);
         let parts = Parts {
             env: &env,
@@ -248,10 +266,15 @@ fn alone(api: SocketAddr) -> Place {
 }
 
 fn place(cluster: &ClusterConfig, api: SocketAddr, peers: &Door) -> Result<Place, StartError> {
-    let address = cluster.peer_listen;
-    let peers = peers.local_addr().map_err(|source| StartError::Listen { address, source })?;
+    let peers = peer_address(cluster, peers)?;
     let (peer_address, api_address) = (format!("http://{peers}"), format!("http://{api}"));
     Ok(Place { peer_address, api_address, zone: cluster.zone.clone(), roles: cluster.roles })
+}
+
+/// Where other nodes are listened for.
+fn peer_address(cluster: &ClusterConfig, peers: &Door) -> Result<SocketAddr, StartError> {
+    let address = cluster.peer_listen;
+    peers.local_addr().map_err(|source| StartError::Listen { address, source })
 }
 
 /// A log whose files suit the volume that they are on: on a small one, what is no longer needed must go soon.

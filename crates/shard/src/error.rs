@@ -62,6 +62,15 @@ pub enum ShardError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// A state may be in the place of another one or not, as far as the disk goes: which of them it is turns out when the replica is
+    /// opened anew.
+    #[error("{}: {source}; whether the state that was fetched is in its place is not known", path.display())]
+    SwitchInDoubt {
+        /// The folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// A stored row is not what was written although the database passed it.
     #[error("{what}: {source}")]
     Row {
@@ -95,9 +104,11 @@ impl ShardError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Identity { .. } => ErrorKind::Conflict,
-            Self::NewerFormat { .. } | Self::NewerCommand { .. } | Self::Io { .. } | Self::Stopped => {
-                ErrorKind::Unavailable
-            }
+            Self::NewerFormat { .. }
+            | Self::NewerCommand { .. }
+            | Self::Io { .. }
+            | Self::SwitchInDoubt { .. }
+            | Self::Stopped => ErrorKind::Unavailable,
             Self::Panicked { .. } => ErrorKind::Internal,
             Self::Kv(error) => error.kind(),
             Self::Damaged(_) | Self::Row { .. } | Self::Inconsistent { .. } => ErrorKind::Corrupt,

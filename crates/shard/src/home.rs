@@ -75,16 +75,21 @@ impl Home {
     /// Makes a state that is complete and on disk the present one, durably.
     ///
     /// # Errors
-    /// [`ShardError::Io`]; after a crash either state may be the present one, as before or after.
+    /// [`ShardError::Io`] when the present one is as before; [`ShardError::SwitchInDoubt`] when it is the new one, and after a crash may be
+    /// either: nothing may be written to either of them, or removed, before the home is opened anew.
     pub fn switch_to(&self, number: u128) -> Result<(), ShardError> {
         self.switch(number, None)
     }
 
     /// Does the steps up to one, or all.
     pub(crate) fn switch(&self, number: u128, last: Option<Switch>) -> Result<(), ShardError> {
+        self.switch_with(number, last, &mut sync_folder)
+    }
+
+    fn switch_with(&self, number: u128, last: Option<Switch>, sync: &mut Sync<'_>) -> Result<(), ShardError> {
         let state = self.incoming(number);
-        sync_folder(&state)?;
-        sync_folder(&self.0)?;
+        sync(&state)?;
+        sync(&self.0)?;
         let partial = self.0.join(CURRENT_PARTIAL);
         let write = || {
             let mut file = File::create(&partial)?;
@@ -100,7 +105,10 @@ impl Home {
         if last == Some(Switch::Renamed) {
             return Ok(());
         }
-        sync_folder(&self.0)
+        sync(&self.0).map_err(|error| match error {
+            ShardError::Io { path, source } => ShardError::SwitchInDoubt { path, source },
+            error => error,
+        })
     }
 
     /// The states that are not the present one: replaced, or never arrived.
@@ -119,6 +127,8 @@ impl Home {
     /// What the system says. What is left goes the next time.
     pub fn clear(&self, kv: &dyn KvEngine) -> Result<(), ShardError> {
         let current = self.current()?;
+        // What it names may not be on disk yet, and what it named before goes now.
+        sync_folder(&self.0)?;
         remove(&self.0.join(CURRENT_PARTIAL))?;
         remove(&self.offers())?;
         for path in self.other_states(&current)? {
@@ -153,7 +163,38 @@ impl Home {
     }
 }
 
+/// Makes what is in a folder durable.
+type Sync<'a> = dyn FnMut(&Path) -> Result<(), ShardError> + 'a;
+
 fn is_state(name: &str) -> bool {
     let number = name.strip_prefix(STATE_PREFIX);
     number.is_some_and(|digits| digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_switch_that_fails_before_the_rename_changes_nothing_and_after_it_is_in_doubt() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let home = Home::create(dir.path()).expect("a home");
+        fs::create_dir(home.incoming(7)).expect("a state");
+        for fails_at in 1..=3 {
+            let mut syncs = 0;
+            let mut sync = |path: &Path| {
+                syncs += 1;
+                if syncs == fails_at { Err(io_error(path, io::Error::other("planted"))) } else { Ok(()) }
+            };
+            let error = home.switch_with(7, None, &mut sync).expect_err("planted");
+            let present = home.current().expect("a state");
+            match error {
+                ShardError::Io { .. } => assert!(fails_at < 3 && present == dir.path(), "sync {fails_at}"),
+                ShardError::SwitchInDoubt { .. } => {
+                    assert!(fails_at == 3 && present == home.incoming(7), "sync {fails_at}");
+                }
+                other => panic!("{other}"),
+            }
+        }
+    }
 }

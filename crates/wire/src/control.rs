@@ -10,7 +10,7 @@ use tonic::codegen::http::Uri;
 use crate::common::{Convert, count, each, node, required, text, unknown_enum, uuid, uuid_bytes};
 use crate::failure::{Failure, shorten};
 use crate::internal as p;
-use crate::peer::{PROTOCOL, refusal};
+use crate::peer::{PROTOCOL, Run, refusal};
 use crate::shard::{Answer, Answered, fields, outcome};
 
 /// The largest state of the control group as it is sent.
@@ -44,6 +44,10 @@ pub struct Join {
     pub incarnation: u128,
     /// Where it is and what it does.
     pub place: Place,
+    /// UUID of the cluster that its data folder belongs to, if it belongs to one.
+    pub cluster: Option<u128>,
+    /// Which run of its data folder it is.
+    pub run: Run,
 }
 
 /// What a node learns when it is let in.
@@ -58,9 +62,10 @@ pub struct Joined {
 /// Without the token, which lets nodes in.
 impl fmt::Debug for Join {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { token: _, node, incarnation, place } = self;
+        let Self { token: _, node, incarnation, place, cluster, run } = self;
         let mut join = f.debug_struct("Join");
-        join.field("node", node).field("incarnation", incarnation).field("place", place).finish_non_exhaustive()
+        join.field("node", node).field("incarnation", incarnation).field("place", place);
+        join.field("cluster", cluster).field("run", run).finish_non_exhaustive()
     }
 }
 
@@ -79,6 +84,8 @@ impl Convert for Join {
             node: node("node", proto.node)?,
             incarnation: uuid("incarnation", &proto.incarnation)?,
             place,
+            cluster: if proto.cluster.is_empty() { None } else { Some(uuid("cluster", &proto.cluster)?) },
+            run: Run::from_proto(required("run", proto.run)?).map_err(|v| v.within("run"))?,
         })
     }
 
@@ -89,6 +96,8 @@ impl Convert for Join {
             node: self.node,
             incarnation: uuid_bytes(self.incarnation),
             place: Some(self.place.into_proto()),
+            cluster: self.cluster.map(uuid_bytes).unwrap_or_default(),
+            run: Some(self.run.into_proto()),
         }
     }
 }

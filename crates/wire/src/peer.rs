@@ -1,11 +1,13 @@
 //! How nodes introduce themselves to each other; see `proto/sagitta/internal/v1/raft.proto`.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use prost::Message as _;
 use sagitta_model::{ErrorKind, Violation};
 use tonic::metadata::{Binary, MetadataMap, MetadataValue};
 
-use crate::common::{node, uuid, uuid_bytes};
+use crate::common::{Convert, node, required, uuid, uuid_bytes};
 use crate::failure::{Failure, reason};
 use crate::internal as proto;
 
@@ -27,6 +29,8 @@ pub mod refusal {
     pub const OTHER_PROTOCOL: &str = "OTHER_PROTOCOL";
     /// Another data folder is connected under the sender's node id.
     pub const OTHER_INCARNATION: &str = "OTHER_INCARNATION";
+    /// Another run of the sender's data folder is connected, or came after this one.
+    pub const OTHER_RUN: &str = "OTHER_RUN";
 }
 
 /// Who calls, and whom it means to reach.
@@ -42,6 +46,19 @@ pub struct Hello {
     pub incarnation: u128,
     /// The node id that the sender means to reach, above 0.
     pub receiver: u64,
+    /// Which run of its data folder the sender is.
+    pub run: Run,
+}
+
+/// One start of a data folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// How often the folder was started, this time included.
+    pub number: u64,
+    /// Random: tells the runs of two copies apart that were started as often.
+    pub id: u128,
+    /// Where it listens for other nodes.
+    pub address: SocketAddr,
 }
 
 /// Who has let the caller in.
@@ -79,6 +96,7 @@ impl Hello {
             sender: self.sender,
             sender_incarnation: uuid_bytes(self.incarnation),
             receiver: self.receiver,
+            run: Some(self.run.into_proto()),
         };
         hello.encode_to_vec()
     }
@@ -95,9 +113,28 @@ impl Hello {
                 sender: node("sender", hello.sender)?,
                 incarnation: uuid("sender_incarnation", &hello.sender_incarnation)?,
                 receiver: node("receiver", hello.receiver)?,
+                run: Run::from_proto(required("run", hello.run)?).map_err(|violation| violation.within("run"))?,
             })
         };
         read().map_err(|violation: Violation| Failure::invalid(violation.within(HELLO_METADATA)))
+    }
+}
+
+impl Convert for Run {
+    type Proto = proto::Run;
+    type Error = Violation;
+
+    fn from_proto(proto: proto::Run) -> Result<Self, Violation> {
+        let wrong = |field: &str, what: &str| Violation::new(field, what);
+        Ok(Self {
+            number: Some(proto.number).filter(|number| *number > 0).ok_or_else(|| wrong("number", "is 0"))?,
+            id: uuid("id", &proto.id)?,
+            address: proto.address.parse().map_err(|_| wrong("address", "is no address such as `10.0.0.7:6381`"))?,
+        })
+    }
+
+    fn into_proto(self) -> proto::Run {
+        proto::Run { number: self.number, id: uuid_bytes(self.id), address: self.address.to_string() }
     }
 }
 
@@ -118,12 +155,20 @@ impl Welcome {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
     use proptest::prelude::*;
 
     use super::*;
 
-    const HELLO: Hello =
-        Hello { protocol: 1, cluster: 0xc1, sender: 0x0102_0304_0506_0708, incarnation: 0xa1 << 120, receiver: 2 };
+    const HELLO: Hello = Hello {
+        protocol: 1,
+        cluster: 0xc1,
+        sender: 0x0102_0304_0506_0708,
+        incarnation: 0xa1 << 120,
+        receiver: 2,
+        run: Run { number: 3, id: 0xd1, address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6381) },
+    };
 
     #[test]
     fn the_bytes_of_a_hello_and_of_a_welcome_stay_readable() {
@@ -133,6 +178,8 @@ mod tests {
             &[0x19, 8, 7, 6, 5, 4, 3, 2, 1],
             &[0x22, 16, 0xa1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
             &[0x29, 2, 0, 0, 0, 0, 0, 0, 0],
+            &[0x32, 36, 0x08, 3, 0x12, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xd1, 0x1a, 14],
+            b"127.0.0.1:6381",
         ]
         .concat();
         assert_eq!(HELLO.encode(), hello);
@@ -156,12 +203,17 @@ mod tests {
     #[test]
     fn a_hello_with_an_id_that_is_none_is_refused_with_the_fields_name() {
         let full = || proto::Hello::decode(&HELLO.encode()[..]).unwrap();
+        let run = || HELLO.run.into_proto();
         let short = Bytes::from_static(&[1; 15]);
         let cases = [
             ("cluster", proto::Hello { cluster: short.clone(), ..full() }),
             ("sender_incarnation", proto::Hello { sender_incarnation: short, ..full() }),
             ("sender", proto::Hello { sender: 0, ..full() }),
             ("receiver", proto::Hello { receiver: 0, ..full() }),
+            ("run", proto::Hello { run: None, ..full() }),
+            ("run.number", proto::Hello { run: Some(proto::Run { number: 0, ..run() }), ..full() }),
+            ("run.id", proto::Hello { run: Some(proto::Run { id: Bytes::new(), ..run() }), ..full() }),
+            ("run.address", proto::Hello { run: Some(proto::Run { address: "n1".to_owned(), ..run() }), ..full() }),
         ];
         for (field, hello) in cases {
             let failure = Hello::decode(hello.encode_to_vec().into()).unwrap_err();

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Command;
+use super::{Command, Replaces};
 use crate::collection::SchemaJson;
 use crate::hex::{decode_digest, encode_digest, hex, parse_id};
 use crate::node::{NodeStatus, Place, status_json};
@@ -36,6 +36,9 @@ enum CommandJson {
     Join {
         id: u64,
         incarnation: String,
+        // The oldest form has none.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        run: u64,
         place: Place,
         unix_micros: u64,
     },
@@ -46,6 +49,9 @@ enum CommandJson {
     },
     SetJoinToken {
         digest: String,
+        // The oldest form has none; the first token replaces an empty one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replaces: Option<String>,
     },
     SetVoters {
         voters: Vec<u64>,
@@ -55,6 +61,10 @@ enum CommandJson {
         epoch: u64,
         replicas: Vec<u64>,
     },
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn one() -> u32 {
@@ -97,11 +107,22 @@ impl From<&Command> for CommandJson {
                 Self::DeleteCollection { request_id: hex(*request_id), name: name.to_string(), keep_name: *keep_name }
             }
             Command::FreeName { name, deletion } => Self::FreeName { name: name.to_string(), deletion: *deletion },
-            Command::Join { id, incarnation, place, unix_micros } => {
-                Self::Join { id: *id, incarnation: hex(*incarnation), place: place.clone(), unix_micros: *unix_micros }
-            }
+            Command::Join { id, incarnation, run, place, unix_micros } => Self::Join {
+                id: *id,
+                incarnation: hex(*incarnation),
+                run: *run,
+                place: place.clone(),
+                unix_micros: *unix_micros,
+            },
             Command::SetNodeStatus { id, status } => Self::SetNodeStatus { id: *id, status: *status },
-            Command::SetJoinToken { digest } => Self::SetJoinToken { digest: encode_digest(digest) },
+            Command::SetJoinToken { digest, replaces } => Self::SetJoinToken {
+                digest: encode_digest(digest),
+                replaces: match replaces {
+                    Replaces::Any => None,
+                    Replaces::Nothing => Some(String::new()),
+                    Replaces::Token(digest) => Some(encode_digest(digest)),
+                },
+            },
             Command::SetVoters { voters } => Self::SetVoters { voters: voters.clone() },
             Command::SetReplicas { shard, epoch, replicas } => {
                 Self::SetReplicas { shard: *shard, epoch: *epoch, replicas: replicas.clone() }
@@ -130,11 +151,18 @@ impl TryFrom<CommandJson> for Command {
                 Self::DeleteCollection { request_id: parse_id(&request_id)?, name: name.parse()?, keep_name }
             }
             CommandJson::FreeName { name, deletion } => Self::FreeName { name: name.parse()?, deletion },
-            CommandJson::Join { id, incarnation, place, unix_micros } => {
-                Self::Join { id, incarnation: parse_id(&incarnation)?, place, unix_micros }
+            CommandJson::Join { id, incarnation, run, place, unix_micros } => {
+                Self::Join { id, incarnation: parse_id(&incarnation)?, run, place, unix_micros }
             }
             CommandJson::SetNodeStatus { id, status } => Self::SetNodeStatus { id, status },
-            CommandJson::SetJoinToken { digest } => Self::SetJoinToken { digest: decode_digest(&digest)? },
+            CommandJson::SetJoinToken { digest, replaces } => Self::SetJoinToken {
+                digest: decode_digest(&digest)?,
+                replaces: match replaces.as_deref() {
+                    None => Replaces::Any,
+                    Some("") => Replaces::Nothing,
+                    Some(digest) => Replaces::Token(decode_digest(digest)?),
+                },
+            },
             CommandJson::SetVoters { voters } => Self::SetVoters { voters },
             CommandJson::SetReplicas { shard, epoch, replicas } => Self::SetReplicas { shard, epoch, replicas },
         })

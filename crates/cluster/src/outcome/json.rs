@@ -64,6 +64,12 @@ enum OutcomeJson {
         known: String,
         claimed: String,
     },
+    OtherRun {
+        id: u64,
+        known: u64,
+        claimed: u64,
+    },
+    TokenReplaced,
     Removed {
         id: u64,
     },
@@ -142,6 +148,8 @@ pub fn decode_outcome(bytes: &[u8]) -> Result<Result<Effect, Refusal>, SnapshotE
         OutcomeJson::OtherIncarnation { id, known, claimed } => {
             Err(Refusal::OtherIncarnation { id, known: parse_id(&known)?, claimed: parse_id(&claimed)? })
         }
+        OutcomeJson::OtherRun { id, known, claimed } => Err(Refusal::OtherRun { id, known, claimed }),
+        OutcomeJson::TokenReplaced => Err(Refusal::TokenReplaced),
         OutcomeJson::Removed { id } => Err(Refusal::Removed(id)),
         OutcomeJson::NoNode { id } => Err(Refusal::NoNode(id)),
         OutcomeJson::TooManyNodes { nodes } => Err(Refusal::TooManyNodes(nodes)),
@@ -184,6 +192,8 @@ impl From<Refusal> for OutcomeJson {
             Refusal::OtherIncarnation { id, known, claimed } => {
                 Self::OtherIncarnation { id, known: hex(known), claimed: hex(claimed) }
             }
+            Refusal::OtherRun { id, known, claimed } => Self::OtherRun { id, known, claimed },
+            Refusal::TokenReplaced => Self::TokenReplaced,
             Refusal::Removed(id) => Self::Removed { id },
             Refusal::NoNode(id) => Self::NoNode { id },
             Refusal::TooManyNodes(nodes) => Self::TooManyNodes { nodes },

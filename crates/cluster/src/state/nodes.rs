@@ -4,31 +4,28 @@ use std::sync::Arc;
 
 use super::State;
 use crate::limits::{MAX_COORDINATORS, MAX_NODES};
-use crate::node::{Node, NodeStatus, Place, may_become, out_of_service};
+use crate::node::{Node, NodeStatus, may_become, out_of_service};
 use crate::outcome::{Effect, Refusal};
 
 impl State {
-    pub(super) fn join(
-        &mut self,
-        id: u64,
-        incarnation: u128,
-        place: Place,
-        unix_micros: u64,
-    ) -> Result<Effect, Refusal> {
-        place.check()?;
+    /// Lets a node in that is as new as this, or notes where one that is in is now.
+    pub(super) fn join(&mut self, new: Node) -> Result<Effect, Refusal> {
+        new.place.check()?;
+        let id = new.id;
         let known = self.nodes.get(&id);
         let node = match known {
-            Some(known) if known.incarnation != incarnation => {
-                let (known, claimed) = (known.incarnation, incarnation);
+            Some(known) if known.incarnation != new.incarnation => {
+                let (known, claimed) = (known.incarnation, new.incarnation);
                 return Err(Refusal::OtherIncarnation { id, known, claimed });
             }
             Some(known) if known.status == NodeStatus::Removed => return Err(Refusal::Removed(id)),
-            Some(known) => Node { place, ..Node::clone(known) },
-            None if self.nodes.len() >= MAX_NODES => return Err(Refusal::TooManyNodes(self.nodes.len())),
-            None => {
-                let status = NodeStatus::Joining;
-                Node { id, incarnation, place, status, joined_unix_micros: unix_micros }
+            Some(known) if is_outdated(known, &new) => {
+                let (known, claimed) = (known.run, new.run);
+                return Err(Refusal::OtherRun { id, known, claimed });
             }
+            Some(known) => Node { place: new.place, run: new.run, ..Node::clone(known) },
+            None if self.nodes.len() >= MAX_NODES => return Err(Refusal::TooManyNodes(self.nodes.len())),
+            None => new,
         };
         self.check_roles(known.map(|known| &**known), &node)?;
         let taken_over = self.taken_over(&node)?;
@@ -158,6 +155,12 @@ impl State {
         self.voters.clone_from(&voters);
         Ok(Effect::Voters(voters))
     }
+}
+
+/// Whether what a start of a node's folder says of the node was overtaken. A start is in one place from its beginning to its end, so
+/// that one of the same number elsewhere is that of a copy, or what it said before another node took its address over.
+fn is_outdated(known: &Node, said: &Node) -> bool {
+    said.run < known.run || said.run == known.run && said.run != 0 && said.place != known.place
 }
 
 /// Whether a node is one of the coordinators, of which there are few.

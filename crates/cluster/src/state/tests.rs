@@ -5,6 +5,7 @@ mod random;
 use sagitta_model::{FieldType, IndexPolicy, Metric, PointId, Schema, VectorSpec};
 
 use super::*;
+use crate::command::Replaces;
 use crate::node::{NodeStatus, Place, Roles};
 use crate::snapshot::SnapshotError;
 
@@ -22,7 +23,15 @@ fn place(id: u64, zone: &str) -> Place {
 }
 
 fn join(id: u64, place: Place) -> Command {
-    Command::Join { id, incarnation: u128::from(id), place, unix_micros: 5 }
+    join_as(id, 0, place)
+}
+
+fn join_as(id: u64, run: u64, place: Place) -> Command {
+    Command::Join { id, incarnation: u128::from(id), run, place, unix_micros: 5 }
+}
+
+fn token(digest: u8, replaces: Replaces) -> Command {
+    Command::SetJoinToken { digest: [digest; 32], replaces }
 }
 
 fn status(id: u64, status: NodeStatus) -> Command {
@@ -165,6 +174,27 @@ fn shard_ids_are_never_reused_and_every_point_has_a_shard() {
     }
 }
 
+/// What came later to the oldest forms.
+#[test]
+fn golden_joins_and_tokens() {
+    let commands =
+        [join_as(4, 7, place(4, "rack-2")), token(0xb1, Replaces::Nothing), token(0xb2, Replaces::Token([0xb1; 32]))];
+    let golden = [
+        r#"{"command":"join","id":4,"incarnation":"00000000000000000000000000000004","run":7,"place":{"peer_address":"http://n4:6381","api_address":"http://n4:6380","zone":"rack-2","roles":{"coordinator":false,"shard":true}},"unix_micros":5}"#,
+        r#"{"command":"set-join-token","digest":"b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1","replaces":""}"#,
+        r#"{"command":"set-join-token","digest":"b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2","replaces":"b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1"}"#,
+    ];
+    for (command, golden) in commands.iter().zip(golden) {
+        assert_eq!(String::from_utf8(command.encode()).expect("text"), golden);
+        assert_eq!(Command::decode(golden.as_bytes()).as_ref(), Ok(command));
+    }
+    let mut state = State::new(1);
+    apply(&mut state, commands[0].clone()).expect("joined");
+    let bytes = state.encode(1, 1);
+    assert!(String::from_utf8_lossy(&bytes).contains(r#""run":7,"place""#));
+    assert_eq!(State::decode(&bytes), Ok((state, 1, 1)));
+}
+
 /// The bytes that version 1 wrote must stay readable for ever.
 #[test]
 fn golden_snapshot_and_command_of_format_1() {
@@ -200,7 +230,7 @@ fn golden_snapshot_and_commands_of_format_2() {
 }
 
 fn golden_commands() -> Vec<Command> {
-    let mut commands = vec![Command::SetJoinToken { digest: [0xa7; 32] }];
+    let mut commands = vec![token(0xa7, Replaces::Any)];
     for id in 1..=3 {
         commands.push(join(id, place(id, "rack-1")));
         commands.push(status(id, NodeStatus::Up));

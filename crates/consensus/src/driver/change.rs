@@ -64,11 +64,12 @@ impl Driver {
         if let Some(why) = refused {
             return handover.answer(HandoverOutcome::Refused(why));
         }
-        if group.leader() == Some(to) {
-            return handover.answer(HandoverOutcome::Done);
-        }
+        // Also when it is said to lead: who does not lead may have heard of it long ago.
         if !group.is_leader() {
             return handover.answer(HandoverOutcome::NotLeader { hint: group.leader() });
+        }
+        if to == group.me {
+            return handover.answer(HandoverOutcome::Done);
         }
         if !group.membership.voters.contains(&to) {
             let what = format!("{to} is no voter and cannot lead");

@@ -12,7 +12,7 @@ fn state(statuses: &[NodeStatus]) -> State {
             zone: String::new(),
             roles: Roles { coordinator: true, shard: false },
         };
-        state.apply(Command::Join { id, incarnation: u128::from(id), place, unix_micros: 1 }).expect("joined");
+        state.apply(Command::Join { id, incarnation: u128::from(id), run: 0, place, unix_micros: 1 }).expect("joined");
         for step in [NodeStatus::Up, *status] {
             if state.nodes()[&id].status != step {
                 state.apply(Command::SetNodeStatus { id, status: step }).expect("set");
@@ -65,7 +65,7 @@ fn no_more_than_five_vote() {
     for id in [6, 7, 8, 9] {
         let api = format!("http://api:{id}");
         let place = Place { api_address: api, peer_address: String::new(), ..seven.nodes()[&1].place.clone() };
-        let joined = seven.apply(Command::Join { id, incarnation: u128::from(id), place, unix_micros: 1 });
+        let joined = seven.apply(Command::Join { id, incarnation: u128::from(id), run: 0, place, unix_micros: 1 });
         assert_eq!(joined.is_ok(), id <= 7, "{joined:?}");
     }
     for id in [4, 5, 6, 7] {

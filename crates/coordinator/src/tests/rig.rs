@@ -79,7 +79,7 @@ impl Rig {
                 zone: String::new(),
                 roles: Roles { coordinator: false, shard: true },
             };
-            rig.decide(Command::Join { id, incarnation: u128::from(id), place, unix_micros: 1 }).await;
+            rig.decide(Command::Join { id, incarnation: u128::from(id), run: 0, place, unix_micros: 1 }).await;
             rig.decide(Command::SetNodeStatus { id, status: NodeStatus::Up }).await;
         }
         let (name, schema) = ("c".parse().expect("a name"), schema());

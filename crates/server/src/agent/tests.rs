@@ -40,7 +40,7 @@ pub(crate) fn join() -> Command {
         zone: String::new(),
         roles: Roles { coordinator: true, shard: true },
     };
-    Command::Join { id: ME, incarnation: 1, place, unix_micros: 1 }
+    Command::Join { id: ME, incarnation: 1, run: 0, place, unix_micros: 1 }
 }
 
 fn create(request_id: u128) -> Command {
@@ -59,8 +59,8 @@ async fn a_node_says_that_it_has_followed_a_deletion_once_all_is_removed_and_tha
     let followed = Followed::open(folder.join("followed.json")).unwrap();
     let mut agent = Agent::new(Env::real(), ME, node.clone(), Placed::default(), followed);
     let reports = agent.reports();
-    let told = |agent: &Agent| {
-        agent.report();
+    let told = async |agent: &Agent| {
+        agent.report().await;
         let report = reports.borrow();
         (report.replicas.len(), report.deletions)
     };
@@ -70,15 +70,15 @@ async fn a_node_says_that_it_has_followed_a_deletion_once_all_is_removed_and_tha
         state.apply(command).unwrap();
     }
     agent.follow(&Seen { index: 1, state: Arc::new(state.clone()) }).await.unwrap();
-    assert_eq!(told(&agent), (1, 0));
+    assert_eq!(told(&agent).await, (1, 0));
     let name = "c".parse().unwrap();
     state.apply(Command::DeleteCollection { request_id: 2, name, keep_name: true }).unwrap();
     let deleted = Seen { index: 2, state: Arc::new(state) };
     agent.follow(&deleted).await.unwrap_err();
-    assert_eq!(told(&agent), (1, 0), "after a restart it would follow the older state");
+    assert_eq!(told(&agent).await, (1, 0), "after a restart it would follow the older state");
     fs::create_dir(&folder).unwrap();
     agent.follow(&deleted).await.unwrap();
-    assert_eq!(told(&agent), (0, 1));
+    assert_eq!(told(&agent).await, (0, 1));
     node.close().await;
 }
 

@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{admit, sender};
 use crate::Seen;
-use crate::peers::{PeerIdentity, until_told};
+use crate::peers::{Guests, PeerIdentity, Topic, until_told};
 
 /// What a coordinator does with what nodes tell it.
 pub trait Membership: Send + Sync + 'static {
@@ -38,6 +38,7 @@ pub trait Membership: Send + Sync + 'static {
 pub struct ControlPlane<M, N> {
     env: Env,
     me: PeerIdentity,
+    guests: Arc<Guests>,
     membership: Arc<M>,
     node: Arc<N>,
     newest: Arc<Newest>,
@@ -51,16 +52,16 @@ struct Newest(Mutex<Option<p::ControlState>>);
 /// A state that is being sent, and the reason for the end.
 const ANSWERS: usize = 2;
 
-/// The service that answers for a coordinator; `node` is asked for what only the leader of the control group knows. Streams of
+/// The service that answers for a coordinator, for `guests`; `node` is asked for what only the leader of the control group knows. Streams of
 /// nodes end when `stopped` says so.
 pub fn control_service<M: Membership, N: NodeClient>(
     env: Env,
-    me: PeerIdentity,
+    guests: Arc<Guests>,
     membership: Arc<M>,
     node: Arc<N>,
     stopped: watch::Receiver<bool>,
 ) -> ControlServiceServer<ControlPlane<M, N>> {
-    let plane = ControlPlane { env, me, membership, node, newest: Arc::default(), stopped };
+    let plane = ControlPlane { env, me: *guests.me(), guests, membership, node, newest: Arc::default(), stopped };
     ControlServiceServer::new(plane).max_decoding_message_size(MAX_REPORT_BYTES)
 }
 
@@ -74,7 +75,11 @@ impl<M: Membership, N: NodeClient> ControlService for ControlPlane<M, N> {
     }
 
     async fn attend(&self, request: Request<Streaming<p::NodeReport>>) -> Result<Response<Self::AttendStream>, Status> {
-        let node = sender(request.metadata(), &self.me)?;
+        let hello = sender(request.metadata(), &self.me)?;
+        let mut guest = self.guests.enter(&hello, Topic::Reports).inspect_err(|failure| {
+            tracing::warn!(why = failure.message, "refused a node that wants to be heard");
+        })?;
+        let node = guest.node();
         let (answers, stream) = mpsc::channel(ANSWERS);
         let (membership, newest, stopped) = (self.membership.clone(), self.newest.clone(), self.stopped.clone());
         let me = self.me.node;
@@ -84,6 +89,7 @@ impl<M: Membership, N: NodeClient> ControlService for ControlPlane<M, N> {
                 end = listen(&*membership, node, request.into_inner()) => end,
                 told = tell(membership.states(), &newest, &answers) => told.then(stopping),
                 () = until_told(stopped) => Some(stopping()),
+                () = guest.replaced() => Some(guest.farewell()),
             };
             if let Some(failure) = end {
                 tracing::debug!(%node, why = failure.message, "a node is no longer heard");

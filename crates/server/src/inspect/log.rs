@@ -10,7 +10,7 @@ use super::Look;
 use super::report::{GroupReport, LogReport, Seriousness};
 
 /// What helps where a node does not start at all.
-pub(super) const START_ANEW: &str = "bring the folder back from a backup, or start a new node in its place: sagittad serve \
+pub(super) const START_ANEW: &str = "put back what was moved away, or start a new node in its place: sagittad serve \
      --data EMPTY-FOLDER --join URL --join-token TOKEN";
 
 /// Where a group's state machine stands, and its members.
@@ -42,6 +42,7 @@ impl Look<'_> {
             Ok(groups) => groups,
             Err(error) => return self.log_problem(&error),
         };
+        self.at_lost_groups(&groups);
         let files = fs::read_dir(self.held.layout.log()).into_iter().flatten().flatten();
         let bytes = files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum();
         self.report.log = Some(LogReport { bytes, groups: Vec::new() });
@@ -65,6 +66,16 @@ impl Look<'_> {
                 dir.display()
             );
             self.problem(Seriousness::Damage, what, START_ANEW);
+        }
+    }
+
+    /// A group that has had a log and has none any more is not founded a second time.
+    fn at_lost_groups(&mut self, held: &[GroupId]) {
+        // What cannot be listed has been told with the replicas.
+        for group in self.held.layout.groups_with_log().unwrap_or_default() {
+            if !held.contains(&group) {
+                self.problem(Seriousness::Damage, format!("{group}: its Raft log is missing"), START_ANEW);
+            }
         }
     }
 

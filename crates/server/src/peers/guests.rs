@@ -1,98 +1,307 @@
-//! Which nodes are connected to this one.
+//! Which nodes are connected to this one, and which run of each is the one that is heard.
+//!
+//! A data folder that was copied, or brought back from a backup, is a second process under one Raft identity: it does not know how the
+//! first one has voted. So a folder counts its starts, and of two runs of one folder only one is heard: the one that is
+//! connected, and never one that is not later than another that was heard. A later run that comes when the one before is
+//! gone is a restart. So is that of a copy whose original has ended for ever, as far as anybody can tell.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use sagitta_cluster::{NodeStatus, State};
 use sagitta_consensus::NodeId;
+use sagitta_model::ErrorKind;
+use sagitta_wire::Failure;
+use sagitta_wire::peer::{Hello, Run, refusal};
 use tokio::sync::oneshot;
 
-/// One place for each sender.
-#[derive(Debug, Default)]
-pub(super) struct Guests {
-    state: Mutex<State>,
+use super::PeerIdentity;
+
+/// One place for each sender and kind of stream.
+#[derive(Debug)]
+pub struct Guests {
+    me: PeerIdentity,
+    books: Mutex<Books>,
+}
+
+/// What a stream is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Topic {
+    /// Raft messages.
+    Messages,
+    /// Reports to a coordinator.
+    Reports,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    seats: BTreeMap<NodeId, Seat>,
+struct Books {
+    /// Every node that was ever let in. As many as the cluster has.
+    heard: BTreeMap<NodeId, Heard>,
+    /// What the cluster has noted of each node: its last start that has joined, and where that is.
+    noted: BTreeMap<NodeId, (u64, String)>,
     last_number: u64,
+}
+
+/// The run of a node that was let in last.
+#[derive(Debug)]
+struct Heard {
+    incarnation: u128,
+    run: Run,
+    seats: BTreeMap<Topic, Seat>,
 }
 
 #[derive(Debug)]
 struct Seat {
     number: u64,
-    incarnation: u128,
     /// Dropped when a newer stream takes the place.
     _taken: oneshot::Sender<()>,
 }
 
 /// A sender whose stream is open. It leaves when this is dropped.
 #[derive(Debug)]
-pub(super) struct Guest {
+pub(crate) struct Guest {
     guests: Arc<Guests>,
     node: NodeId,
+    topic: Topic,
     number: u64,
     taken: oneshot::Receiver<()>,
 }
 
 impl Guests {
-    /// Lets a sender in. An older stream of the same incarnation is told to go: its connection has broken unnoticed. While
-    /// another incarnation is there, the error names it.
-    pub(super) fn enter(self: &Arc<Self>, node: NodeId, incarnation: u128) -> Result<Guest, u128> {
-        let (seat_taken, taken) = oneshot::channel();
-        let mut state = self.lock();
-        match state.seats.get(&node) {
-            Some(seat) if seat.incarnation != incarnation => return Err(seat.incarnation),
-            _ => {}
-        }
-        state.last_number += 1;
-        let number = state.last_number;
-        state.seats.insert(node, Seat { number, incarnation, _taken: seat_taken });
-        Ok(Guest { guests: self.clone(), node, number, taken })
+    /// The guests of a node: none yet.
+    pub fn of(me: PeerIdentity) -> Arc<Self> {
+        Arc::new(Self { me, books: Mutex::default() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whose guests they are.
+    pub(crate) fn me(&self) -> &PeerIdentity {
+        &self.me
     }
+
+    /// Lets a sender in. An older stream of the same run is told to go: its connection has broken unnoticed.
+    pub(crate) fn enter(self: &Arc<Self>, hello: &Hello, topic: Topic) -> Result<Guest, Failure> {
+        let (node, incarnation, run) = (NodeId(hello.sender), hello.incarnation, hello.run);
+        let mut books = self.lock();
+        self.judge(&books, node, incarnation, &run)?;
+        let (seat_taken, taken) = oneshot::channel();
+        books.last_number += 1;
+        let number = books.last_number;
+        let heard = books.heard.entry(node).or_insert_with(|| Heard { incarnation, run, seats: BTreeMap::new() });
+        (heard.incarnation, heard.run) = (incarnation, run);
+        heard.seats.insert(topic, Seat { number, _taken: seat_taken });
+        Ok(Guest { guests: self.clone(), node, topic, number, taken })
+    }
+
+    /// Whether a run of a node would be let in now.
+    pub(crate) fn check(&self, node: NodeId, incarnation: u128, run: &Run) -> Result<(), Failure> {
+        if node == self.me.node && incarnation == self.me.incarnation && run.id != self.me.run.id {
+            return Err(two_at_once(node, &self.me.run, run));
+        }
+        self.judge(&self.lock(), node, incarnation, run)
+    }
+
+    /// Learns which runs the cluster has noted. Whoever is an earlier one is heard no longer.
+    pub(crate) fn follow(&self, state: &State) {
+        let mut books = self.lock();
+        let Books { heard, noted, .. } = &mut *books;
+        for node in state.nodes().values().filter(|node| node.status != NodeStatus::Removed && node.run > 0) {
+            let id = NodeId(node.id);
+            noted.insert(id, (node.run, node.place.peer_address.clone()));
+            if let Some(heard) = heard.get_mut(&id).filter(|heard| heard.run.number < node.run) {
+                heard.seats.clear();
+            }
+        }
+    }
+
+    fn judge(&self, books: &Books, node: NodeId, incarnation: u128, run: &Run) -> Result<(), Failure> {
+        if let Some((number, address)) = books.noted.get(&node) {
+            // One start is in one place from its beginning to its end. Without an address another node has that.
+            let elsewhere = !address.is_empty() && *address != format!("http://{}", run.address);
+            if run.number < *number || run.number == *number && elsewhere {
+                return Err(overtaken(node, *number, address, run));
+            }
+        }
+        let Some(heard) = books.heard.get(&node) else { return Ok(()) };
+        if heard.incarnation != incarnation {
+            if heard.seats.is_empty() {
+                return Ok(());
+            }
+            return Err(two_folders(node, self.me.node, heard.incarnation, incarnation));
+        }
+        if heard.run.id == run.id {
+            return Ok(());
+        }
+        if run.number <= heard.run.number {
+            return Err(overtaken(node, heard.run.number, &heard.run.address.to_string(), run));
+        }
+        if heard.seats.is_empty() { Ok(()) } else { Err(two_at_once(node, &heard.run, run)) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const HELP: &str = "the data folder was copied or brought back from a backup, and two processes cannot be one node: stop one of them for \
+     good, remove its folder, and start a new node with an empty one in its place";
+
+/// Of another kind than what no time can change: the one before may be gone soon.
+fn two_at_once(node: NodeId, present: &Run, asking: &Run) -> Failure {
+    let (here, there) = (present.address, asking.address);
+    let message = format!(
+        "{node} is running at {here} (start {} of its data folder), and the process at {there} (start {}) claims to be it, too; unless the one \
+         at {here} ended a moment ago, {HELP}",
+        present.number, asking.number
+    );
+    Failure::new(ErrorKind::Conflict, message).with_reason(refusal::OTHER_RUN)
+}
+
+fn overtaken(node: NodeId, number: u64, address: &str, asking: &Run) -> Failure {
+    let message = format!(
+        "{node} was heard at {address} with start {number} of its data folder, and the process at {} is start {} of it: {HELP}",
+        asking.address, asking.number
+    );
+    Failure::new(ErrorKind::Denied, message).with_reason(refusal::OTHER_RUN)
+}
+
+fn two_folders(node: NodeId, here: NodeId, present: u128, asking: u128) -> Failure {
+    let message = format!(
+        "{node} is connected to {here} with the data folder {present:032x}, and {asking:032x} claims to be it, too: \
+         two nodes share an id; stop one of them and let it join anew"
+    );
+    Failure::new(ErrorKind::Conflict, message).with_reason(refusal::OTHER_INCARNATION)
 }
 
 impl Guest {
     /// Who it is.
-    pub(super) fn node(&self) -> NodeId {
+    pub(crate) fn node(&self) -> NodeId {
         self.node
     }
 
-    /// Waits until a newer stream of the same sender has taken the place.
-    pub(super) async fn replaced(&mut self) {
+    /// Waits until a newer stream or a later run of the same sender has taken the place.
+    pub(crate) async fn replaced(&mut self) {
         // The other half is never used, only dropped.
         let _ = (&mut self.taken).await;
+    }
+
+    /// What a guest is told that was replaced.
+    pub(crate) fn farewell(&self) -> Failure {
+        let message = format!("a newer stream or a later start of {} took the place", self.node);
+        Failure::new(ErrorKind::Conflict, message)
     }
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        let mut state = self.guests.lock();
-        if state.seats.get(&self.node).is_some_and(|seat| seat.number == self.number) {
-            state.seats.remove(&self.node);
+        let mut books = self.guests.lock();
+        let seats = books.heard.get_mut(&self.node).map(|heard| &mut heard.seats);
+        if let Some(seats) = seats
+            && seats.get(&self.topic).is_some_and(|seat| seat.number == self.number)
+        {
+            seats.remove(&self.topic);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use sagitta_cluster::{Command, Place, Roles};
+
+    use super::super::tests::rig::identity;
     use super::*;
+
+    /// How a run of node 1 introduces itself to node 2. Runs listen at ports of their own.
+    fn hello(incarnation: u128, number: u64, id: u16) -> Hello {
+        let run = Run { number, id: id.into(), address: ([127, 0, 0, 1], id).into() };
+        PeerIdentity { incarnation, run, ..identity(1) }.hello_to(NodeId(2))
+    }
+
+    fn guests() -> Arc<Guests> {
+        Guests::of(identity(2))
+    }
+
+    #[track_caller]
+    fn check(refused: Result<Guest, Failure>, kind: ErrorKind, named: [&str; 2]) {
+        let failure = refused.expect_err("refused");
+        assert_eq!((failure.kind, &*failure.reason), (kind, refusal::OTHER_RUN), "{failure:?}");
+        for name in named {
+            assert!(failure.message.contains(name), "{name} in {}", failure.message);
+        }
+    }
 
     #[tokio::test]
     async fn a_newer_stream_takes_the_place_and_the_older_ones_leaving_does_not_free_it() {
-        let guests = Arc::new(Guests::default());
-        let mut old = guests.enter(NodeId(1), 10).unwrap();
-        let new = guests.enter(NodeId(1), 10).unwrap();
+        let guests = guests();
+        let mut old = guests.enter(&hello(10, 1, 1), Topic::Messages).unwrap();
+        let new = guests.enter(&hello(10, 1, 1), Topic::Messages).unwrap();
+        let mut reports = guests.enter(&hello(10, 1, 1), Topic::Reports).unwrap();
         old.replaced().await;
         drop(old);
-        assert_eq!(guests.enter(NodeId(1), 11).unwrap_err(), 10);
-        assert_eq!(guests.enter(NodeId(2), 11).unwrap().node(), NodeId(2));
-        drop(new);
-        assert!(guests.enter(NodeId(1), 11).is_ok());
-        assert!(guests.lock().seats.is_empty());
+        let failure = guests.enter(&hello(11, 1, 2), Topic::Messages).unwrap_err();
+        assert_eq!(failure.reason, refusal::OTHER_INCARNATION);
+        assert!(reports.taken.try_recv().is_err(), "another kind of stream stays");
+        drop((new, reports));
+        assert!(guests.enter(&hello(11, 1, 2), Topic::Messages).is_ok());
+    }
+
+    #[test]
+    fn of_two_runs_of_one_folder_the_one_that_is_connected_is_heard() {
+        let guests = guests();
+        let original = guests.enter(&hello(10, 3, 1_111), Topic::Reports).unwrap();
+        let copy = hello(10, 4, 2_222);
+        for topic in [Topic::Messages, Topic::Reports] {
+            check(guests.enter(&copy, topic), ErrorKind::Conflict, ["127.0.0.1:1111", "127.0.0.1:2222"]);
+        }
+        let asked = guests.check(NodeId(1), 10, &copy.run).unwrap_err();
+        assert_eq!(asked.reason, refusal::OTHER_RUN);
+        drop(original);
+        let restarted = guests.enter(&copy, Topic::Messages).expect("the one before is gone");
+        drop(restarted);
+        check(
+            guests.enter(&hello(10, 3, 1_111), Topic::Messages),
+            ErrorKind::Denied,
+            ["127.0.0.1:2222", "127.0.0.1:1111"],
+        );
+        check(guests.enter(&hello(10, 4, 3_333), Topic::Messages), ErrorKind::Denied, ["127.0.0.1:2222", "start 4"]);
+        assert!(guests.enter(&copy, Topic::Messages).is_ok(), "it comes back");
+    }
+
+    #[test]
+    fn a_copy_of_the_folder_of_this_node_itself_is_told_where_this_one_is() {
+        let guests = guests();
+        let me = *guests.me();
+        let copy = Run { number: me.run.number + 1, id: 77, address: ([127, 0, 0, 1], 7_777).into() };
+        let failure = guests.check(me.node, me.incarnation, &copy).unwrap_err();
+        assert_eq!(failure.reason, refusal::OTHER_RUN);
+        for address in [me.run.address, copy.address] {
+            assert!(failure.message.contains(&address.to_string()), "{failure:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_run_that_was_overtaken_in_the_control_state_is_heard_no_longer() {
+        let guests = guests();
+        let mut original = guests.enter(&hello(10, 3, 1_111), Topic::Messages).unwrap();
+        let mut state = State::new(1);
+        let place = Place {
+            peer_address: "http://127.0.0.1:2222".to_owned(),
+            api_address: String::new(),
+            zone: String::new(),
+            roles: Roles { coordinator: true, shard: true },
+        };
+        let join = |run| Command::Join { id: 1, incarnation: 10, run, place: place.clone(), unix_micros: 1 };
+        state.apply(join(4)).unwrap();
+        guests.follow(&state);
+        original.replaced().await;
+        let overtaken = |hello: Hello| {
+            check(
+                guests.enter(&hello, Topic::Messages),
+                ErrorKind::Denied,
+                ["http://127.0.0.1:2222", "127.0.0.1:1111"],
+            );
+        };
+        overtaken(hello(10, 3, 1_111));
+        overtaken(hello(10, 4, 1_111));
+        assert!(guests.enter(&hello(10, 4, 2_222), Topic::Messages).is_ok(), "while the stream of the one before ends");
     }
 }

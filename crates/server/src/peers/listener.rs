@@ -20,7 +20,7 @@ use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::guests::{Guest, Guests};
+use super::guests::{Guest, Guests, Topic};
 use super::states::StateDesk;
 use super::{Inbox, MAX_FRAME_BYTES, PeerCounters, PeerIdentity, Timing, until_told};
 use crate::connections::{self, Connection, Limits};
@@ -38,7 +38,6 @@ pub struct PeerListener {
 #[derive(Clone)]
 struct Reception {
     env: Env,
-    me: PeerIdentity,
     inbox: Arc<dyn Inbox>,
     counters: Arc<PeerCounters>,
     guests: Arc<Guests>,
@@ -59,25 +58,25 @@ const GRACE: Duration = Duration::from_secs(2);
 const ANSWERS: usize = 2;
 
 impl PeerListener {
-    /// Begins to take messages for `inbox`, to hand out what is on `shelf`, and to serve what else nodes ask of each other. To be
+    /// Begins to take messages of `guests` for `inbox`, to hand out what is on `shelf`, and to serve what else nodes ask of each other. To be
     /// called within a tokio runtime.
     pub fn start(
         env: &Env,
         listener: impl Into<Door>,
-        me: PeerIdentity,
+        guests: Arc<Guests>,
         inbox: Arc<dyn Inbox>,
         shelf: Shelf,
         counters: Arc<PeerCounters>,
         others: Routes,
     ) -> io::Result<Self> {
-        Self::start_in(env, listener, me, inbox, shelf, counters, others, Timing::default())
+        Self::start_in(env, listener, guests, inbox, shelf, counters, others, Timing::default())
     }
 
     #[allow(clippy::too_many_arguments, reason = "all of what a listener is made of")]
     pub(super) fn start_in(
         env: &Env,
         listener: impl Into<Door>,
-        me: PeerIdentity,
+        guests: Arc<Guests>,
         inbox: Arc<dyn Inbox>,
         shelf: Shelf,
         counters: Arc<PeerCounters>,
@@ -87,9 +86,8 @@ impl PeerListener {
         let listener = listener.into();
         let address = listener.local_addr()?;
         let (closing, closed) = watch::channel(false);
-        let states = StateDesk::new(env, me, shelf, timing, counters.clone(), closed.clone());
-        let guests = Arc::default();
-        let reception = Reception { env: env.clone(), me, inbox, counters, guests, closing: closed.clone() };
+        let states = StateDesk::new(env, *guests.me(), shelf, timing, counters.clone(), closed.clone());
+        let reception = Reception { env: env.clone(), inbox, counters, guests, closing: closed.clone() };
         let service = RaftServiceServer::new(reception)
             .max_decoding_message_size(MAX_FRAME_BYTES)
             .max_encoding_message_size(MAX_FRAME_BYTES);
@@ -148,7 +146,8 @@ impl RaftService for Reception {
             }
         };
         let (answers, stream) = mpsc::channel(ANSWERS);
-        let welcome = Welcome { receiver: self.me.node.0, incarnation: self.me.incarnation };
+        let me = self.guests.me();
+        let welcome = Welcome { receiver: me.node.0, incarnation: me.incarnation };
         // There is room, and whoever went away is noticed next.
         let _ = answers.try_send(Ok(welcome.into_proto()));
         self.env.spawn(self.clone().attend(guest, request.into_inner(), answers));
@@ -158,17 +157,8 @@ impl RaftService for Reception {
 
 impl Reception {
     fn let_guest_in(&self, request: &Request<Streaming<DeliverRequest>>) -> Result<Guest, Failure> {
-        let hello = let_in(request.metadata(), &self.me)?;
-        let sender = NodeId(hello.sender);
-        self.guests.enter(sender, hello.incarnation).map_err(|present| {
-            let [asking, present] = [hello.incarnation, present].map(|uuid| format!("{uuid:032x}"));
-            let message = format!(
-                "{sender} is connected to {} with the data folder {present}, and {asking} claims to be it, too: \
-                 two nodes share an id; stop one of them and let it join anew",
-                self.me.node
-            );
-            Failure::new(ErrorKind::Conflict, message).with_reason(refusal::OTHER_INCARNATION)
-        })
+        let hello = let_in(request.metadata(), self.guests.me())?;
+        self.guests.enter(&hello, Topic::Messages)
     }
 
     /// Hands over what a sender brings until either side ends it.
@@ -183,11 +173,9 @@ impl Reception {
             let frame = tokio::select! {
                 biased;
                 () = until_told(self.closing.clone()) => {
-                    break Failure::new(ErrorKind::Unavailable, format!("{} is shutting down", self.me.node)).into();
+                    break Failure::new(ErrorKind::Unavailable, format!("{} is shutting down", self.guests.me().node)).into();
                 }
-                () = guest.replaced() => {
-                    break Failure::new(ErrorKind::Conflict, format!("a newer stream of {sender} took the place")).into();
-                }
+                () = guest.replaced() => break guest.farewell().into(),
                 () = answers.closed() => return,
                 frame = frames.message() => frame,
             };

@@ -13,7 +13,7 @@ use super::golden::{self, hex};
 use super::round_trip::{check, sent};
 use crate::control::*;
 use crate::internal as p;
-use crate::peer::refusal;
+use crate::peer::{Run, refusal};
 use crate::shard::Answered as _;
 use crate::{Convert, Failure};
 
@@ -27,7 +27,8 @@ fn place() -> Place {
 }
 
 fn join() -> Join {
-    Join { token: "secret".to_owned(), node: 7, incarnation: 0xa1 << 120, place: place() }
+    let run = Run { number: 3, id: 0xd1, address: "10.0.0.7:6381".parse().unwrap() };
+    Join { token: "secret".to_owned(), node: 7, incarnation: 0xa1 << 120, place: place(), cluster: Some(0xc1), run }
 }
 
 fn report() -> Report {
@@ -49,7 +50,7 @@ fn report() -> Report {
 
 fn state() -> State {
     let mut state = State::new(0xc1);
-    state.apply(Command::Join { id: 7, incarnation: 1, place: place(), unix_micros: 2 }).unwrap();
+    state.apply(Command::Join { id: 7, incarnation: 1, run: 0, place: place(), unix_micros: 2 }).unwrap();
     state
 }
 
@@ -78,8 +79,11 @@ proptest! {
         node in 1..=u64::MAX,
         uuid in any::<u128>(),
         places in vec(any::place(), 1..4),
+        cluster in proptest::option::of(any::<u128>()),
+        run in (1..=u64::MAX, any::<u128>(), any::<[u8; 4]>(), any::<u16>()),
     ) {
-        check(Join { token, node, incarnation: uuid, place: places[0].clone() })?;
+        let run = Run { number: run.0, id: run.1, address: (run.2, run.3).into() };
+        check(Join { token, node, incarnation: uuid, place: places[0].clone(), cluster, run })?;
         let coordinators = places.into_iter().map(|place| (node, place.peer_address)).collect();
         check(Joined { cluster: uuid, coordinators })?;
     }
@@ -150,6 +154,8 @@ fn what_is_nonsense_is_refused_with_the_fields_name() {
     refused("node", "no node", read(p::JoinRequest { node: 0, ..good() }));
     refused("incarnation", "UUID", read(p::JoinRequest { incarnation: vec![1; 17].into(), ..good() }));
     refused("place", "is missing", read(p::JoinRequest { place: None, ..good() }));
+    refused("cluster", "UUID", read(p::JoinRequest { cluster: vec![1; 17].into(), ..good() }));
+    refused("run", "is missing", read(p::JoinRequest { run: None, ..good() }));
     let placed = |place: p::NodePlace| read(p::JoinRequest { place: Some(place), ..good() });
     let here = || place().into_proto();
     for address in ["10.0.0.7:6381", "http://", "somewhere", "/a", "http://a b"] {

@@ -125,6 +125,39 @@ fn an_address_is_taken_over_only_from_a_node_that_is_out_of_service() {
 }
 
 #[test]
+fn what_an_earlier_start_of_a_folder_said_undoes_nothing_and_two_starts_of_one_number_are_two_nodes() {
+    let mut state = state(1);
+    let at = |host: u64| place(host, "");
+    let refused = |known, claimed| Err(Refusal::OtherRun { id: 7, known, claimed });
+    apply(&mut state, join_as(7, 2, at(7))).expect("joined");
+    apply(&mut state, join_as(7, 2, at(7))).expect("once more is harmless");
+    assert_eq!(apply(&mut state, join_as(7, 2, at(8))), refused(2, 2), "a copy that was started as often");
+    apply(&mut state, join_as(7, 3, at(8))).expect("moved");
+    assert_eq!(apply(&mut state, join_as(7, 2, at(7))), refused(3, 2), "sent again, it arrives late");
+    assert_eq!(apply(&mut state, join(7, at(7))), refused(3, 0), "the oldest form is older than any other");
+    assert_eq!((&state.nodes()[&7].place, state.nodes()[&7].run), (&at(8), 3));
+    let told = Refusal::OtherRun { id: 7, known: 3, claimed: 2 };
+    assert_eq!(told.kind(), sagitta_model::ErrorKind::Conflict);
+    assert!(told.to_string().contains("empty data folder"), "{told}");
+}
+
+#[test]
+fn a_join_token_that_arrives_late_undoes_no_later_one() {
+    let mut state = state(1);
+    let [first, second] = [1, 2].map(|digest| Replaces::Token([digest; 32]));
+    apply(&mut state, token(1, Replaces::Nothing)).expect("the first one");
+    apply(&mut state, token(2, first)).expect("replaced");
+    apply(&mut state, token(2, first)).expect("once more is harmless");
+    apply(&mut state, token(3, second)).expect("replaced again");
+    for late in [token(2, first), token(1, Replaces::Nothing)] {
+        assert_eq!(apply(&mut state, late), Err(Refusal::TokenReplaced));
+    }
+    assert_eq!(state.join_token(), Some(&[3; 32]));
+    apply(&mut state, token(4, Replaces::Any)).expect("the oldest form asks for nothing");
+    assert_eq!(state.join_token(), Some(&[4; 32]));
+}
+
+#[test]
 fn places_that_can_never_be_right_are_refused_by_field() {
     let good = place(1, "rack-1");
     let none = Roles { coordinator: false, shard: false };
@@ -147,15 +180,15 @@ fn a_cluster_holds_so_many_nodes_and_no_more() {
     let mut state = State::new(1);
     let nodes = (1..=crate::limits::MAX_NODES as u64).map(|id| {
         let place = Place { roles: Roles { coordinator: false, shard: true }, ..place(id, "") };
-        let node = Node { id, incarnation: 1, place, status: NodeStatus::Up, joined_unix_micros: 1 };
+        let node = Node { id, incarnation: 1, run: 0, place, status: NodeStatus::Up, joined_unix_micros: 1 };
         (id, Arc::new(node))
     });
     state.nodes = Arc::new(nodes.collect());
     let refusal = apply(&mut state, join(20_000, place(20_000, ""))).expect_err("one too many");
     assert_eq!(refusal, Refusal::TooManyNodes(10_000));
     let again = Place { roles: Roles { coordinator: false, shard: true }, ..place(7, "z") };
-    let again = Command::Join { id: 7, incarnation: 1, place: again, unix_micros: 9 };
+    let again = Command::Join { id: 7, incarnation: 1, run: 0, place: again, unix_micros: 9 };
     apply(&mut state, again).expect("one that is in may come back");
-    let stranger = Command::Join { id: 7, incarnation: 2, place: place(7, ""), unix_micros: 9 };
+    let stranger = Command::Join { id: 7, incarnation: 2, run: 9, place: place(7, ""), unix_micros: 9 };
     assert_eq!(apply(&mut state, stranger), Err(Refusal::OtherIncarnation { id: 7, known: 1, claimed: 2 }));
 }

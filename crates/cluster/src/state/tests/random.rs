@@ -13,15 +13,17 @@ const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 /// Commands over few nodes, addresses, names and shards, so that they get in each other's way.
 fn command() -> impl Strategy<Value = Command> {
     let node = 1u64..9;
-    let join = (node.clone(), 0u64..3, 1u64..9, 0u64..3, 1u8..4, prop::bool::weighted(0.05)).prop_map(
-        |(id, zone, address, api, roles, stranger)| {
+    // Three of four say nothing of their start, so that the rest of what they say matters, too.
+    let run = prop_oneof![3 => Just(0), 1 => 1u64..3];
+    let join = (node.clone(), run, 0u64..3, 1u64..9, 0u64..3, 1u8..4, prop::bool::weighted(0.05)).prop_map(
+        |(id, run, zone, address, api, roles, stranger)| {
             let place = Place {
                 peer_address: format!("http://n{address}:6381"),
                 api_address: if api == 0 { String::new() } else { format!("http://n{address}:638{}", api - 1) },
                 zone: format!("z{zone}"),
                 roles: Roles { coordinator: roles & 1 != 0, shard: roles & 2 != 0 },
             };
-            Command::Join { id, incarnation: u128::from(id) + u128::from(stranger), place, unix_micros: 5 }
+            Command::Join { id, incarnation: u128::from(id) + u128::from(stranger), run, place, unix_micros: 5 }
         },
     );
     let statuses = NodeStatus::NAMES.map(|(status, _)| status);
@@ -38,8 +40,10 @@ fn command() -> impl Strategy<Value = Command> {
     let replicas = (16u64..40, 1u64..5, prop::collection::vec(node.clone(), 0..4))
         .prop_map(|(shard, epoch, replicas)| Command::SetReplicas { shard, epoch, replicas });
     let voters = prop::collection::vec(node, 0..3).prop_map(|voters| Command::SetVoters { voters });
-    let token = any::<[u8; 32]>().prop_map(|digest| Command::SetJoinToken { digest });
-    prop_oneof![5 => join, 4 => up, 4 => status, 4 => create, 2 => delete, 3 => free, 5 => replicas, 1 => voters, 1 => token]
+    let replaces =
+        prop_oneof![Just(Replaces::Any), Just(Replaces::Nothing), (0u8..3).prop_map(|at| Replaces::Token([at; 32]))];
+    let token = (0u8..3, replaces).prop_map(|(digest, replaces)| token(digest, replaces));
+    prop_oneof![5 => join, 4 => up, 4 => status, 4 => create, 2 => delete, 3 => free, 5 => replicas, 1 => voters, 2 => token]
 }
 
 fn status_of(id: u64, status: NodeStatus) -> Command {
@@ -107,6 +111,8 @@ fn random_commands_reach_every_outcome() {
         "too-few-nodes",
         "invalid",
         "other-incarnation",
+        "other-run",
+        "token-replaced",
         "removed",
         "no-node",
         "too-many-coordinators",

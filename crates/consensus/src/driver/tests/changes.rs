@@ -312,7 +312,10 @@ fn a_handover_that_cannot_be_is_refused_and_one_that_fails_leaves_the_leader() {
     let mut from_follower = hand_over(&mut crew, a, b);
     assert_eq!(from_follower.try_recv(), Ok(HandoverOutcome::NotLeader { hint: Some(node_id(leader)) }));
     let mut to_leader = hand_over(&mut crew, a, leader);
-    assert_eq!(to_leader.try_recv(), Ok(HandoverOutcome::Done));
+    let elsewhere = HandoverOutcome::NotLeader { hint: Some(node_id(leader)) };
+    assert_eq!(to_leader.try_recv(), Ok(elsewhere), "that is for the leader itself to say");
+    let mut to_itself = hand_over(&mut crew, leader, leader);
+    assert_eq!(to_itself.try_recv(), Ok(HandoverOutcome::Done));
 
     // It was heard of just now, and will not be again.
     crew.network.isolate(node_id(a), &ids(&[leader, b]));

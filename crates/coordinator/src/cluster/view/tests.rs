@@ -11,7 +11,7 @@ fn state() -> State {
         let roles = Roles { coordinator: true, shard: true };
         let (peer_address, api_address) = (format!("http://n{id}:1"), format!("http://n{id}:2"));
         let place = Place { peer_address, api_address, zone: String::new(), roles };
-        state.apply(Command::Join { id, incarnation: u128::from(id), place, unix_micros: 1 }).expect("joined");
+        state.apply(Command::Join { id, incarnation: u128::from(id), run: 0, place, unix_micros: 1 }).expect("joined");
         state.apply(Command::SetNodeStatus { id, status: NodeStatus::Up }).expect("up");
     }
     let spec = VectorSpec { dim: 1, metric: Metric::L2, index: IndexPolicy::Auto };

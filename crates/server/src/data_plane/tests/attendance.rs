@@ -189,7 +189,17 @@ async fn a_state_of_another_cluster_is_not_believed() {
 #[tokio::test]
 async fn a_node_is_let_in_or_told_why_not() {
     let coordinator = Served::start(identity(2)).await;
-    let (env, asking) = (Env::real(), Join { token: "secret".to_owned(), node: 7, incarnation: 8, place: place() });
+    let (env, asking) = (
+        Env::real(),
+        Join {
+            token: "secret".to_owned(),
+            node: 7,
+            incarnation: 8,
+            place: place(),
+            cluster: None,
+            run: identity(7).run,
+        },
+    );
     let joined = Joined { cluster: CLUSTER.0, coordinators: vec![(2, "http://10.0.0.2:6381".to_owned())] };
     assert_eq!(join(&env, &Net::system(), &coordinator.uri(), asking.clone()).await, Ok(joined));
     assert_eq!(*coordinator.members.joins.borrow(), std::slice::from_ref(&asking));

@@ -1,5 +1,7 @@
 //! Callers who have come to the wrong place, and what is no request.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
 use sagitta_consensus::{ClusterId, NodeId};
 use sagitta_coordinator::{Elsewhere, NodeClient as _, Tokens};
 use sagitta_env::{Deadline, Env};
@@ -7,7 +9,7 @@ use sagitta_model::{ErrorKind, PointId};
 use sagitta_wire::internal as p;
 use sagitta_wire::internal::control_service_client::ControlServiceClient;
 use sagitta_wire::internal::shard_service_client::ShardServiceClient;
-use sagitta_wire::peer::{HELLO_METADATA, Hello, PROTOCOL, refusal};
+use sagitta_wire::peer::{HELLO_METADATA, Hello, PROTOCOL, Run, refusal};
 use sagitta_wire::shard::{Count, HandOver, search_request};
 use sagitta_wire::{Convert as _, Failure};
 use tonic::transport::{Channel, Endpoint};
@@ -17,7 +19,9 @@ use super::super::RemoteNodes;
 use super::rig::*;
 use crate::peers::{AddressBook, PeerIdentity};
 
-const HELLO: Hello = Hello { protocol: PROTOCOL, cluster: CLUSTER.0, sender: 1, incarnation: 0xf1, receiver: 2 };
+const HELLO: Hello =
+    Hello { protocol: PROTOCOL, cluster: CLUSTER.0, sender: 1, incarnation: 0xf1, receiver: 2, run: RUN };
+const RUN: Run = Run { number: 1, id: 1, address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6_381) };
 
 fn request<T>(hello: Option<Hello>, message: T) -> Request<T> {
     let mut request = Request::new(message);

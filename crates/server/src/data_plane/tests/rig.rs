@@ -19,7 +19,7 @@ use tonic::transport::Uri;
 use super::super::{Membership, control_service, shard_service};
 use crate::Seen;
 pub(super) use crate::peers::tests::rig::{CLUSTER, Recorder, brisk, identity, uri, within};
-use crate::peers::{PeerIdentity, PeerListener};
+use crate::peers::{Guests, PeerIdentity, PeerListener};
 
 pub(super) const SHARD: ShardRef = ShardRef { shard: 17, epoch: 3 };
 
@@ -258,11 +258,12 @@ impl Served {
     pub(super) async fn start_at(me: PeerIdentity, address: &str, node: Arc<Scripted>, members: Arc<Members>) -> Self {
         let (env, stop) = (Env::real(), watch::Sender::new(false));
         let listener = TcpListener::bind(address).await.unwrap();
-        let control = control_service(env.clone(), me, members.clone(), node.clone(), stop.subscribe());
+        let guests = Guests::of(me);
+        let control = control_service(env.clone(), guests.clone(), members.clone(), node.clone(), stop.subscribe());
         let routes = Routes::new(shard_service(env.clone(), me, node.clone())).add_service(control);
         let inbox = Arc::new(Recorder::new());
         let listener =
-            PeerListener::start(&env, listener, me, inbox, Shelf::default(), Arc::default(), routes).unwrap();
+            PeerListener::start(&env, listener, guests, inbox, Shelf::default(), Arc::default(), routes).unwrap();
         Self { env, node, members, listener, stop }
     }
 
@@ -377,7 +378,7 @@ pub(super) fn seen(index: u64) -> Seen {
         let mut place = place();
         place.peer_address = format!("http://10.0.0.{node}:6381");
         place.api_address = format!("http://10.0.0.{node}:6380");
-        let join = Command::Join { id: node, incarnation: node.into(), place, unix_micros: 1 };
+        let join = Command::Join { id: node, incarnation: node.into(), run: 0, place, unix_micros: 1 };
         state.apply(join).unwrap();
     }
     Seen { index, state: Arc::new(state) }

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tonic::service::Routes;
 
 use super::super::transport::outbound_in;
-use super::super::{AddressBook, PeerCounters, PeerListener, Sending};
+use super::super::{AddressBook, Guests, PeerCounters, PeerListener, Sending};
 use super::rig::*;
 
 const GROUP: GroupId = GroupId(1);
@@ -108,7 +108,7 @@ impl Trio {
         let listener = PeerListener::start(
             &self.env,
             socket,
-            identity(member.id),
+            Guests::of(identity(member.id)),
             inbox,
             Shelf::default(),
             counters,

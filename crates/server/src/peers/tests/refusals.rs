@@ -1,9 +1,11 @@
 //! Callers who have come to the wrong place, and what is no message.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
 use sagitta_consensus::{ClusterId, NodeId, Transport as _};
 use sagitta_wire::internal::raft_service_client::RaftServiceClient;
 use sagitta_wire::internal::{self, DeliverRequest, DeliverResponse};
-use sagitta_wire::peer::{HELLO_METADATA, Hello, PROTOCOL, refusal};
+use sagitta_wire::peer::{HELLO_METADATA, Hello, PROTOCOL, Run, refusal};
 use sagitta_wire::{Codec, Failure, reason};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -18,7 +20,9 @@ use tonic::{Code, Request, Status, Streaming};
 use super::super::{PeerIdentity, Timing};
 use super::rig::*;
 
-const HELLO: Hello = Hello { protocol: PROTOCOL, cluster: CLUSTER.0, sender: 1, incarnation: 0xf1, receiver: 2 };
+const HELLO: Hello =
+    Hello { protocol: PROTOCOL, cluster: CLUSTER.0, sender: 1, incarnation: 0xf1, receiver: 2, run: RUN };
+const RUN: Run = Run { number: 1, id: 1, address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6_381) };
 
 async fn channel(receiver: &Receiver) -> Channel {
     Endpoint::from(receiver.uri()).connect().await.unwrap()
@@ -99,6 +103,27 @@ async fn two_data_folders_under_one_node_id_are_told_apart_and_a_reconnecting_on
         while call(&receiver, Some(Hello { incarnation: 0xee, ..HELLO })).await.is_err() {}
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_second_run_of_one_folder_is_refused_with_both_addresses_while_the_first_is_connected() {
+    let receiver = Receiver::start(identity(2)).await;
+    let first = call(&receiver, Some(HELLO)).await.unwrap();
+    let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7_777);
+    let second = Hello { run: Run { number: 2, id: 2, address }, ..HELLO };
+    let status = call(&receiver, Some(second)).await.unwrap_err();
+    let failure = Failure::from_status(&status);
+    assert_eq!((status.code(), &*failure.reason), (Code::Aborted, refusal::OTHER_RUN));
+    for address in [RUN.address, address] {
+        assert!(failure.message.contains(&address.to_string()), "{failure:?}");
+    }
+    until("what the first one sent is here", || receiver.stats().received == 1).await;
+    drop(first);
+    within("the later run, once the first is gone", async { while call(&receiver, Some(second)).await.is_err() {} })
+        .await;
+    let status = call(&receiver, Some(HELLO)).await.unwrap_err();
+    let failure = Failure::from_status(&status);
+    assert_eq!((status.code(), &*failure.reason), (Code::PermissionDenied, refusal::OTHER_RUN), "never again");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sagitta_consensus::{ClusterId, NodeId, Shelf};
 use sagitta_env::Env;
+use sagitta_wire::peer::Run;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::service::Routes;
@@ -14,7 +15,7 @@ use tonic::transport::Uri;
 
 use super::super::transport::outbound_in;
 use super::super::{
-    AddressBook, GrpcTransport, Inbox, PeerCounters, PeerIdentity, PeerListener, PeerStats, Sending, Timing,
+    AddressBook, GrpcTransport, Guests, Inbox, PeerCounters, PeerIdentity, PeerListener, PeerStats, Sending, Timing,
 };
 
 pub(crate) const CLUSTER: ClusterId = ClusterId(0xc1);
@@ -22,7 +23,8 @@ pub(crate) const CLUSTER: ClusterId = ClusterId(0xc1);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn identity(node: u64) -> PeerIdentity {
-    PeerIdentity { cluster: CLUSTER, node: NodeId(node), incarnation: 0xf0 + u128::from(node) }
+    let run = Run { number: 1, id: u128::from(node), address: ([10, 0, 0, node as u8], 6_381).into() };
+    PeerIdentity { cluster: CLUSTER, node: NodeId(node), incarnation: 0xf0 + u128::from(node), run }
 }
 
 /// Little waiting between attempts.
@@ -149,9 +151,16 @@ impl Receiver {
         let listener = TcpListener::bind(address).await.unwrap();
         let (counters, inbox) = (Arc::new(PeerCounters::default()), Recorder::new());
         let (taken, shelf) = (Arc::new(inbox.clone()), Shelf::default());
-        let listener =
-            PeerListener::start(&Env::real(), listener, me, taken, shelf.clone(), counters.clone(), Routes::default())
-                .unwrap();
+        let listener = PeerListener::start(
+            &Env::real(),
+            listener,
+            Guests::of(me),
+            taken,
+            shelf.clone(),
+            counters.clone(),
+            Routes::default(),
+        )
+        .unwrap();
         Self { listener, inbox, shelf, counters }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sagitta_cluster::Command;
+use sagitta_cluster::{Command, Replaces};
 use sagitta_consensus::{
     GroupId, GroupStatus, Host, HostSettings, Members, MemoryLog, NodeId, Outcome, Role, Shelf, States,
 };
@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tonic::service::Routes;
 
 use super::super::transport::outbound_in;
-use super::super::{AddressBook, PeerCounters, PeerListener, Sending, StateFetcher};
+use super::super::{AddressBook, Guests, PeerCounters, PeerListener, Sending, StateFetcher};
 use super::rig::*;
 
 const SHARD: u64 = 7;
@@ -101,7 +101,8 @@ impl Fleet {
         let (inbox, shelf) = (Arc::new(running.host.handle()), running.states.shelf.clone());
         let counters = running.counters.clone();
         let listener =
-            PeerListener::start(&self.env, socket, identity(id), inbox, shelf, counters, Routes::default()).unwrap();
+            PeerListener::start(&self.env, socket, Guests::of(identity(id)), inbox, shelf, counters, Routes::default())
+                .unwrap();
         self.book.set(NodeId(id), uri(listener.address()));
         running.listener = Some(listener);
     }
@@ -273,7 +274,7 @@ async fn a_shard_follower_that_was_away_while_the_log_was_cut_catches_up_by_the_
 async fn propose(controls: &[&Control], number: u64) {
     let mut digest = [0; 32];
     digest[..8].copy_from_slice(&number.to_le_bytes());
-    let command = Bytes::from(Command::SetJoinToken { digest }.encode());
+    let command = Bytes::from(Command::SetJoinToken { digest, replaces: Replaces::Any }.encode());
     let deciding = async {
         loop {
             for control in controls {
