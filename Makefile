@@ -46,6 +46,10 @@ simulate: ## Run whole clusters in one thread over a simulated network, replayab
 	RUSTFLAGS='--cfg tokio_unstable' CARGO_TARGET_DIR="$${CARGO_TARGET_DIR:-target}/simulation" \
 	  cargo test --locked --package sagitta-simulation -- --nocapture --test-threads=1
 
+.PHONY: chaos
+chaos: setup ## Kill, pause, cut off and fill up clusters, real and simulated, for at most 40 minutes; lists what ran
+	@deploy/chaos.sh
+
 .PHONY: bench
 bench: ## Measure what the server adds to its index, in CPU time; see benches/README.md
 	cargo build --workspace --locked --bin sagittad --bin overhead

@@ -1,24 +1,39 @@
-//! Promise 3: what collections there are is linearizable, whichever coordinators are asked and whichever are killed.
+//! Promise 3: what collections there are is linearizable, whichever coordinators are asked and whichever are away.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use sagitta_client::{Client, CreateCollection, View};
 use sagitta_env::Env;
 use sagitta_history::{Catalog, CatalogInput as Input, CatalogOutput as Output, Recorder, require};
 use sagitta_model::{CollectionInfo, ErrorKind};
 
-use crate::harness::{Cluster, Rng, breathe, eventually, run, seed};
-use crate::workload::{CALL, name, schema};
+use crate::harness::{Cluster, Rng, breathe, eventually, number, run, seed};
+use crate::network::Network;
+use crate::workload::{name, schema};
 
 const CLIENTS: u64 = 3;
+/// How long one call may take: a third of them go to a coordinator that says nothing.
+const CALL: Duration = Duration::from_secs(2);
 const NAMES: [&str; 3] = ["a", "b", "c"];
-const ANSWERS: u64 = 30;
+/// Coordinators that are killed, paused or cut off, one after the other; `SAGITTA_FAULTS` runs more.
+const FAULTS: u64 = 9;
+/// Answered operations; `SAGITTA_OPERATIONS` runs more.
+const OPERATIONS: u64 = 300;
 
 #[test]
-fn collections_are_linearizable_over_coordinators_that_are_killed() {
-    let seed = seed();
-    let mut cluster = Cluster::start(3, 1);
+fn collections_are_linearizable_over_coordinators_that_are_killed_paused_and_cut_off() {
+    let (seed, faults) = (seed(), number("SAGITTA_FAULTS", FAULTS));
+    let operations = number("SAGITTA_OPERATIONS", OPERATIONS);
+    // Before each fault, during it, and after the last.
+    let each = operations.div_ceil(2 * faults + 1);
+    let network = Network::new();
+    let mut cluster = Cluster::start_with(3, 1, |at, member| {
+        if let Some(network) = &network {
+            network.attach(at, member);
+        }
+    });
     run(async {
         let (recorder, stop, answers) =
             (Recorder::new(), Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -36,18 +51,33 @@ fn collections_are_linearizable_over_coordinators_that_are_killed() {
         };
         let clients: Vec<_> = (0..CLIENTS).map(start).collect();
         let more = async || {
-            let target = answers.load(Ordering::Acquire) + ANSWERS;
+            let target = answers.load(Ordering::Acquire) + each;
             let reached = async || match answers.load(Ordering::Acquire) {
                 now if now >= target => Ok(()),
                 now => Err(format!("{now} answers instead of {target}")),
             };
             eventually("answers go on", reached).await;
         };
-        for at in [0, 1, 2] {
+        let (mut seen, ways) = ([0; 3], if network.is_some() { 3 } else { 2 });
+        for fault in 0..faults as usize {
+            // Every coordinator, and with it certainly the leader, in each way.
+            let (at, how) = (fault % 3, fault / 3 % ways);
             more().await;
-            cluster.kill(at);
+            match (how, &network) {
+                (0, _) => cluster.kill(at),
+                (2, Some(network)) => network.split(&cluster.members, &[at]),
+                _ => cluster.pause_node(at),
+            }
             more().await;
-            cluster.restart(at);
+            match (how, &network) {
+                (0, _) => cluster.restart(at),
+                (2, Some(network)) => {
+                    assert!(network.has_dropped(), "nothing was lost");
+                    network.heal();
+                }
+                _ => cluster.resume_node(at),
+            }
+            seen[how] += 1;
         }
         more().await;
         stop.store(true, Ordering::Release);
@@ -55,8 +85,12 @@ fn collections_are_linearizable_over_coordinators_that_are_killed() {
             client.await.expect("a client ended well");
         }
         let history = recorder.history();
-        println!("{} operations, {} answered", history.operations.len(), answers.load(Ordering::Acquire));
         require(&Catalog, &history, &format!("collections of seed {seed}"));
+        let (answered, [killed, paused, cut]) = (answers.load(Ordering::Acquire), seen);
+        println!(
+            "seed {seed}: {answered} operations on collections are linearizable, {killed} kills, {paused} pauses, {cut} cuts"
+        );
+        assert!(answered >= operations, "fewer than {operations} operations");
     });
 }
 

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// How long a condition may take to come about. Nothing passes by it: it is there so that a test that hangs says why.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 /// Ports below those that the system hands out for connections, so that a node that restarts finds its own free.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 /// Lines of a node's log shown when a test fails.
@@ -112,13 +112,7 @@ impl Cluster {
     /// Makes the first member found the cluster.
     fn found(&mut self) {
         self.spawn(0);
-        let env = Env::real();
-        let until = env.deadline(PATIENCE);
-        // It is asked until it listens; a second founding would be refused, so that one answered call is the only one.
-        while !self.members[0].log_since_start().contains("waiting for `sagitta cluster init`") {
-            assert!(!until.has_passed(&env), "the founder does not listen");
-            pause();
-        }
+        self.members[0].wait_to_say("waiting for `sagitta cluster init`");
         let founded = run(async { self.client(0, PATIENCE).init_cluster().await });
         self.token = founded.expect("a cluster is founded").join_token;
         self.wait_ready(0);
@@ -172,25 +166,13 @@ impl Cluster {
     pub(crate) fn spawn(&mut self, at: usize) {
         assert!(self.members[at].child.is_none(), "node {at} runs");
         let join = (at > 0).then(|| self.join_addresses());
-        let mut command = self.command(&self.members[at], join);
-        let member = &mut self.members[at];
-        let log = File::options().create(true).append(true).open(&member.log).expect("a log");
-        member.log_from = member.log_text().len();
-        let twin = log.try_clone().expect("a log");
-        member.child = Some(command.stdout(twin).stderr(log).spawn().expect("the binary is there"));
+        let command = self.command(&self.members[at], join);
+        self.members[at].start(command);
     }
 
     /// Waits until a node that was spawned says that it is ready.
     pub(crate) fn wait_ready(&mut self, at: usize) {
-        let env = Env::real();
-        let until = env.deadline(PATIENCE);
-        while !self.members[at].log_since_start().contains("sagittad is ready") {
-            if let Some(status) = self.members[at].child.as_mut().and_then(|child| child.try_wait().expect("waited")) {
-                panic!("node {at} did not start: {status}");
-            }
-            assert!(!until.has_passed(&env), "node {at} does not become ready");
-            pause();
-        }
+        self.members[at].wait_to_say("sagittad is ready");
     }
 
     pub(crate) fn restart(&mut self, at: usize) {
@@ -373,8 +355,31 @@ impl Member {
     /// Runs a command as this node's process, and waits for nothing.
     pub(crate) fn start(&mut self, mut command: Command) {
         let log = File::options().create(true).append(true).open(&self.log).expect("a log");
+        self.log_from = self.log_text().len();
         let twin = log.try_clone().expect("a log");
         self.child = Some(command.stdout(twin).stderr(log).spawn().expect("the binary is there"));
+    }
+
+    /// Waits until the present process has said something in its log.
+    pub(crate) fn wait_to_say(&mut self, what: &str) {
+        let env = Env::real();
+        let until = env.deadline(PATIENCE);
+        while !self.has_said(what) {
+            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().expect("waited")) {
+                panic!(
+                    "{} ended before it said `{what}`: {status}; it said: {}",
+                    self.data.display(),
+                    self.log_since_start()
+                );
+            }
+            assert!(!until.has_passed(&env), "{} does not say `{what}`", self.data.display());
+            pause();
+        }
+    }
+
+    /// Whether the present process has said something in its log.
+    pub(crate) fn has_said(&self, what: &str) -> bool {
+        self.log_since_start().contains(what)
     }
 
     /// Runs a command that must end with exit code 1 and say this.

@@ -6,8 +6,10 @@ mod commands;
 mod entrance;
 mod failover;
 mod full_disk;
+mod gone;
 mod harness;
 mod history;
+mod merge;
 mod network;
 mod partial;
 mod partitions;
@@ -15,8 +17,11 @@ mod points;
 #[allow(dead_code, reason = "shared with the tests of the command line; not every helper has a use here")]
 #[path = "../cli/ran.rs"]
 mod ran;
+mod retries;
 mod returns;
 #[path = "../server/small_disk.rs"]
 #[allow(dead_code, reason = "the tests of one server fill a disk in other ways, too")]
 mod small_disk;
+mod strangers;
+mod whole_state;
 mod workload;

@@ -10,6 +10,10 @@ use crate::harness::{Member, skipped};
 
 /// Groups that no account of a machine has.
 const GROUPS: u32 = 61_000;
+/// Test processes, and nodes of each, that have groups of their own.
+const PROCESSES: u32 = 250;
+/// See [`PROCESSES`].
+const NODES: u32 = 16;
 
 /// The network of one test; all rules go with it.
 pub(crate) struct Network {
@@ -39,8 +43,10 @@ impl Network {
 
     /// Has a node that was not started yet send through this network.
     pub(crate) fn attach(&self, at: usize, member: &mut Member) {
-        let group = (GROUPS + at as u32).to_string();
-        member.group = Some(GROUPS + at as u32);
+        // Another test process beside this one has groups of its own: its nodes are not to be cut off.
+        let group = GROUPS + std::process::id() % PROCESSES * NODES + at as u32;
+        member.group = Some(group);
+        let group = group.to_string();
         let owner = ["-t", "mangle", "-A", &self.chain, "-m", "owner", "--gid-owner", &group];
         let mark = ["-m", "conntrack", "--ctstate", "NEW", "-j", "CONNMARK", "--set-mark", &group];
         must(&[&owner[..], &mark].concat());
@@ -55,6 +61,17 @@ impl Network {
             must(&[&sends[..], &["--dport", &port.number.to_string(), "-j", "DROP"]].concat());
         }
         must(&[&sends[..], &["-m", "connmark", "--mark", &receiver, "-j", "DROP"]].concat());
+    }
+
+    /// From now on no connection that one node makes to the other brings it more than so many bytes: what is large stops in the
+    /// middle, and what is small goes on.
+    pub(crate) fn stall(&self, receiver: &Member, sender: &Member, bytes: u64) {
+        let group = |member: &Member| member.group.expect("it was attached").to_string();
+        let (sender, receiver, more) = (group(sender), group(receiver), format!("{bytes}:"));
+        let sends = ["-A", &self.chain, "-p", "tcp", "-m", "owner", "--gid-owner", &sender];
+        let made = ["-m", "connmark", "--mark", &receiver, "-m", "connbytes", "--connbytes", &more];
+        let drop = ["--connbytes-dir", "reply", "--connbytes-mode", "bytes", "-j", "DROP"];
+        must(&[&sends[..], &made, &drop].concat());
     }
 
     /// Cuts both ways between some nodes and all others.
