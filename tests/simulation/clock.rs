@@ -51,6 +51,7 @@ impl Drop for VirtualClock {
     }
 }
 
+// SAFETY: this is how the C library declares it.
 unsafe extern "C" {
     fn syscall(number: c_long, ...) -> c_long;
 }

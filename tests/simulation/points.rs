@@ -102,7 +102,7 @@ fn faults_of_coordinators_that_are_planted_are_caught() {
     ];
     for plant in plants {
         // A read has to hit a replica that lags, by chance.
-        let caught = (seed..seed + 2).find(|seed| {
+        let caught = (seed..seed + 4).find(|seed| {
             let mut world = World::found(*seed, SHAPE);
             let history = history(&mut world, 1_500, Some(plant));
             matches!(check(&Points, &history, BUDGET_STEPS), Verdict::Violation(_))
