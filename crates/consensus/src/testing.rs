@@ -147,6 +147,8 @@ pub(crate) struct MachineState {
     /// The next so many batches find no room.
     pub(crate) full: usize,
     pub(crate) corrupt: bool,
+    /// What is installed may be on disk or not.
+    pub(crate) unsure: bool,
     pub(crate) panics: bool,
     /// Where states are offered and fetched; without one it does neither.
     pub(crate) depot: Option<Depot>,
@@ -297,6 +299,9 @@ impl StateMachine for TestMachine {
         if state.full > 0 {
             state.full -= 1;
             return Err(ApplyError::Full("test".to_owned()));
+        }
+        if state.unsure {
+            return Err(ApplyError::InDoubt("test".to_owned()));
         }
         let mut image = state.staged.take().expect("it was fetched");
         image.membership = Some(offer.membership.clone());

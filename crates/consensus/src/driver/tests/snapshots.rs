@@ -148,6 +148,23 @@ fn a_state_that_could_not_be_fetched_or_installed_is_offered_again() {
 }
 
 #[test]
+fn a_group_stops_when_it_is_not_known_whether_a_state_was_installed() {
+    let (mut crew, leader, fresh) = cut_off(3);
+    crew.machine(fresh).lock().unsure = true;
+    crew.ticks(3 * ELECTION_TICKS);
+    let applied = crew.machine(fresh).lock().live.applied;
+    let condition = crew.status(fresh).condition;
+    assert!(matches!(&condition, Condition::Stopped(why) if why.contains("installing a state")), "{condition:?}");
+    crew.propose(leader, 501);
+    crew.ticks(3 * ELECTION_TICKS);
+    assert_eq!(
+        crew.machine(fresh).lock().live.applied,
+        applied,
+        "nothing is applied to a state that may not be on disk"
+    );
+}
+
+#[test]
 fn a_state_that_can_never_be_fetched_is_offered_ever_more_seldom() {
     let (mut crew, leader, fresh) = cut_off(10);
     crew.machine(fresh).lock().slow = true;
