@@ -17,7 +17,7 @@ use tempfile::TempDir;
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// How long a condition may take to come about. Nothing passes by it: it is there so that a test that hangs says why.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 /// Ports below those that the system hands out for connections, so that a node that restarts finds its own free.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 /// Lines of a node's log shown when a test fails.

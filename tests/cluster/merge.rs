@@ -1,11 +1,11 @@
 //! Promise 13: an answer does not depend on the number of shards, to the last tie, whatever the filter.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use sagitta_client::{Client, CreateCollection, Write};
-use sagitta_model::{
-    Bounds, Change, CollectionName, Condition, Filter, Number, Point, PointId, Range, Scalar, Test, Wait,
-};
+use sagitta_model::filter::Bounds;
+use sagitta_model::{Change, CollectionName, Condition, Filter, Number, Point, PointId, Range, Scalar, Test, Wait};
 
 use crate::harness::{Cluster, Rng, number, run, seed};
 use crate::workload::{CALL, DIM, id_of, name, point, schema, search};
@@ -41,7 +41,7 @@ fn many_shards_answer_as_one_and_as_brute_force_to_the_last_tie_with_filters_and
             let (truth, tied) = brute_force(&alive, &vector, &filter, k);
             for shards in SHARDS {
                 let mut searches = search(of(shards).as_str(), vector.clone(), k);
-                searches.searches[0].query.filter = (!filter.is_empty()).then(|| filter.clone());
+                searches.searches[0].query.filter = (!filter.is_empty()).then(|| Arc::new(filter.clone()));
                 let answer = client.search(searches).await.expect("searched");
                 let hits: Vec<u64> = answer.results[0].hits.iter().map(|hit| id_of(hit.id)).collect();
                 assert_eq!(hits, truth, "{shards} shards, k = {k}, {filter:?}");
@@ -85,7 +85,7 @@ async fn fill(client: &Client, collection: &CollectionName, rng: &mut Rng) -> BT
     };
     upsert(sealed, Wait::Indexed).await;
     upsert(growing, Wait::Committed).await;
-    let changed: Vec<_> = (0..IDS).filter(|_| rng.below(8) == 0).map(|id| point(id, rng.below(VALUES))).collect();
+    let changed: Vec<_> = (0..IDS / 8).map(|at| point(at * 8 + rng.below(8), rng.below(VALUES))).collect();
     upsert(changed.clone(), Wait::Committed).await;
     alive.extend(changed.into_iter().map(|point| (id_of(point.id), point)));
     let deleted: Vec<u64> = (0..IDS).filter(|_| rng.below(6) == 0).collect();

@@ -9,7 +9,7 @@ use sagitta_client::{Client, CreateCollection, RequestId, Write};
 use sagitta_env::Env;
 use sagitta_model::{Change, Consistency, Wait, WriteResult};
 
-use crate::harness::{Cluster, Rng, breathe, eventually, number, run, seed};
+use crate::harness::{Cluster, PATIENCE, Rng, breathe, eventually, number, run, seed};
 use crate::workload::{CALL, agreed, get, name, point, schema, told};
 
 /// Requests that are sent more than once; `SAGITTA_RETRIES` runs more.
@@ -57,12 +57,20 @@ impl Writer {
     /// Sends a write until it is answered.
     fn send(&mut self, value: u64) -> impl Future<Output = WriteResult> + use<> {
         let (endpoint, counts) = (self.endpoints[self.rng.below(3) as usize].clone(), self.counts.clone());
-        let id = self.id;
+        let (id, env) = (self.id, Env::real());
         async move {
+            let until = env.deadline(PATIENCE);
             let request = u128::from(id + 1) << 64 | u128::from(value);
-            let result = eventually("a write", async || endpoint.write(write(id, value, request)).await).await;
-            counts.answered.fetch_add(1, Ordering::AcqRel);
-            result
+            loop {
+                match endpoint.write(write(id, value, request)).await {
+                    Ok(result) => {
+                        counts.answered.fetch_add(1, Ordering::AcqRel);
+                        return result;
+                    }
+                    Err(error) => assert!(!until.has_passed(&env), "point {id}, write {value}: still {error}"),
+                }
+                breathe(20).await;
+            }
         }
     }
 }

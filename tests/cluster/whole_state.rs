@@ -111,7 +111,7 @@ impl Written {
         let mut rng = Rng::new(self.seed * 1_000_003 + id);
         let blob: String = (0..BLOB_BYTES).map(|_| char::from(b' ' + rng.below(90) as u8)).collect();
         let mut point = point(id, id);
-        point.payload.insert("blob".to_owned(), blob.into());
+        point.payload.insert("blob".to_owned(), blob.as_str().into());
         point
     }
 
