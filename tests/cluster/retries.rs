@@ -54,21 +54,22 @@ impl Writer {
         }
     }
 
-    /// Sends a write until it is answered.
+    /// Sends a write until it is answered, by whichever coordinator.
     fn send(&mut self, value: u64) -> impl Future<Output = WriteResult> + use<> {
-        let (endpoint, counts) = (self.endpoints[self.rng.below(3) as usize].clone(), self.counts.clone());
-        let (id, env) = (self.id, Env::real());
+        let (mut at, endpoints) = (self.rng.below(3) as usize, self.endpoints.clone());
+        let (id, env, counts) = (self.id, Env::real(), self.counts.clone());
         async move {
             let until = env.deadline(PATIENCE);
             let request = u128::from(id + 1) << 64 | u128::from(value);
             loop {
-                match endpoint.write(write(id, value, request)).await {
+                match endpoints[at % 3].write(write(id, value, request)).await {
                     Ok(result) => {
                         counts.answered.fetch_add(1, Ordering::AcqRel);
                         return result;
                     }
                     Err(error) => assert!(!until.has_passed(&env), "point {id}, write {value}: still {error}"),
                 }
+                at += 1;
                 breathe(20).await;
             }
         }
