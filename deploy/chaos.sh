@@ -52,10 +52,13 @@ cluster() {
     esac
   done
   [ ${#tests[@]} -gt 0 ] || tests=("$name::")
-  step "$name" "${settings[@]}" cargo test --workspace --locked --test cluster -- --nocapture --test-threads=1 "${tests[@]}"
+  step "$name" "${settings[@]}" "$binary" --nocapture --test-threads=1 "${tests[@]}"
 }
 
-cargo build --workspace --locked --bins && cargo test --workspace --locked --test cluster --no-run || exit 1
+# The test's binary is run by itself, so that a source that is edited meanwhile changes nothing.
+cargo build --workspace --locked --bins || exit 1
+cargo test --workspace --locked --test cluster --no-run 2>&1 | tee "$output" || exit 1
+binary=$(sed -n 's/.*Executable.*(\(.*\))$/\1/p' "$output")
 began=$SECONDS
 
 cluster points KILLS=20 WRITES=20000
