@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use sagitta_client::{Client, CreateCollection, RequestId, Write};
@@ -23,6 +23,8 @@ const ANSWERS: u64 = 4;
 /// What the clients have seen.
 #[derive(Default)]
 struct Counts {
+    /// Ends the clients, once each has written as often as it should.
+    enough: AtomicBool,
     /// Requests that were sent more than once, and answered alike each time.
     retried: AtomicU64,
     answered: AtomicU64,
@@ -37,9 +39,13 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self, writes: u64) {
+    /// Returns the last value that it has written.
+    async fn run(mut self, writes: u64) -> u64 {
         let mut answers: BTreeMap<u64, WriteResult> = BTreeMap::new();
-        for value in 1..=writes {
+        for value in 1.. {
+            if value > writes && self.counts.enough.load(Ordering::Acquire) {
+                return value - 1;
+            }
             // Twice at the same time, by coordinators that it draws.
             let (first, second) = tokio::join!(self.send(value), self.send(value));
             assert_eq!(first, second, "point {}, write {value}", self.id);
@@ -52,6 +58,7 @@ impl Writer {
             self.counts.retried.fetch_add(1, Ordering::AcqRel);
             breathe(self.rng.below(20)).await;
         }
+        unreachable!("numbers do not end")
     }
 
     /// Sends a write until it is answered, by whichever coordinator.
@@ -90,28 +97,24 @@ fn a_request_that_comes_again_changes_nothing_and_is_answered_as_before_while_no
         let mut create = CreateCollection::new(name("points"), schema());
         (create.shards, create.replication) = (Some(2), Some(3));
         cluster.client(0, CALL * 6).create(create).await.expect("created");
-        let (counts, alive) = (Arc::new(Counts::default()), Arc::new(()));
+        let counts = Arc::new(Counts::default());
         let start = |id: u64| {
             let (endpoints, rng, counts) = (cluster.clients(CALL), Rng::new(seed * 1_000 + id), counts.clone());
-            let (writer, alive) = (Writer { id, endpoints, rng, counts }, alive.clone());
-            Env::real().spawn(async move {
-                writer.run(each).await;
-                drop(alive);
-            })
+            Env::real().spawn(Writer { id, endpoints, rng, counts }.run(each))
         };
         let clients: Vec<_> = (0..CLIENTS).map(start).collect();
-        // Kills are spread over the whole run: before each, and while nodes are away, so many answers come.
-        let between = (ANSWERS * each * CLIENTS / (2 * kills + 2)).max(1);
+        // Before each kill, and while nodes are away.
+        let between = ANSWERS * retried / (2 * kills + 1);
         let more = async || {
             let target = counts.answered.load(Ordering::Acquire) + between;
             let reached = async || match counts.answered.load(Ordering::Acquire) {
-                now if now < target && Arc::strong_count(&alive) > 1 => Err(format!("{now} answers, not {target}")),
+                now if now < target => Err(format!("{now} answers, not {target}")),
                 _ => Ok(()),
             };
             eventually("answers go on", reached).await;
         };
         let (mut rng, mut killed) = (Rng::new(seed), 0);
-        while Arc::strong_count(&alive) > 1 {
+        while killed < kills || counts.retried.load(Ordering::Acquire) < retried {
             more().await;
             let away = [rng.pick(&cluster.coordinators()), rng.pick(&cluster.shard_nodes())];
             let away = &away[rng.below(2) as usize..];
@@ -120,12 +123,13 @@ fn a_request_that_comes_again_changes_nothing_and_is_answered_as_before_while_no
             away.iter().for_each(|at| cluster.restart(*at));
             killed += 1;
         }
-        for client in clients {
-            client.await.expect("a client ended well");
+        counts.enough.store(true, Ordering::Release);
+        let mut last = BTreeMap::new();
+        for (id, client) in (0..).zip(clients) {
+            last.insert(id, client.await.expect("a client ended well"));
         }
         for client in cluster.clients(CALL * 4) {
             let found = agreed(&client, "points", CLIENTS).await;
-            let last = (0..CLIENTS).map(|id| (id, each)).collect();
             assert_eq!(found, last, "an old write came once more");
         }
         let (requests, answers) = (counts.retried.load(Ordering::Acquire), counts.answered.load(Ordering::Acquire));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sagitta_coordinator::{Coordinator, NodeClient};
-use sagitta_env::Env;
+use sagitta_env::{Env, JoinHandle};
 use sagitta_model::limits;
 use sagitta_wire::v1;
 use sagitta_wire::v1::cluster_service_server::ClusterServiceServer;
@@ -74,10 +74,19 @@ pub(crate) fn serve_unfounded<F: Founding, S: Future<Output = ()> + Send + 'stat
     listener: Door,
     stopped: S,
 ) -> impl Future<Output = Result<(), tonic::transport::Error>> + Send + use<F, S> {
-    let (incoming, _accepting) = connections::accept(env, listener, Limits::of_process());
-    api_server()
+    let (incoming, accepting) = connections::accept(env, listener, Limits::of_process());
+    let server = api_server()
         .add_service(ClusterServiceServer::new(Unfounded(founding)))
-        .serve_with_incoming_shutdown(incoming, stopped)
+        .serve_with_incoming_shutdown(incoming, stopped);
+    until_closed(server, accepting)
+}
+
+/// Ends with the listener, and not only with the last call: whoever waits for it may listen there next.
+async fn until_closed<T>(server: impl Future<Output = T>, accepting: JoinHandle<()>) -> T {
+    let served = server.await;
+    // A panic there has been told of, and has closed the listener, too.
+    let _ = accepting.await;
+    served
 }
 
 /// The health of a server and the future that serves until `stopped`.
@@ -107,7 +116,7 @@ pub(crate) fn serve<C: NodeClient>(
             .register_encoded_file_descriptor_set(other)
     };
     let (older, newer) = (reflection_pb::v1alpha::FILE_DESCRIPTOR_SET, reflection_pb::v1::FILE_DESCRIPTOR_SET);
-    let (incoming, _accepting) = connections::accept(&env, listener, Limits::of_process());
+    let (incoming, accepting) = connections::accept(&env, listener, Limits::of_process());
     let server = api_server()
         .add_service(health)
         .add_service(reflection(older).build_v1().expect("invariant: the descriptors come from the compiler"))
@@ -117,5 +126,32 @@ pub(crate) fn serve<C: NodeClient>(
         .add_optional_service(bounded!(PointServiceServer))
         .add_optional_service(bounded!(SearchServiceServer))
         .serve_with_incoming_shutdown(incoming, stopped);
-    (Health(reporter), server)
+    (Health(reporter), until_closed(server, accepting))
+}
+
+#[cfg(test)]
+mod tests {
+    use sagitta_model::NewCluster;
+    use sagitta_wire::Failure;
+
+    use super::*;
+    use crate::net::Net;
+
+    struct NeverAsked;
+
+    impl Founding for NeverAsked {
+        async fn found(&self) -> Result<NewCluster, Failure> {
+            unreachable!("nobody asks")
+        }
+    }
+
+    /// On one thread nothing else has run when the server's end is told.
+    #[tokio::test]
+    async fn an_address_is_free_when_the_server_of_a_process_without_a_cluster_has_ended() {
+        let (env, net) = (Env::real(), Net::system());
+        let listener = net.listen("127.0.0.1:0".parse().expect("an address")).await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        serve_unfounded(NeverAsked, &env, listener, std::future::ready(())).await.expect("served");
+        net.listen(address).await.expect("free again");
+    }
 }
