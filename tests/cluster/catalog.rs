@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use sagitta_client::{Client, CreateCollection, View};
 use sagitta_env::Env;
@@ -10,9 +11,11 @@ use sagitta_model::{CollectionInfo, ErrorKind};
 
 use crate::harness::{Cluster, Rng, breathe, eventually, number, run, seed};
 use crate::network::Network;
-use crate::workload::{CALL, name, schema};
+use crate::workload::{name, schema};
 
 const CLIENTS: u64 = 3;
+/// How long one call may take: a third of them go to a coordinator that says nothing.
+const CALL: Duration = Duration::from_secs(2);
 const NAMES: [&str; 3] = ["a", "b", "c"];
 /// Coordinators that are killed, paused or cut off, one after the other; `SAGITTA_FAULTS` runs more.
 const FAULTS: u64 = 9;

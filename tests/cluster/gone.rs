@@ -1,5 +1,7 @@
 //! Requests to nodes that no longer have the shard: an error that says so, and never the answer of something else.
 
+use std::time::Duration;
+
 use sagitta_client::{Client, CreateCollection, Searches};
 use sagitta_model::{Consistency, ErrorKind};
 
@@ -19,6 +21,9 @@ async fn create(cluster: &Cluster, value: u64) {
     let points = (0..IDS).map(|id| point(id, value + id)).collect();
     client.upsert(name("points"), points).await.expect("written");
 }
+
+/// How long a call may take: nodes refuse at once, and the coordinator goes on asking for as long as it may.
+const LONG_ENOUGH: Duration = Duration::from_secs(2);
 
 /// Asks for everything that there is to ask for, and returns how each was refused.
 async fn ask(client: &Client) -> Vec<(&'static str, ErrorKind, String)> {
@@ -57,7 +62,7 @@ fn a_coordinator_that_has_not_heard_of_a_deletion_is_refused_by_the_nodes_and_an
     let cluster = Cluster::start_with(3, 3, |at, member| network.attach(at, member));
     run(async {
         create(&cluster, 0).await;
-        let (first, behind) = (cluster.client(0, CALL * 6), cluster.client(BEHIND, CALL));
+        let (first, behind) = (cluster.client(0, CALL * 6), cluster.client(BEHIND, LONG_ENOUGH));
         assert_eq!(agreed(&cluster.client(BEHIND, CALL * 6), "points", IDS).await.len() as u64, IDS);
         for other in [0, 1] {
             network.cut(&cluster.members[BEHIND], &cluster.members[other]);
