@@ -47,18 +47,18 @@ fn no_read_is_wrong_while_another_takes_over_from_a_leader_that_was_killed_pause
                     (_, network) => network.iter().for_each(Network::heal),
                 }
             }
-            report(how, &mut gaps);
+            report(seed, how, &mut gaps);
         }
         let history = workload.stop(clients).await;
         require(&Points, &history, &format!("points of seed {seed}"));
     });
 }
 
-fn report(how: &str, gaps: &mut [Duration]) {
+fn report(seed: u64, how: &str, gaps: &mut [Duration]) {
     gaps.sort_unstable();
     let Some(longest) = gaps.last() else { return };
     println!(
-        "leader {how}, {} times: writes went on after {:?} in the middle, {longest:?} at most",
+        "seed {seed}: leader {how}, {} times: writes went on after {:?} in the middle, {longest:?} at most",
         gaps.len(),
         gaps[gaps.len() / 2]
     );

@@ -70,8 +70,9 @@ fn points_are_linearizable_while_the_network_is_cut_in_two_and_in_one_direction(
             let found = agreed(&client, "points", IDS).await;
             assert_eq!(unsettled(&history, &found), [], "of {} points", found.len());
         }
-        println!("{partitions} partitions, {} operations", history.operations.len());
         require(&Points, &history, &format!("points of seed {seed}"));
+        let (writes, reads) = (workload.acknowledged(), workload.reads());
+        println!("seed {seed}: {writes} writes and {reads} reads are linearizable, {partitions} partitions");
     });
 }
 

@@ -18,6 +18,8 @@ const BATCH: u64 = 16;
 const BLOB_BYTES: usize = 256 << 10;
 /// Writes while a node is away: what it lacks at least.
 const WRITES_MEANWHILE: u64 = 30;
+/// Times that it comes back before.
+const ATTEMPTS: u64 = 5;
 /// What may come of the state before it is stopped in its tracks.
 const STALL_BYTES: u64 = 4 << 20;
 
@@ -51,13 +53,26 @@ fn a_follower_far_behind_fetches_the_whole_state_though_it_and_then_the_sender_a
         let behind = cluster.shard_nodes().into_iter().find(|at| *at != leader).expect("there are three");
         cluster.kill(behind);
         let logs = [leader, 1 + 2 + 3 - leader - behind].map(|at| cluster.members[at].data.join("log"));
-        let begun = logs.each_ref().map(|log| first_file(log));
-        let mut writes = 0;
-        while writes < WRITES_MEANWHILE || (0..2).any(|at| first_file(&logs[at]) == begun[at]) {
-            written.write(&client).await;
-            writes += 1;
+        // What a log still holds is not to be seen: a node that finds all there goes away once more.
+        for attempt in 1.. {
+            assert!(attempt <= ATTEMPTS, "the logs are never cut");
+            let begun = logs.each_ref().map(|log| first_file(log));
+            let mut writes = 0;
+            while writes < WRITES_MEANWHILE || (0..2).any(|at| first_file(&logs[at]) == begun[at]) {
+                written.write(&client).await;
+                writes += 1;
+            }
+            println!("{writes} writes of {BATCH} points while node {behind} was away");
+            let leader = cluster.leader("points").await;
+            network.stall(&cluster.members[behind], &cluster.members[leader], STALL_BYTES);
+            cluster.spawn(behind);
+            let fetches = fetches(&mut cluster, &client, behind).await;
+            cluster.kill(behind);
+            network.heal();
+            if fetches {
+                break;
+            }
         }
-        println!("{writes} writes of {BATCH} points while node {behind} was away");
 
         let stop_in_the_middle = async |cluster: &mut Cluster| {
             let leader = cluster.leader("points").await;
@@ -153,6 +168,22 @@ async fn alike(cluster: &Cluster, client: &Client) {
         }
     };
     eventually("replicas that are alike", same).await;
+}
+
+/// Whether a node that has just come back fetches a state, or finds in the logs what it lacks.
+async fn fetches(cluster: &mut Cluster, client: &Client, behind: usize) -> bool {
+    cluster.members[behind].wait_to_say("sagittad is ready");
+    let node = cluster.node_id(client, behind).await;
+    let decided = async || {
+        let shard = only_shard(client, "points").await?;
+        let told = shard.replicas.iter().find(|replica| replica.node == node).and_then(|replica| replica.told.as_ref());
+        match (cluster.members[behind].has_said(FETCHING), told.map(|told| told.applied)) {
+            (true, _) => Ok(true),
+            (false, Some(applied)) if applied == shard.applied => Ok(false),
+            (false, applied) => Err(format!("it stands at {applied:?}, the leader at {}", shard.applied)),
+        }
+    };
+    eventually("a node that catches up", decided).await
 }
 
 /// The oldest file of a log.
