@@ -78,7 +78,8 @@ fn of(shards: u32) -> CollectionName {
 /// Writes points, some of them into segments, changes some and deletes some of both. Returns what is left.
 async fn fill(client: &Client, collection: &CollectionName, rng: &mut Rng) -> BTreeMap<u64, Point> {
     let mut alive: BTreeMap<_, _> = (0..IDS).map(|id| (id, point(id, rng.below(VALUES)))).collect();
-    let (sealed, growing): (Vec<_>, Vec<_>) = alive.values().cloned().partition(|point| id_of(point.id) % 3 > 0);
+    let (sealed, growing): (Vec<_>, Vec<_>) =
+        alive.values().cloned().partition(|point| !id_of(point.id).is_multiple_of(3));
     let upsert = async |points: Vec<Point>, wait| {
         let write = Write { collection: collection.clone(), change: Change::Upsert(points), wait, request_id: None };
         client.write(write).await.expect("written");
