@@ -44,7 +44,7 @@ quick: ## The tests that need no C++ build
 .PHONY: simulate
 simulate: ## Run whole clusters in one thread over a simulated network, replayable by SAGITTA_SEED
 	RUSTFLAGS='--cfg tokio_unstable' CARGO_TARGET_DIR="$${CARGO_TARGET_DIR:-target}/simulation" \
-	  cargo test --locked --package sagitta-simulation -- --nocapture --test-threads=1
+	  cargo test --locked --package sagitta-simulation -- --nocapture --test-threads=2
 
 .PHONY: chaos
 chaos: setup ## Kill, pause, cut off and fill up clusters, real and simulated, for at most 40 minutes; lists what ran

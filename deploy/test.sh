@@ -30,7 +30,7 @@ step tidy cargo xtask tidy
 step layers cargo xtask layers
 step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 step deny deploy/deny.sh
-step tests cargo test --workspace --exclude sagitta-simulation --locked --no-fail-fast
+step tests cargo test --workspace --locked --no-fail-fast
 step docs cargo doc --workspace --locked --no-deps --quiet
 
 report

@@ -437,6 +437,13 @@ impl Port {
     }
 }
 
+/// No process outlives its test, whether it belongs to a [`Cluster`] or not.
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.members.iter_mut().for_each(Member::kill);

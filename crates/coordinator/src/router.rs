@@ -20,6 +20,8 @@ use crate::{Coordinator, Error};
 /// The first wait before a shard is asked again; doubles up to [`MAX_PAUSE`]. An election takes one to two seconds.
 const MIN_PAUSE: Duration = Duration::from_millis(20);
 const MAX_PAUSE: Duration = Duration::from_millis(320);
+/// A coordinator that is cut off from the others learns of no later placement, and must say what the nodes that it reaches say.
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(1);
 
 impl<C: NodeClient> Coordinator<C> {
     /// Calls the leader of a shard's group, wherever it is by now. Repeated calls are harmless: reads are, and writes carry
@@ -150,7 +152,7 @@ impl<C: NodeClient> Coordinator<C> {
         let _ = self.env.timeout(pause.wait.saturating_sub(MIN_PAUSE), other).await;
         if let Some(Elsewhere::Stale { .. } | Elsewhere::NotHosted) = error.elsewhere {
             // The node may know of a later placement. If that cannot be had now, the one that we have must do.
-            let _ = self.catch_up(deadline).await;
+            let _ = self.env.timeout(CATCH_UP_WITHIN, self.catch_up(deadline)).await;
         }
     }
 }

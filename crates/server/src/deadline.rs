@@ -8,9 +8,18 @@ use tonic::metadata::MetadataMap;
 /// For callers that name no deadline: work must end some time.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// What is kept of a caller's time for the answer to travel, at most. An answer that comes when the caller's own clock has ended the
+/// call tells nobody why there was none.
+const MAX_MARGIN: Duration = Duration::from_millis(50);
+
 /// The deadline of a call on the environment's clock.
 pub(crate) fn deadline(metadata: &MetadataMap, env: &Env) -> Deadline {
-    env.deadline(asked(metadata).unwrap_or(DEFAULT_TIMEOUT))
+    env.deadline(work_time(asked(metadata).unwrap_or(DEFAULT_TIMEOUT)))
+}
+
+/// How much of the time that a caller waits there is to work in.
+fn work_time(timeout: Duration) -> Duration {
+    timeout - (timeout / 20).min(MAX_MARGIN)
 }
 
 /// The deadline of a call from another node. One that names none has none: it ends with its caller.
@@ -41,6 +50,15 @@ fn parse(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_of_the_callers_time_is_kept_for_the_answer() {
+        let millis = Duration::from_millis;
+        for (timeout, work) in [(0, 0), (20, 19), (1_000, 950), (60_000, 59_950)] {
+            assert_eq!(work_time(millis(timeout)), millis(work), "{timeout} ms");
+        }
+        assert_eq!(work_time(Duration::MAX), Duration::MAX - MAX_MARGIN);
+    }
 
     #[test]
     fn timeouts_are_read_as_the_protocol_defines_them() {
