@@ -52,7 +52,7 @@ cluster() {
     esac
   done
   [ ${#tests[@]} -gt 0 ] || tests=("$name::")
-  step "$name" "${settings[@]}" "$binary" --nocapture --test-threads=1 "${tests[@]}"
+  step "$name" "${settings[@]}" "$binary" --nocapture --include-ignored --test-threads=1 "${tests[@]}"
 }
 
 # The test's binary is run by itself, so that a source that is edited meanwhile changes nothing.

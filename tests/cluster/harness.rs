@@ -87,11 +87,15 @@ impl Cluster {
         cluster
     }
 
-    /// Waits until every node is up and every coordinator votes: before that a cluster may not outlive one of them.
+    /// Waits until every node is up, and every coordinator votes and knows that all do: before that a cluster may not outlive one of
+    /// them.
     fn wait_complete(&self, coordinators: usize) {
         let complete = async || {
+            let mut voters = coordinators;
+            for client in self.clients(PATIENCE) {
+                voters = voters.min(client.get_cluster().await.map_err(|error| error.to_string())?.voters.len());
+            }
             let client = self.client(0, PATIENCE);
-            let voters = client.get_cluster().await.map_err(|error| error.to_string())?.voters.len();
             let nodes = client.list_nodes(100, String::new()).await.map_err(|error| error.to_string())?.nodes;
             let up = nodes.iter().filter(|node| node.status == NodeStatus::Up).count();
             match (voters, up) == (coordinators, self.members.len()) {

@@ -50,9 +50,10 @@ fn a_node_of_another_cluster_is_not_let_in_and_is_told_the_ids_of_both() {
         let elsewhere = cluster.new_member(Role::Shard, "elsewhere");
         (stranger.api, stranger.peers) = (elsewhere.api, elsewhere.peers);
         let command = cluster.command(&stranger, Some(cluster.join_addresses()));
-        let says =
-            format!("the data folder belongs to {}, the addresses of --join to {}", named(theirs.id), named(ours));
+        let says = format!("belongs to {}, and this is {}", named(theirs.id), named(ours));
         stranger.must_refuse(command, &says);
+        let nodes = cluster.client(0, CALL * 6).list_nodes(100, String::new()).await.expect("asked").nodes;
+        assert_eq!(nodes.len(), cluster.members.len(), "it is not in the books: {nodes:?}");
         founder.kill();
     });
 }

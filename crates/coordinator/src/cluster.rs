@@ -6,6 +6,7 @@
 mod view;
 
 use sagitta_cluster::{Command, Refusal};
+use sagitta_consensus::Membership;
 use sagitta_env::Deadline;
 use sagitta_model::{ClusterInfo, CollectionName, ErrorKind, NodeInfo, ShardInfo};
 
@@ -28,7 +29,10 @@ impl<C> Coordinator<C> {
         let leader = group.leader.map(|leader| leader.0);
         let (health, mut problems) = view.health(leader);
         problems.truncate(MAX_PROBLEMS);
-        let mut voters: Vec<u64> = group.membership.voters.iter().map(|voter| voter.0).collect();
+        // Until a change has ended nothing is decided without the voters before.
+        let Membership { voters, outgoing, .. } = &group.membership;
+        let voters = if outgoing.is_empty() { voters } else { outgoing };
+        let mut voters: Vec<u64> = voters.iter().map(|voter| voter.0).collect();
         voters.sort_unstable();
         ClusterInfo {
             id: view.state.cluster_id(),
