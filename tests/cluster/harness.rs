@@ -349,6 +349,12 @@ impl Rng {
 }
 
 impl Member {
+    /// Each of two nodes listens where the other one did, from its next start on.
+    pub(crate) fn swap_ports(&mut self, other: &mut Self) {
+        std::mem::swap(&mut self.api, &mut other.api);
+        std::mem::swap(&mut self.peers, &mut other.peers);
+    }
+
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("killed");

@@ -82,8 +82,8 @@ fn a_node_that_has_moved_is_told_to_say_so_and_found_where_it_is_then() {
         client.create_collection(name("points"), schema()).await.expect("created");
         client.upsert(name("points"), vec![point(1, 7)]).await.expect("written");
         cluster.kill(1);
-        let elsewhere = cluster.new_member(Role::Shard, "elsewhere");
-        (cluster.members[1].api, cluster.members[1].peers) = (elsewhere.api, elsewhere.peers);
+        let mut elsewhere = cluster.new_member(Role::Shard, "elsewhere");
+        cluster.members[1].swap_ports(&mut elsewhere);
         let command = cluster.command(&cluster.members[1], None);
         cluster.members[1].must_refuse(command, "give it --join and --join-token once more");
         cluster.restart(1);

@@ -47,8 +47,8 @@ fn a_node_of_another_cluster_is_not_let_in_and_is_told_the_ids_of_both() {
         stranger.wait_to_say("sagittad is ready");
         stranger.kill();
         // It has moved, so that it asks to be let in once more, at the wrong door and with the token that is right there.
-        let elsewhere = cluster.new_member(Role::Shard, "elsewhere");
-        (stranger.api, stranger.peers) = (elsewhere.api, elsewhere.peers);
+        let mut elsewhere = cluster.new_member(Role::Shard, "elsewhere");
+        stranger.swap_ports(&mut elsewhere);
         let command = cluster.command(&stranger, Some(cluster.join_addresses()));
         let says = format!("belongs to {}, and this is {}", named(theirs.id), named(ours));
         stranger.must_refuse(command, &says);
@@ -68,8 +68,7 @@ fn a_cluster_goes_on_when_a_node_of_another_one_listens_where_one_of_its_own_was
         cluster.kill(away);
         let mut stranger = cluster.new_member(Role::Coordinator, "stranger");
         let swap = |cluster: &mut Cluster, stranger: &mut Member| {
-            std::mem::swap(&mut stranger.api, &mut cluster.members[away].api);
-            std::mem::swap(&mut stranger.peers, &mut cluster.members[away].peers);
+            stranger.swap_ports(&mut cluster.members[away]);
         };
         swap(&mut cluster, &mut stranger);
         let theirs = found(&cluster, &mut stranger).await;
