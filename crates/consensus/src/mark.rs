@@ -24,7 +24,8 @@ impl LogMark {
 
     /// Whether there has been a log.
     pub fn is_set(&self) -> bool {
-        self.0.is_dir()
+        // What cannot be looked at is not known to be missing, and to found a group twice is worse than not to open it.
+        self.0.try_exists().unwrap_or(true)
     }
 
     /// How the group is opened: founded only if it never was.
@@ -50,10 +51,15 @@ impl LogMark {
     /// What the system says.
     pub fn clear(&self) -> io::Result<()> {
         match fs::remove_dir(&self.0) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // Perhaps by an attempt before, of which it is not known whether it is on disk.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             removed => removed?,
         }
-        self.sync_parent()
+        match self.sync_parent() {
+            // It is gone with its folder.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            synced => synced,
+        }
     }
 
     fn sync_parent(&self) -> io::Result<()> {

@@ -107,14 +107,16 @@ impl Reports {
 
     /// Waits until another node than `node` is said to lead a shard's group, in a later term than any known so far: then `node`
     /// decides nothing any more.
-    pub(crate) async fn superseded(&self, shard: u64, node: u64) {
-        let mut moves = self.moves.subscribe();
-        let leader = || self.read().leaders.get(&shard).copied();
+    pub(crate) fn superseded(&self, shard: u64, node: u64) -> impl Future<Output = ()> + '_ {
+        let leader = move || self.read().leaders.get(&shard).copied();
         let term = leader().map_or(0, |leader| leader.term);
-        let other = |leader: Leader| leader.term > term && leader.node.is_some_and(|leader| leader != node);
-        while !leader().is_some_and(other) {
-            // This holds the sender.
-            let _ = moves.changed().await;
+        let other = move |leader: Leader| leader.term > term && leader.node.is_some_and(|leader| leader != node);
+        async move {
+            let mut moves = self.moves.subscribe();
+            while !leader().is_some_and(other) {
+                // This holds the sender.
+                let _ = moves.changed().await;
+            }
         }
     }
 

@@ -188,7 +188,7 @@ pub(crate) fn hedges(tokens: &Tokens) -> usize {
     match tokens {
         Tokens::Any => 1,
         Tokens::AtLeast(_) => usize::MAX,
-        // Only the leader can tell, and when another one leads than was asked, that one.
+        // Only the leader can tell; when another one leads than was asked, one of the others is that.
         Tokens::Latest => 1,
     }
 }

@@ -174,7 +174,7 @@ impl Build {
     }
 }
 
-/// A job goes on until the node stops or another state takes the place of its shard.
+/// A job goes on until the node stops, its replica is closed, or another state takes the place of its shard.
 struct Until<'a> {
     stop: &'a AtomicBool,
     replica: &'a Replica,

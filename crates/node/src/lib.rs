@@ -146,6 +146,7 @@ impl Node {
         let opener = Opener { spec, engines, env, options };
         let opening = self.env.spawn_blocking(move || {
             let home = Home::create(&dir)?;
+            home.settle()?;
             if let Err(error) = home.clear(&*engine) {
                 // It takes up room, no more.
                 tracing::warn!(%error, "what is left over of a replica cannot be removed yet");

@@ -1,6 +1,7 @@
 //! One hosted replica: a shard, its Raft group and the threads that search it.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -42,6 +43,8 @@ pub struct Replica {
     group: GroupHandle,
     applied: watch::Receiver<u64>,
     indexed: watch::Sender<u64>,
+    /// Set when it is closed: jobs on its shard end, so that its database can be opened anew or removed.
+    closed: AtomicBool,
     shared: Shared,
 }
 
@@ -62,7 +65,7 @@ impl Replica {
         shared: Shared,
     ) -> Self {
         let indexed = watch::Sender::new(shard.get().indexed_index());
-        Self { id, env, shard, doomed, group, applied, indexed, shared }
+        Self { id, env, shard, doomed, group, applied, indexed, closed: AtomicBool::new(false), shared }
     }
 
     /// The shard as it is now: another one once a whole state has taken its place.
@@ -75,9 +78,9 @@ impl Replica {
         &self.group
     }
 
-    /// Whether a shard is still the present one.
+    /// Whether a shard is still the present one of an open replica.
     pub(crate) fn is_present(&self, shard: &Arc<Shard>) -> bool {
-        self.shard.is(shard)
+        !self.closed.load(Ordering::Acquire) && self.shard.is(shard)
     }
 
     /// Removes the files of states that nobody reads any more.
@@ -343,6 +346,7 @@ impl Replica {
 
     /// Takes no more writes and makes everything durable.
     pub(crate) async fn close(&self, deadline: Deadline) -> Result<(), NodeError> {
+        self.closed.store(true, Ordering::Release);
         self.group.close(deadline.at()).await.map_err(|error| NodeError::Consensus { shard: self.id, error })
     }
 }

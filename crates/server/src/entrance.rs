@@ -138,8 +138,8 @@ impl Entrance<'_> {
         Ok(!alone && state.nodes().get(&me).is_some_and(|node| node.place != self.place))
     }
 
-    /// Refuses to start while another process runs where this node was: one of the two folders is a copy. The only voter of a cluster
-    /// has nobody else to ask.
+    /// Refuses to start while another run of this node is where it was: one of the two folders is a copy. Only a coordinator can tell;
+    /// for others those do whom this node asks to be let in by.
     async fn look_where_it_was(&self, data: &DataDir) -> Result<(), StartError> {
         let followed = Followed::open(data.layout().followed())?;
         let noted = followed.last().and_then(|seen| seen.state.nodes().get(&raft_id(data.node_id()).0));
@@ -151,7 +151,7 @@ impl Entrance<'_> {
         // Nothing is asked for that could be granted without the token: whoever is there only looks who calls.
         match join(self.env, self.net, &address, self.request(data, NO_TOKEN)).await {
             Err(failure) if failure.reason == refusal::OTHER_RUN => Err(StartError::NotLetIn(failure.message)),
-            // Nobody, or another node by now.
+            // Nobody, another node by now, or one that does not take part in the control plane.
             _ => Ok(()),
         }
     }

@@ -30,7 +30,7 @@ use tokio::sync::watch;
 pub use book::AddressBook;
 pub use counters::{PeerCounters, PeerStats};
 pub use guests::Guests;
-pub(crate) use guests::Topic;
+pub(crate) use guests::{Topic, is_overtaken};
 pub(crate) use link::{Broken, endpoint};
 pub use listener::PeerListener;
 pub(crate) use listener::let_in;

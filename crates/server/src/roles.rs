@@ -25,7 +25,8 @@ use crate::net::{Door, Net};
 use crate::nodes::Nodes;
 use crate::own_node::OwnNode;
 use crate::peers::{
-    AddressBook, Guests, Outbound, PeerCounters, PeerIdentity, PeerListener, Sending, StateFetcher, outbound,
+    AddressBook, Guests, Outbound, PeerCounters, PeerIdentity, PeerListener, Sending, StateFetcher, is_overtaken,
+    outbound,
 };
 use crate::start::{OpenLog, StartError, log_settings};
 
@@ -271,14 +272,24 @@ fn is_member(state: &State, node: u64) -> bool {
     state.nodes().contains_key(&node)
 }
 
-/// Has the cluster note where this node is now, should it have moved.
+/// Has the cluster note where this node is now, should it have moved, and which start of its folder this is: earlier ones, which are
+/// those of copies, are heard no more.
 async fn announce<C: NodeClient>(coordinator: Arc<Coordinator<C>>, this: Command) {
-    let Command::Join { id, place, .. } = &this else { return };
+    let Command::Join { id, place, run, .. } = &this else { return };
     let mut said = false;
     loop {
         let deadline = coordinator.env().deadline(ALONE);
         let noted = match coordinator.catch_up(deadline).await {
-            Ok(()) if coordinator.control().state().nodes().get(id).is_some_and(|node| node.place == *place) => return,
+            Ok(())
+                if coordinator
+                    .control()
+                    .state()
+                    .nodes()
+                    .get(id)
+                    .is_some_and(|node| node.place == *place && node.run == *run) =>
+            {
+                return;
+            }
             Ok(()) => coordinator.decide(this.clone(), deadline).await.map(drop),
             Err(error) => Err(error),
         };
@@ -349,7 +360,7 @@ impl Books {
                 self.follow(&seen.state);
                 self.guests.follow(&seen.state);
                 let me = self.guests.me();
-                let overtaken = seen.state.nodes().get(&me.node.0).filter(|node| node.run > me.run.number);
+                let overtaken = seen.state.nodes().get(&me.node.0).filter(|node| is_overtaken(&me.run, node));
                 if let Some(node) = overtaken.filter(|_| !std::mem::replace(&mut said, true)) {
                     let (other, this) = (node.run, me.run.number);
                     tracing::error!(node = %me.node, at = node.place.peer_address, other, this, "a later start of a copy of this data folder has \

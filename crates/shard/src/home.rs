@@ -120,15 +120,22 @@ impl Home {
         Ok(list(&self.0)?.into_iter().filter(is_other).collect())
     }
 
+    /// Makes sure that what is present now is so after a crash, too: a switch may have failed before it was known to be on disk. To be
+    /// called before anything here is opened or removed.
+    ///
+    /// # Errors
+    /// What the system says. Nothing must be opened then: what goes on from one state would not fit the other one.
+    pub fn settle(&self) -> Result<(), ShardError> {
+        sync_folder(&self.0)
+    }
+
     /// Removes whatever is neither the present state nor what is known: states that were replaced or did not arrive, and
-    /// what was offered. To be called before anything here is open.
+    /// what was offered. To be called after [`Home::settle`], and before anything here is open.
     ///
     /// # Errors
     /// What the system says. What is left goes the next time.
     pub fn clear(&self, kv: &dyn KvEngine) -> Result<(), ShardError> {
         let current = self.current()?;
-        // What it names may not be on disk yet, and what it named before goes now.
-        sync_folder(&self.0)?;
         remove(&self.0.join(CURRENT_PARTIAL))?;
         remove(&self.offers())?;
         for path in self.other_states(&current)? {

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sagitta_cluster::{NodeStatus, State};
+use sagitta_cluster::{Node, NodeStatus, State};
 use sagitta_consensus::NodeId;
 use sagitta_model::ErrorKind;
 use sagitta_wire::Failure;
@@ -38,7 +38,7 @@ struct Books {
     /// Every node that was ever let in. As many as the cluster has.
     heard: BTreeMap<NodeId, Heard>,
     /// What the cluster has noted of each node: its last start that has joined, and where that is.
-    noted: BTreeMap<NodeId, (u64, String)>,
+    noted: BTreeMap<NodeId, Arc<Node>>,
     last_number: u64,
 }
 
@@ -106,21 +106,20 @@ impl Guests {
         let Books { heard, noted, .. } = &mut *books;
         for node in state.nodes().values().filter(|node| node.status != NodeStatus::Removed && node.run > 0) {
             let id = NodeId(node.id);
-            noted.insert(id, (node.run, node.place.peer_address.clone()));
-            if let Some(heard) = heard.get_mut(&id).filter(|heard| heard.run.number < node.run) {
+            noted.insert(id, node.clone());
+            if let Some(heard) = heard.get_mut(&id).filter(|heard| is_overtaken(&heard.run, node)) {
                 heard.seats.clear();
             }
         }
     }
 
     fn judge(&self, books: &Books, node: NodeId, incarnation: u128, run: &Run) -> Result<(), Failure> {
-        if let Some((number, address)) = books.noted.get(&node) {
-            // One start is in one place from its beginning to its end. Without an address another node has that.
-            let elsewhere = !address.is_empty() && *address != format!("http://{}", run.address);
-            if run.number < *number || run.number == *number && elsewhere {
-                return Err(overtaken(node, *number, address, run));
-            }
+        let noted = books.noted.get(&node);
+        if let Some(noted) = noted.filter(|noted| is_overtaken(run, noted)) {
+            return Err(overtaken(node, noted.run, &noted.place.peer_address, run));
         }
+        // Of two runs of one number it is the one that counts, whichever was heard here.
+        let counts = noted.is_some_and(|noted| noted.run == run.number);
         let Some(heard) = books.heard.get(&node) else { return Ok(()) };
         if heard.incarnation != incarnation {
             if heard.seats.is_empty() {
@@ -131,7 +130,7 @@ impl Guests {
         if heard.run.id == run.id {
             return Ok(());
         }
-        if run.number <= heard.run.number {
+        if run.number <= heard.run.number && !counts {
             return Err(overtaken(node, heard.run.number, &heard.run.address.to_string(), run));
         }
         if heard.seats.is_empty() { Ok(()) } else { Err(two_at_once(node, &heard.run, run)) }
@@ -140,6 +139,15 @@ impl Guests {
     fn lock(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a run is not, or not any more, the one that the cluster has noted: an earlier one, or one of the same number elsewhere, for
+/// one start is in one place from its beginning to its end.
+pub(crate) fn is_overtaken(run: &Run, noted: &Node) -> bool {
+    let address = &noted.place.peer_address;
+    // Without an address another node has that.
+    let elsewhere = !address.is_empty() && *address != format!("http://{}", run.address);
+    run.number < noted.run || run.number == noted.run && elsewhere
 }
 
 const HELP: &str = "the data folder was copied or brought back from a backup, and two processes cannot be one node: stop one of them for \
@@ -280,28 +288,28 @@ mod tests {
 
     #[tokio::test]
     async fn a_run_that_was_overtaken_in_the_control_state_is_heard_no_longer() {
-        let guests = guests();
-        let mut original = guests.enter(&hello(10, 3, 1_111), Topic::Messages).unwrap();
-        let mut state = State::new(1);
         let place = Place {
             peer_address: "http://127.0.0.1:2222".to_owned(),
             api_address: String::new(),
             zone: String::new(),
             roles: Roles { coordinator: true, shard: true },
         };
-        let join = |run| Command::Join { id: 1, incarnation: 10, run, place: place.clone(), unix_micros: 1 };
-        state.apply(join(4)).unwrap();
-        guests.follow(&state);
-        original.replaced().await;
-        let overtaken = |hello: Hello| {
-            check(
-                guests.enter(&hello, Topic::Messages),
-                ErrorKind::Denied,
-                ["http://127.0.0.1:2222", "127.0.0.1:1111"],
-            );
-        };
-        overtaken(hello(10, 3, 1_111));
-        overtaken(hello(10, 4, 1_111));
-        assert!(guests.enter(&hello(10, 4, 2_222), Topic::Messages).is_ok(), "while the stream of the one before ends");
+        // By a later start, and by one of the same number elsewhere.
+        for number in [3, 4] {
+            let guests = guests();
+            let mut original = guests.enter(&hello(10, number, 1_111), Topic::Messages).unwrap();
+            let mut state = State::new(1);
+            let place = place.clone();
+            state.apply(Command::Join { id: 1, incarnation: 10, run: 4, place, unix_micros: 1 }).unwrap();
+            guests.follow(&state);
+            original.replaced().await;
+            for again in [number, 4] {
+                let asking = hello(10, again, 1_111);
+                let told = ["http://127.0.0.1:2222", "127.0.0.1:1111"];
+                check(guests.enter(&asking, Topic::Messages), ErrorKind::Denied, told);
+            }
+            drop(original);
+            assert!(guests.enter(&hello(10, 4, 2_222), Topic::Messages).is_ok(), "start {number} was heard before");
+        }
     }
 }
