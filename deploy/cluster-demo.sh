@@ -77,6 +77,12 @@ start_node() {
 
 await_node() { await "node $1 did not start" grep -q ready "$home/$1.out"; }
 
+# Whether a coordinator has heard that all three replicas have applied what the leader has. A search asks any of them, unless it names
+# a consistency: one that has just come back may answer with what it had.
+caught_up() {
+  [ "$(sagitta --endpoint "http://$1" -o json shard list --collection docs | grep -c '"lag_entries": 0')" = 3 ]
+}
+
 # Makes the first node found the cluster. The token lets the others in.
 found() {
   start_node 1
@@ -163,6 +169,7 @@ start_node 4
 start_node 1
 await_node 4
 await_node 1
+await "node 4 does not catch up" caught_up "$(api 1)"
 check "$(api 1)" 4000
 
 printf '\n# Another shard node dies: with node 4 as the second of three, a write has its majority only if 4 has caught up.\n'
@@ -172,6 +179,7 @@ show sagitta import docs "$sample.base.f16.npy" --payload "$sample.payload.jsonl
 check "$(api 1)" 4000
 start_node 5
 await_node 5
+await "node 5 does not catch up" caught_up "$(api 3)"
 check "$(api 3)" 4000
 
 cat <<END
