@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use sagitta_client::CreateCollection;
-use sagitta_history::{Points, require, unsettled};
+use sagitta_history::{Points, require};
 
 use crate::harness::{Cluster, run, seed, skipped};
-use crate::workload::{CALL, Workload, agreed, name, schema};
+use crate::workload::{Workload, create, settled};
 
 const IDS: u64 = 24;
 const WRITES: u64 = 200;
@@ -27,9 +26,7 @@ fn points_are_linearizable_on_nodes_whose_clocks_are_hours_apart() {
         member.env = set.map(|(name, value)| (name, value.to_owned())).to_vec();
     });
     run(async {
-        let mut create = CreateCollection::new(name("points"), schema());
-        (create.shards, create.replication) = (Some(2), Some(3));
-        cluster.client(0, CALL * 6).create(create).await.expect("created");
+        create(&cluster, 2).await;
         let workload = Workload::new("points", IDS, true);
         let clients = workload.start(&cluster, 6, seed);
         workload.wait_for(WRITES).await;
@@ -43,10 +40,7 @@ fn points_are_linearizable_on_nodes_whose_clocks_are_hours_apart() {
         let history = workload.stop(clients).await;
         let hours = |at: usize| cluster.members[at].log_hours();
         assert_ne!(hours(0), hours(1), "the clocks are not apart");
-        for client in cluster.clients(CALL * 4) {
-            let found = agreed(&client, "points", IDS).await;
-            assert_eq!(unsettled(&history, &found), [], "of {} points", found.len());
-        }
+        settled(&cluster, &history, IDS).await;
         require(&Points, &history, &format!("points of seed {seed}"));
         let (writes, reads) = (workload.acknowledged(), workload.reads());
         println!("seed {seed}: {writes} writes and {reads} reads are linearizable by clocks hours apart, 4 kills");

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use sagitta_client::CreateCollection;
 use sagitta_history::{Points, require};
 
 use crate::harness::{Cluster, number, run, seed};
 use crate::network::Network;
-use crate::workload::{CALL, Workload, name, schema};
+use crate::workload::{Workload, create};
 
 const IDS: u64 = 24;
 const WRITES: u64 = 30;
@@ -23,9 +22,7 @@ fn no_read_is_wrong_while_another_takes_over_from_a_leader_that_was_killed_pause
         }
     });
     run(async {
-        let mut create = CreateCollection::new(name("points"), schema());
-        (create.shards, create.replication) = (Some(1), Some(3));
-        cluster.client(0, CALL * 6).create(create).await.expect("created");
+        create(&cluster, 1).await;
         let workload = Workload::new("points", IDS, true);
         let clients = workload.start(&cluster, 6, seed);
         for how in ["killed", "paused", "not heard", "deaf"] {

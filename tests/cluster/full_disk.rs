@@ -1,11 +1,10 @@
 //! Promise 11 in a cluster: a leader without room refuses what needs some or lets another lead, and nothing is lost.
 
-use sagitta_client::CreateCollection;
-use sagitta_history::{Points, require, unsettled};
+use sagitta_history::{Points, require};
 
 use crate::harness::{Cluster, Rng, eventually, number, run, seed, skipped};
 use crate::small_disk::SmallDisk;
-use crate::workload::{CALL, Workload, agreed, name, schema};
+use crate::workload::{Workload, create, settled};
 
 const IDS: u64 = 24;
 const WRITES: u64 = 60;
@@ -29,9 +28,7 @@ fn a_leader_with_a_full_disk_keeps_what_it_has_and_goes_on_once_there_is_room() 
         }
     });
     run(async {
-        let mut create = CreateCollection::new(name("points"), schema());
-        (create.shards, create.replication) = (Some(1), Some(3));
-        cluster.client(0, CALL * 6).create(create).await.expect("created");
+        create(&cluster, 1).await;
         let workload = Workload::new("points", IDS, true);
         let clients = workload.start(&cluster, 6, seed);
         let mut rng = Rng::new(seed);
@@ -56,10 +53,7 @@ fn a_leader_with_a_full_disk_keeps_what_it_has_and_goes_on_once_there_is_room() 
             println!("fill {fill}: {noticed}; with room it goes on, longest gap {gap:?}");
         }
         let history = workload.stop(clients).await;
-        for client in cluster.clients(CALL * 4) {
-            let found = agreed(&client, "points", IDS).await;
-            assert_eq!(unsettled(&history, &found), [], "of {} points", found.len());
-        }
+        settled(&cluster, &history, IDS).await;
         require(&Points, &history, &format!("points of seed {seed}"));
         let (writes, reads) = (workload.acknowledged(), workload.reads());
         println!("seed {seed}: {writes} writes and {reads} reads are linearizable, {fills} full disks, none lost");

@@ -1,10 +1,9 @@
 //! Promise 4: points are linearizable, though nodes are killed and paused.
 
-use sagitta_client::CreateCollection;
 use sagitta_history::{Points, require};
 
 use crate::harness::{Cluster, Rng, number, run, seed};
-use crate::workload::{CALL, Workload, name, schema};
+use crate::workload::{Workload, create};
 
 /// Nodes that are killed or paused, one after the other; `SAGITTA_FAULTS` runs more.
 const FAULTS: u64 = 6;
@@ -19,9 +18,7 @@ fn points_are_linearizable_while_nodes_are_killed_and_paused() {
     let each = (operations / 2).div_ceil(2 * faults + 1);
     let mut cluster = Cluster::start(3, 3);
     run(async {
-        let mut create = CreateCollection::new(name("points"), schema());
-        (create.shards, create.replication) = (Some(2), Some(3));
-        cluster.client(0, CALL * 6).create(create).await.expect("created");
+        create(&cluster, 2).await;
         let workload = Workload::new("points", 12, true);
         let clients = workload.start(&cluster, 5, seed);
         let mut rng = Rng::new(seed);

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use sagitta_client::{Client, CreateCollection};
+use sagitta_client::Client;
 use sagitta_env::Env;
-use sagitta_history::{Points, require, unsettled};
+use sagitta_history::{Points, require};
 use sagitta_model::Consistency;
 
 use crate::harness::{Cluster, Rng, eventually, number, run, seed};
 use crate::network::Network;
-use crate::workload::{CALL, Workload, agreed, get, name, point, schema, told};
+use crate::workload::{CALL, Workload, create, get, name, point, settled, told};
 
 /// Partitions, one after the other.
 const PARTITIONS: u64 = 3;
@@ -22,12 +22,6 @@ const IDS: u64 = 24;
 /// A cluster of three coordinators and three shard nodes in a network of its own.
 fn start(network: &Network) -> Cluster {
     Cluster::start_with(3, 3, |at, member| network.attach(at, member))
-}
-
-async fn create(cluster: &Cluster, shards: u32) {
-    let mut create = CreateCollection::new(name("points"), schema());
-    (create.shards, create.replication) = (Some(shards), Some(3));
-    cluster.client(0, CALL * 6).create(create).await.expect("created");
 }
 
 #[test]
@@ -66,10 +60,7 @@ fn points_are_linearizable_while_the_network_is_cut_in_two_and_in_one_direction(
         }
         workload.wait_for(WRITES).await;
         let history = workload.stop(clients).await;
-        for client in cluster.clients(CALL * 4) {
-            let found = agreed(&client, "points", IDS).await;
-            assert_eq!(unsettled(&history, &found), [], "of {} points", found.len());
-        }
+        settled(&cluster, &history, IDS).await;
         require(&Points, &history, &format!("points of seed {seed}"));
         let (writes, reads) = (workload.acknowledged(), workload.reads());
         println!("seed {seed}: {writes} writes and {reads} reads are linearizable, {partitions} partitions");

@@ -1,10 +1,7 @@
 //! Promise 1: what was acknowledged stays.
 
-use sagitta_client::CreateCollection;
-use sagitta_history::unsettled;
-
 use crate::harness::{Cluster, Rng, number, run, seed};
-use crate::workload::{CALL, Workload, agreed, name, schema};
+use crate::workload::{Workload, create, settled};
 
 const IDS: u64 = 300;
 /// Times that nodes are killed; `SAGITTA_KILLS` runs more.
@@ -19,9 +16,7 @@ fn acknowledged_writes_survive_kill_9_of_random_nodes() {
     let each = writes.div_ceil(2 * kills + 1);
     let mut cluster = Cluster::start(3, 3);
     run(async {
-        let mut create = CreateCollection::new(name("points"), schema());
-        (create.shards, create.replication) = (Some(2), Some(3));
-        cluster.client(0, CALL * 6).create(create).await.expect("created");
+        create(&cluster, 2).await;
         let workload = Workload::new("points", IDS, false);
         let clients = workload.start(&cluster, 6, seed);
         let (mut rng, mut killed) = (Rng::new(seed), 0);
@@ -38,10 +33,7 @@ fn acknowledged_writes_survive_kill_9_of_random_nodes() {
         }
         workload.wait_for(each).await;
         let history = workload.stop(clients).await;
-        for client in cluster.clients(CALL * 4) {
-            let found = agreed(&client, "points", IDS).await;
-            assert_eq!(unsettled(&history, &found), [], "of {} points", found.len());
-        }
+        settled(&cluster, &history, IDS).await;
         let acknowledged = workload.acknowledged();
         println!(
             "seed {seed}: {acknowledged} writes acknowledged, {kills} kills of {killed} nodes, none lost or resurrected"

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use sagitta_client::{Client, CreateCollection, RequestId, Write};
+use sagitta_client::{Client, RequestId, Write};
 use sagitta_env::Env;
 use sagitta_model::{Change, Consistency, Wait, WriteResult};
 
 use crate::harness::{Cluster, PATIENCE, Rng, breathe, eventually, number, run, seed};
-use crate::workload::{CALL, agreed, get, name, point, schema, told};
+use crate::workload::{CALL, agreed, create, get, name, point, schema, told};
 
 /// Requests that are sent more than once; `SAGITTA_RETRIES` runs more.
 const RETRIED: u64 = 500;
@@ -94,9 +94,7 @@ fn a_request_that_comes_again_changes_nothing_and_is_answered_as_before_while_no
     let each = retried.div_ceil(CLIENTS);
     let mut cluster = Cluster::start(3, 3);
     run(async {
-        let mut create = CreateCollection::new(name("points"), schema());
-        (create.shards, create.replication) = (Some(2), Some(3));
-        cluster.client(0, CALL * 6).create(create).await.expect("created");
+        create(&cluster, 2).await;
         let counts = Arc::new(Counts::default());
         let start = |id: u64| {
             let (endpoints, rng, counts) = (cluster.clients(CALL), Rng::new(seed * 1_000 + id), counts.clone());

@@ -1,11 +1,10 @@
 //! What is lost and comes back: everything at once, most coordinators, the founder.
 
-use sagitta_client::{CreateCollection, View};
-use sagitta_history::unsettled;
+use sagitta_client::View;
 use sagitta_model::Consistency;
 
 use crate::harness::{Cluster, Role, eventually, run, seed};
-use crate::workload::{CALL, Workload, agreed, get, name, point, schema, told};
+use crate::workload::{CALL, Workload, create, get, name, point, schema, settled, told};
 
 const IDS: u64 = 200;
 
@@ -14,9 +13,7 @@ fn all_nodes_killed_at_once_lose_nothing() {
     let seed = seed();
     let mut cluster = Cluster::start(3, 3);
     run(async {
-        let mut create = CreateCollection::new(name("points"), schema());
-        (create.shards, create.replication) = (Some(2), Some(3));
-        cluster.client(0, CALL * 6).create(create).await.expect("created");
+        create(&cluster, 2).await;
         let workload = Workload::new("points", IDS, false);
         let clients = workload.start(&cluster, 6, seed);
         for _ in 0..2 {
@@ -27,10 +24,7 @@ fn all_nodes_killed_at_once_lose_nothing() {
         }
         workload.wait_for(60).await;
         let history = workload.stop(clients).await;
-        for client in cluster.clients(CALL * 4) {
-            let found = agreed(&client, "points", IDS).await;
-            assert_eq!(unsettled(&history, &found), [], "of {} points", found.len());
-        }
+        settled(&cluster, &history, IDS).await;
     });
 }
 

@@ -1,10 +1,9 @@
 //! Nodes of other clusters, and addresses that have passed to another node: nobody takes one for the other.
 
-use sagitta_client::CreateCollection;
 use sagitta_model::{Consistency, NewCluster, NodeStatus};
 
 use crate::harness::{Cluster, Member, Role, client as client_of, eventually, run};
-use crate::workload::{CALL, agreed, get, name, point, schema, told};
+use crate::workload::{CALL, agreed, create, get, name, point, told};
 
 const IDS: u64 = 20;
 
@@ -23,10 +22,8 @@ fn named(cluster: u128) -> String {
     format!("cluster {cluster:032x}")
 }
 
-async fn create(cluster: &Cluster) {
-    let mut create = CreateCollection::new(name("points"), schema());
-    (create.shards, create.replication) = (Some(1), Some(3));
-    cluster.client(0, CALL * 6).create(create).await.expect("created");
+async fn fill(cluster: &Cluster) {
+    create(cluster, 1).await;
     let points = (0..IDS).map(|id| point(id, id)).collect();
     cluster.client(0, CALL * 6).upsert(name("points"), points).await.expect("written");
 }
@@ -62,7 +59,7 @@ fn a_node_of_another_cluster_is_not_let_in_and_is_told_the_ids_of_both() {
 fn a_cluster_goes_on_when_a_node_of_another_one_listens_where_one_of_its_own_was() {
     let mut cluster = Cluster::start(1, 3);
     run(async {
-        create(&cluster).await;
+        fill(&cluster).await;
         let ours = cluster.client(0, CALL * 6).get_cluster().await.expect("asked").id;
         let away = cluster.leader("points").await;
         cluster.kill(away);
@@ -109,7 +106,7 @@ fn a_cluster_goes_on_when_a_node_of_another_one_listens_where_one_of_its_own_was
 fn an_address_is_anothers_once_its_node_is_lost_and_who_had_it_comes_back_elsewhere() {
     let mut cluster = Cluster::start(1, 3);
     run(async {
-        create(&cluster).await;
+        fill(&cluster).await;
         let client = cluster.client(0, CALL * 6);
         let away = cluster.shard_nodes()[0];
         let id = cluster.node_id(&client, away).await;

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sagitta_client::{Client, ClientError, Count, Get, Scroll, Search, Searches};
+use sagitta_client::{Client, ClientError, Count, CreateCollection, Get, Scroll, Search, Searches};
 use sagitta_env::{Env, JoinHandle};
-use sagitta_history::{Freshness, History, PointInput, PointOutput, Recorder};
+use sagitta_history::{Freshness, History, PointInput, PointOutput, Recorder, unsettled};
 use sagitta_model::{
     CollectionName, Consistency, Effort, FieldType, IndexPolicy, Metric, Object, PayloadSelection, Point, PointId,
     Record, Schema, SearchQuery, Selection, Value, VectorSelection, VectorSpec, VersionToken,
@@ -79,6 +79,13 @@ pub(crate) fn search(collection: &str, vector: Vec<f32>, k: usize) -> Searches {
     Searches { collection, searches: vec![search], consistency, allow_partial: false, batch: false }
 }
 
+/// The collection `points` with so many shards, each on three nodes.
+pub(crate) async fn create(cluster: &Cluster, shards: u32) {
+    let mut create = CreateCollection::new(name("points"), schema());
+    (create.shards, create.replication) = (Some(shards), Some(3));
+    cluster.client(0, CALL * 6).create(create).await.expect("created");
+}
+
 /// What all points are, by a scroll; count, get and search must say the same.
 pub(crate) async fn contents(client: &Client, collection: &str) -> Result<BTreeMap<u64, u64>, ClientError> {
     let (consistency, selection) = (Consistency::Strong, everything());
@@ -105,6 +112,14 @@ pub(crate) async fn agreed(client: &Client, collection: &str, ids: u64) -> BTree
     hits.sort_unstable();
     assert_eq!(hits, found.keys().copied().collect::<Vec<_>>(), "search and scroll");
     found
+}
+
+/// The points at rest must be what was acknowledged, or may have been, through every coordinator.
+pub(crate) async fn settled(cluster: &Cluster, history: &History<PointInput, PointOutput>, ids: u64) {
+    for client in cluster.clients(CALL * 4) {
+        let found = agreed(&client, "points", ids).await;
+        assert_eq!(unsettled(history, &found), [], "of {} points", found.len());
+    }
 }
 
 /// What the clients of a test share.

@@ -135,7 +135,8 @@ pub(crate) mod status_json {
     }
 }
 
-fn is_zero(number: &u64) -> bool {
+/// For numbers that are left out of JSON when they are 0.
+pub(crate) fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 

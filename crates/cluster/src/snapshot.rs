@@ -67,7 +67,7 @@ struct SnapshotJson {
     // Format 2 at first had neither.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     leaving: Vec<LeavingJson>,
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "crate::node::is_zero")]
     deletions: u64,
     requests: Vec<RequestJson>,
 }
@@ -77,10 +77,6 @@ struct LeavingJson {
     name: String,
     deletion: u64,
     groups: Vec<Vec<u64>>,
-}
-
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 #[derive(Serialize, Deserialize)]

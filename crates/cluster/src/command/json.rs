@@ -37,7 +37,7 @@ enum CommandJson {
         id: u64,
         incarnation: String,
         // The oldest form has none.
-        #[serde(default, skip_serializing_if = "is_zero")]
+        #[serde(default, skip_serializing_if = "crate::node::is_zero")]
         run: u64,
         place: Place,
         unix_micros: u64,
@@ -61,10 +61,6 @@ enum CommandJson {
         epoch: u64,
         replicas: Vec<u64>,
     },
-}
-
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 fn one() -> u32 {
