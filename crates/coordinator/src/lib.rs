@@ -21,7 +21,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use sagitta_env::Env;
+use sagitta_env::{Alarm, Env};
 
 pub use client::{Elsewhere, NodeClient, Page, Read, ShardError, ShardRef, ShardStatistics, Tokens};
 pub use collections::NewCollection;
@@ -34,6 +34,8 @@ pub use search::Search;
 /// Answers every request of the API, in the words of the model. Cheap to share.
 pub struct Coordinator<C> {
     env: Env,
+    /// For answers that may be late.
+    alarm: Alarm,
     me: u64,
     control: Control,
     nodes: Arc<C>,
@@ -43,7 +45,7 @@ pub struct Coordinator<C> {
 impl<C> Coordinator<C> {
     /// The coordinator on node `me`, over an open control group.
     pub fn new(env: Env, me: u64, control: Control, nodes: Arc<C>, reports: Arc<Reports>) -> Self {
-        Self { env, me, control, nodes, reports }
+        Self { alarm: env.alarm(), env, me, control, nodes, reports }
     }
 
     /// Its time and chance.

@@ -126,7 +126,7 @@ impl<C: NodeClient> Coordinator<C> {
         let (mut hedges, mut failed) = (hedges(tokens), None);
         loop {
             let answered = match hedges > 0 && left.len() > 0 {
-                true => self.env.timeout(self.reports.load(asked).usual(), calls.next()).await,
+                true => self.alarm.timeout(self.reports.load(asked).usual(), calls.next()).await,
                 false => Ok(calls.next().await),
             };
             match answered {

@@ -120,7 +120,7 @@ impl<'a, C: NodeClient> Scatter<'a, C> {
         } else if !slow.is_empty() {
             let usual = load.usual();
             self.calls.push(Box::pin(async move {
-                coordinator.env.sleep(usual).await;
+                coordinator.alarm.after(usual).await;
                 Event::Late { places: slow }
             }));
         }

@@ -5,6 +5,7 @@
 //! of its own elsewhere ([`Env::worker`]) takes turns with everything else there. May not know: what it is used for.
 #![allow(clippy::disallowed_methods, reason = "this crate is what the bans elsewhere point to")]
 
+mod alarm;
 mod worker;
 
 use std::any::Any;
@@ -20,6 +21,7 @@ use rand::{RngCore, SeedableRng};
 
 pub use tokio::task::JoinHandle;
 
+pub use self::alarm::{Alarm, Wait};
 pub use self::worker::{Turn, Worker};
 
 /// A handle to time, randomness and tasks; cheap to clone.
