@@ -4,19 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use sagitta_client::{Client, CreateCollection, View};
+use sagitta_callers::{Dice, catalog, number, seed};
 use sagitta_env::Env;
-use sagitta_history::{Catalog, CatalogInput as Input, CatalogOutput as Output, Recorder, require};
-use sagitta_model::{CollectionInfo, ErrorKind};
+use sagitta_history::{Catalog, Recorder, require};
 
-use crate::harness::{Cluster, Rng, breathe, eventually, number, run, seed};
+use crate::harness::{Cluster, breathe, eventually, run};
 use crate::network::Network;
-use crate::workload::{name, schema};
 
 const CLIENTS: u64 = 3;
 /// How long one call may take: a third of them go to a coordinator that says nothing.
 const CALL: Duration = Duration::from_secs(2);
-const NAMES: [&str; 3] = ["a", "b", "c"];
 /// Coordinators that are killed, paused or cut off, one after the other; `SAGITTA_FAULTS` runs more.
 const FAULTS: u64 = 9;
 /// Answered operations; `SAGITTA_OPERATIONS` runs more.
@@ -39,13 +36,15 @@ fn collections_are_linearizable_over_coordinators_that_are_killed_paused_and_cut
             (Recorder::new(), Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let start = |client: u64| {
             let (recorder, stop, answers) = (recorder.clone(), stop.clone(), answers.clone());
-            let (endpoints, mut rng) = (cluster.clients(CALL), Rng::new(seed * 1_000 + client));
+            let (endpoints, mut dice) = (cluster.clients(CALL), Dice::new(seed * 1_000 + client));
             Env::real().spawn(async move {
                 while !stop.load(Ordering::Acquire) {
-                    let endpoint = &endpoints[rng.below(3) as usize];
-                    let answered = act(&recorder, client, endpoint, &mut rng).await;
+                    let endpoint = &endpoints[dice.below(3) as usize];
+                    let input = catalog::draw(&mut dice);
+                    let call = recorder.call(client, input.clone());
+                    let answered = catalog::settle(call, catalog::perform(endpoint, input).await);
                     answers.fetch_add(u64::from(answered), Ordering::AcqRel);
-                    breathe(rng.below(20)).await;
+                    breathe(dice.below(20)).await;
                 }
             })
         };
@@ -92,55 +91,4 @@ fn collections_are_linearizable_over_coordinators_that_are_killed_paused_and_cut
         );
         assert!(answered >= operations, "fewer than {operations} operations");
     });
-}
-
-/// One operation; whether it was answered.
-async fn act(recorder: &Recorder<Input, Output>, client: u64, endpoint: &Client, rng: &mut Rng) -> bool {
-    let text = rng.pick(&NAMES).to_owned();
-    let identity = |info: &CollectionInfo| info.id as u64;
-    let (call, answer) = match rng.below(6) {
-        0 | 1 => {
-            let call = recorder.call(client, Input::Create(text.clone()));
-            let mut create = CreateCollection::new(name(&text), schema());
-            create.replication = Some(1);
-            (call, endpoint.create(create).await.map(|info| Output::Created(identity(&info))))
-        }
-        2 => {
-            let call = recorder.call(client, Input::Delete(text.clone()));
-            (call, endpoint.delete_collection(name(&text), false).await.map(|()| Output::Deleted))
-        }
-        3 | 4 => {
-            let call = recorder.call(client, Input::Get(text.clone()));
-            (call, endpoint.get_collection(name(&text), View::Basic).await.map(|info| Output::Found(identity(&info))))
-        }
-        _ => {
-            let call = recorder.call(client, Input::List);
-            let listed = endpoint.list_collections(View::Basic, 100, String::new()).await;
-            let all = |page: sagitta_client::CollectionPage| {
-                page.collections.iter().map(|info| (info.name.to_string(), identity(info))).collect()
-            };
-            (call, listed.map(|page| Output::Listed(all(page))))
-        }
-    };
-    match answer {
-        Ok(output) => {
-            call.ok(output);
-        }
-        // An earlier try created it, and somebody has deleted it since: when is not said.
-        Err(error) if error.reason == "REQUEST_ID_REUSED" => {
-            call.unknown();
-            return false;
-        }
-        Err(error) if error.kind == ErrorKind::Conflict => {
-            call.ok(Output::Taken);
-        }
-        Err(error) if error.kind == ErrorKind::NotFound => {
-            call.ok(Output::Missing);
-        }
-        Err(_) => {
-            call.unknown();
-            return false;
-        }
-    }
-    true
 }

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use sagitta_callers::seed;
 use sagitta_history::{Points, require};
 
-use crate::harness::{Cluster, run, seed, skipped};
+use crate::harness::{Cluster, run, skipped};
 use crate::workload::{Workload, create, settled};
 
 const IDS: u64 = 24;

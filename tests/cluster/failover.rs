@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use sagitta_callers::{number, seed};
 use sagitta_history::{Points, require};
 
-use crate::harness::{Cluster, number, run, seed};
+use crate::harness::{Cluster, run};
 use crate::network::Network;
 use crate::workload::{Workload, create};
 

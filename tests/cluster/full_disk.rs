@@ -1,8 +1,9 @@
 //! Promise 11 in a cluster: a leader without room refuses what needs some or lets another lead, and nothing is lost.
 
+use sagitta_callers::{Dice, number, seed};
 use sagitta_history::{Points, require};
 
-use crate::harness::{Cluster, Rng, eventually, number, run, seed, skipped};
+use crate::harness::{Cluster, eventually, run, skipped};
 use crate::small_disk::SmallDisk;
 use crate::workload::{Workload, create, settled};
 
@@ -31,12 +32,12 @@ fn a_leader_with_a_full_disk_keeps_what_it_has_and_goes_on_once_there_is_room() 
         create(&cluster, 1).await;
         let workload = Workload::new("points", IDS, true);
         let clients = workload.start(&cluster, 6, seed);
-        let mut rng = Rng::new(seed);
+        let mut dice = Dice::new(seed);
         for fill in 0..fills {
             workload.wait_for(WRITES).await;
             cluster.lead("points", SMALL).await;
             let (refused, reads) = (workload.refused(), workload.reads());
-            disk.fill_leaving(rng.below(MOST_LEFT_BYTES));
+            disk.fill_leaving(dice.below(MOST_LEFT_BYTES));
             let noticed = async || match (workload.refused() > refused, cluster.leader("points").await) {
                 (false, SMALL) => Err("nobody has noticed"),
                 (true, _) => Ok("writes are refused"),

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use sagitta_callers::{DIM, contents, get, name, point, schema, search};
 use sagitta_client::{Client, CreateCollection, Searches};
 use sagitta_model::{Consistency, ErrorKind};
 
 use crate::harness::{Cluster, eventually, run};
 use crate::network::Network;
-use crate::workload::{CALL, DIM, agreed, contents, get, name, point, schema, search};
+use crate::workload::{CALL, at_rest};
 
 const IDS: u64 = 20;
 /// A coordinator that is cut off from the others.
@@ -72,7 +73,7 @@ fn a_coordinator_that_has_not_heard_of_a_deletion_is_refused_by_the_nodes_and_an
     run(async {
         create(&cluster, 0).await;
         let (first, behind) = (cluster.client(0, CALL * 6), cluster.client(BEHIND, LONG_ENOUGH));
-        assert_eq!(agreed(&cluster.client(BEHIND, CALL * 6), "points", IDS).await.len() as u64, IDS);
+        assert_eq!(at_rest(&cluster.client(BEHIND, CALL * 6), "points", IDS).await.len() as u64, IDS);
         for other in [0, 1] {
             network.cut(&cluster.members[BEHIND], &cluster.members[other]);
             network.cut(&cluster.members[other], &cluster.members[BEHIND]);

@@ -310,42 +310,10 @@ pub(crate) fn skipped(why: &str) {
     assert_eq!(number("SAGITTA_MUST_RUN", 0), 0, "everything has to run, but: {why}");
 }
 
-/// A number from the environment, or what every day runs.
-pub(crate) fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
-}
-
-/// The seed of a test, said so that a failure can be repeated.
-pub(crate) fn seed() -> u64 {
-    let seed = number("SAGITTA_SEED", 42);
-    println!("seed {seed}");
-    seed
-}
-
 /// Runs a test's clients.
 pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     runtime.expect("a runtime").block_on(test)
-}
-
-/// A small generator with good enough bits, so that a test is its seed.
-pub(crate) struct Rng(u64);
-
-impl Rng {
-    pub(crate) fn new(seed: u64) -> Self {
-        let mut rng = Self(seed ^ 0x9e37_79b9_7f4a_7c15);
-        rng.below(2);
-        rng
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
-
-    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize]
-    }
 }
 
 impl Member {

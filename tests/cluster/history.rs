@@ -1,8 +1,9 @@
 //! Promise 4: points are linearizable, though nodes are killed and paused.
 
+use sagitta_callers::{Dice, number, seed};
 use sagitta_history::{Points, require};
 
-use crate::harness::{Cluster, Rng, number, run, seed};
+use crate::harness::{Cluster, run};
 use crate::workload::{Workload, create};
 
 /// Nodes that are killed or paused, one after the other; `SAGITTA_FAULTS` runs more.
@@ -21,9 +22,9 @@ fn points_are_linearizable_while_nodes_are_killed_and_paused() {
         create(&cluster, 2).await;
         let workload = Workload::new("points", 12, true);
         let clients = workload.start(&cluster, 5, seed);
-        let mut rng = Rng::new(seed);
+        let mut dice = Dice::new(seed);
         for fault in 0..faults {
-            let at = rng.below(cluster.members.len() as u64) as usize;
+            let at = dice.below(cluster.members.len() as u64) as usize;
             workload.wait_for(each).await;
             let kill = fault % 2 == 0;
             if kill {

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use sagitta_callers::{DIM, Dice, id_of, name, number, point, schema, search, seed};
 use sagitta_client::{Client, CreateCollection, Write};
 use sagitta_model::filter::Bounds;
 use sagitta_model::{Change, CollectionName, Condition, Filter, Number, Point, PointId, Range, Scalar, Test, Wait};
 
-use crate::harness::{Cluster, Rng, number, run, seed};
-use crate::workload::{CALL, DIM, id_of, name, point, schema, search};
+use crate::harness::{Cluster, run};
+use crate::workload::CALL;
 
 /// Queries that are compared with brute force; `SAGITTA_QUERIES` runs more.
 const QUERIES: u64 = 200;
@@ -32,12 +33,12 @@ fn many_shards_answer_as_one_and_as_brute_force_to_the_last_tie_with_filters_and
             (create.shards, create.replication) = (Some(shards), Some(2));
             client.create(create).await.expect("created");
             // The same for each.
-            alive = fill(&client, &of(shards), &mut Rng::new(seed)).await;
+            alive = fill(&client, &of(shards), &mut Dice::new(seed)).await;
         }
-        let (mut rng, mut tally) = (Rng::new(seed + 1), Tally::default());
+        let (mut dice, mut tally) = (Dice::new(seed + 1), Tally::default());
         for _ in 0..queries {
-            let vector: Vec<f32> = (0..DIM).map(|_| rng.below(101) as f32 - 50.0).collect();
-            let (k, filter) = (rng.pick(&KS), filter(&mut rng, 0));
+            let vector: Vec<f32> = (0..DIM).map(|_| dice.below(101) as f32 - 50.0).collect();
+            let (k, filter) = (dice.pick(&KS), filter(&mut dice, 0));
             let (truth, tied) = brute_force(&alive, &vector, &filter, k);
             for shards in SHARDS {
                 let mut searches = search(of(shards).as_str(), vector.clone(), k);
@@ -76,8 +77,8 @@ fn of(shards: u32) -> CollectionName {
 }
 
 /// Writes points, some of them into segments, changes some and deletes some of both. Returns what is left.
-async fn fill(client: &Client, collection: &CollectionName, rng: &mut Rng) -> BTreeMap<u64, Point> {
-    let mut alive: BTreeMap<_, _> = (0..IDS).map(|id| (id, point(id, rng.below(VALUES)))).collect();
+async fn fill(client: &Client, collection: &CollectionName, dice: &mut Dice) -> BTreeMap<u64, Point> {
+    let mut alive: BTreeMap<_, _> = (0..IDS).map(|id| (id, point(id, dice.below(VALUES)))).collect();
     let (sealed, growing): (Vec<_>, Vec<_>) =
         alive.values().cloned().partition(|point| !id_of(point.id).is_multiple_of(3));
     let upsert = async |points: Vec<Point>, wait| {
@@ -86,14 +87,14 @@ async fn fill(client: &Client, collection: &CollectionName, rng: &mut Rng) -> BT
     };
     upsert(sealed, Wait::Indexed).await;
     upsert(growing, Wait::Committed).await;
-    let changed: Vec<_> = (0..IDS / 8).map(|at| point(at * 8 + rng.below(8), rng.below(VALUES))).collect();
+    let changed: Vec<_> = (0..IDS / 8).map(|at| point(at * 8 + dice.below(8), dice.below(VALUES))).collect();
     upsert(changed.clone(), Wait::Committed).await;
     alive.extend(changed.into_iter().map(|point| (id_of(point.id), point)));
-    let deleted: Vec<u64> = (0..IDS).filter(|_| rng.below(6) == 0).collect();
+    let deleted: Vec<u64> = (0..IDS).filter(|_| dice.below(6) == 0).collect();
     let ids = deleted.iter().map(|id| PointId::Num(*id)).collect();
     client.delete(collection.clone(), ids).await.expect("deleted");
     deleted.iter().for_each(|id| drop(alive.remove(id)));
-    let some = Filter { must: vec![between(rng)], ..Filter::default() };
+    let some = Filter { must: vec![between(dice)], ..Filter::default() };
     client.delete_by_filter(collection.clone(), some.clone()).await.expect("deleted");
     alive.retain(|_, point| !some.matches(point.id, &point.payload));
     alive
@@ -111,38 +112,40 @@ fn brute_force(alive: &BTreeMap<u64, Point>, vector: &[f32], filter: &Filter, k:
 }
 
 /// None, or a tree of a few conditions.
-fn filter(rng: &mut Rng, depth: u64) -> Filter {
+fn filter(dice: &mut Dice, depth: u64) -> Filter {
     let mut filter = Filter::default();
-    for _ in 0..rng.below(4) {
-        let to = match rng.below(3) {
+    for _ in 0..dice.below(4) {
+        let to = match dice.below(3) {
             0 => &mut filter.must,
             1 => &mut filter.should,
             _ => &mut filter.must_not,
         };
-        to.push(condition(rng, depth));
+        to.push(condition(dice, depth));
     }
     filter
 }
 
-fn condition(rng: &mut Rng, depth: u64) -> Condition {
+fn condition(dice: &mut Dice, depth: u64) -> Condition {
     let n = || "n".parse().expect("a path");
-    match rng.below(5) {
-        0 => between(rng),
-        1 => Condition::Field { path: n(), test: Test::Match(Scalar::Int(rng.below(VALUES) as i64)) },
+    match dice.below(5) {
+        0 => between(dice),
+        1 => Condition::Field { path: n(), test: Test::Match(Scalar::Int(dice.below(VALUES) as i64)) },
         2 => {
-            let some = (0..1 + rng.below(60)).map(|_| Scalar::Int(rng.below(VALUES) as i64)).collect();
+            let some = (0..1 + dice.below(60)).map(|_| Scalar::Int(dice.below(VALUES) as i64)).collect();
             Condition::Field { path: n(), test: Test::Any(some) }
         }
-        3 => Condition::has_id((0..rng.below(IDS)).map(|_| PointId::Num(rng.below(IDS + 10))).collect()),
-        _ if depth < 2 => Condition::Filter(Box::new(filter(rng, depth + 1))),
+        3 => Condition::has_id((0..dice.below(IDS)).map(|_| PointId::Num(dice.below(IDS + 10))).collect()),
+        _ if depth < 2 => Condition::Filter(Box::new(filter(dice, depth + 1))),
         _ => Condition::Field { path: n(), test: Test::Exists },
     }
 }
 
 /// Values from one to another.
-fn between(rng: &mut Rng) -> Condition {
-    let (first, more) = (rng.below(VALUES) as i64, rng.below(VALUES / 4) as i64);
-    let bounds =
-        Bounds { lower: Some((Number::Int(first), true)), upper: Some((Number::Int(first + more), rng.below(2) == 0)) };
+fn between(dice: &mut Dice) -> Condition {
+    let (first, more) = (dice.below(VALUES) as i64, dice.below(VALUES / 4) as i64);
+    let bounds = Bounds {
+        lower: Some((Number::Int(first), true)),
+        upper: Some((Number::Int(first + more), dice.below(2) == 0)),
+    };
     Condition::Field { path: "n".parse().expect("a path"), test: Test::Range(Range::Number(bounds)) }
 }

@@ -1,10 +1,11 @@
 //! Promise 12: an answer is whole or says what is missing.
 
+use sagitta_callers::{DIM, name, point, schema, search};
 use sagitta_client::{CreateCollection, Searches};
 use sagitta_model::Consistency;
 
 use crate::harness::{Cluster, eventually, run};
-use crate::workload::{CALL, DIM, name, point, schema, search};
+use crate::workload::CALL;
 
 const IDS: u64 = 400;
 

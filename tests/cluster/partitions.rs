@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use sagitta_callers::{Dice, get, name, number, point, seed, told};
 use sagitta_client::Client;
 use sagitta_env::Env;
 use sagitta_history::{Points, require};
 use sagitta_model::Consistency;
 
-use crate::harness::{Cluster, Rng, eventually, number, run, seed};
+use crate::harness::{Cluster, eventually, run};
 use crate::network::Network;
-use crate::workload::{CALL, Workload, create, get, name, point, settled, told};
+use crate::workload::{CALL, Workload, create, settled};
 
 /// Partitions, one after the other.
 const PARTITIONS: u64 = 3;
@@ -33,12 +34,12 @@ fn points_are_linearizable_while_the_network_is_cut_in_two_and_in_one_direction(
         create(&cluster, 2).await;
         let workload = Workload::new("points", IDS, true);
         let clients = workload.start(&cluster, 6, seed);
-        let mut rng = Rng::new(seed);
+        let mut dice = Dice::new(seed);
         for partition in 0..partitions {
             workload.wait_for(WRITES).await;
             // One of each kind at most, which leaves a majority of both.
-            let apart = [rng.pick(&cluster.coordinators()), rng.pick(&cluster.shard_nodes())];
-            let apart = &apart[rng.below(2) as usize..];
+            let apart = [dice.pick(&cluster.coordinators()), dice.pick(&cluster.shard_nodes())];
+            let apart = &apart[dice.below(2) as usize..];
             let how = match partition % 3 {
                 0 => {
                     network.split(&cluster.members, apart);

@@ -1,7 +1,8 @@
 //! Promise 1: what was acknowledged stays.
 
-use crate::harness::{Cluster, Rng, number, run, seed};
+use crate::harness::{Cluster, run};
 use crate::workload::{Workload, create, settled};
+use sagitta_callers::{Dice, number, seed};
 
 const IDS: u64 = 300;
 /// Times that nodes are killed; `SAGITTA_KILLS` runs more.
@@ -19,11 +20,11 @@ fn acknowledged_writes_survive_kill_9_of_random_nodes() {
         create(&cluster, 2).await;
         let workload = Workload::new("points", IDS, false);
         let clients = workload.start(&cluster, 6, seed);
-        let (mut rng, mut killed) = (Rng::new(seed), 0);
+        let (mut dice, mut killed) = (Dice::new(seed), 0);
         for kill in 0..kills {
             // One of each kind at most, which leaves a majority of both.
-            let away = [rng.pick(&cluster.coordinators()), rng.pick(&cluster.shard_nodes())];
-            let away = &away[rng.below(2) as usize..];
+            let away = [dice.pick(&cluster.coordinators()), dice.pick(&cluster.shard_nodes())];
+            let away = &away[dice.below(2) as usize..];
             workload.wait_for(each).await;
             away.iter().for_each(|at| cluster.kill(*at));
             let gap = workload.wait_for(each).await;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use sagitta_callers::{Dice, get, name, number, point, schema, seed, told};
 use sagitta_client::{Client, RequestId, Write};
 use sagitta_env::Env;
 use sagitta_model::{Change, Consistency, Wait, WriteResult};
 
-use crate::harness::{Cluster, PATIENCE, Rng, breathe, eventually, number, run, seed};
-use crate::workload::{CALL, agreed, create, get, name, point, schema, told};
+use crate::harness::{Cluster, PATIENCE, breathe, eventually, run};
+use crate::workload::{CALL, at_rest, create};
 
 /// Requests that are sent more than once; `SAGITTA_RETRIES` runs more.
 const RETRIED: u64 = 500;
@@ -34,7 +35,7 @@ struct Counts {
 struct Writer {
     id: u64,
     endpoints: Vec<Client>,
-    rng: Rng,
+    dice: Dice,
     counts: Arc<Counts>,
 }
 
@@ -51,19 +52,19 @@ impl Writer {
             assert_eq!(first, second, "point {}, write {value}", self.id);
             answers.insert(value, first);
             for _ in 0..2 {
-                let late = 1 + self.rng.below(value);
+                let late = 1 + self.dice.below(value);
                 let again = self.send(late).await;
                 assert_eq!(answers[&late], again, "point {}, write {late} once more, after {value}", self.id);
             }
             self.counts.retried.fetch_add(1, Ordering::AcqRel);
-            breathe(self.rng.below(20)).await;
+            breathe(self.dice.below(20)).await;
         }
         unreachable!("numbers do not end")
     }
 
     /// Sends a write until it is answered, by whichever coordinator.
     fn send(&mut self, value: u64) -> impl Future<Output = WriteResult> + use<> {
-        let (mut at, endpoints) = (self.rng.below(3) as usize, self.endpoints.clone());
+        let (mut at, endpoints) = (self.dice.below(3) as usize, self.endpoints.clone());
         let (id, env, counts) = (self.id, Env::real(), self.counts.clone());
         async move {
             let until = env.deadline(PATIENCE);
@@ -97,8 +98,8 @@ fn a_request_that_comes_again_changes_nothing_and_is_answered_as_before_while_no
         create(&cluster, 2).await;
         let counts = Arc::new(Counts::default());
         let start = |id: u64| {
-            let (endpoints, rng, counts) = (cluster.clients(CALL), Rng::new(seed * 1_000 + id), counts.clone());
-            Env::real().spawn(Writer { id, endpoints, rng, counts }.run(each))
+            let (endpoints, dice, counts) = (cluster.clients(CALL), Dice::new(seed * 1_000 + id), counts.clone());
+            Env::real().spawn(Writer { id, endpoints, dice, counts }.run(each))
         };
         let clients: Vec<_> = (0..CLIENTS).map(start).collect();
         // Before each kill, and while nodes are away.
@@ -111,11 +112,11 @@ fn a_request_that_comes_again_changes_nothing_and_is_answered_as_before_while_no
             };
             eventually("answers go on", reached).await;
         };
-        let (mut rng, mut killed) = (Rng::new(seed), 0);
+        let (mut dice, mut killed) = (Dice::new(seed), 0);
         while killed < kills || counts.retried.load(Ordering::Acquire) < retried {
             more().await;
-            let away = [rng.pick(&cluster.coordinators()), rng.pick(&cluster.shard_nodes())];
-            let away = &away[rng.below(2) as usize..];
+            let away = [dice.pick(&cluster.coordinators()), dice.pick(&cluster.shard_nodes())];
+            let away = &away[dice.below(2) as usize..];
             away.iter().for_each(|at| cluster.kill(*at));
             more().await;
             away.iter().for_each(|at| cluster.restart(*at));
@@ -127,7 +128,7 @@ fn a_request_that_comes_again_changes_nothing_and_is_answered_as_before_while_no
             last.insert(id, client.await.expect("a client ended well"));
         }
         for client in cluster.clients(CALL * 4) {
-            let found = agreed(&client, "points", CLIENTS).await;
+            let found = at_rest(&client, "points", CLIENTS).await;
             assert_eq!(found, last, "an old write came once more");
         }
         let (requests, answers) = (counts.retried.load(Ordering::Acquire), counts.answered.load(Ordering::Acquire));
@@ -142,7 +143,7 @@ fn a_retried_write_has_one_effect_though_nodes_are_killed_between_the_tries() {
     let mut cluster = Cluster::start(3, 3);
     run(async {
         cluster.client(0, CALL * 6).create_collection(name("points"), schema()).await.expect("created");
-        let (mut rng, mut acknowledged) = (Rng::new(seed), 0);
+        let (mut dice, mut acknowledged) = (Dice::new(seed), 0);
         // Every shard node, and with it certainly the leader, then every coordinator.
         for (id, at) in [3, 4, 5, 0, 1, 2].into_iter().enumerate() {
             let id = id as u64;
@@ -152,7 +153,7 @@ fn a_retried_write_has_one_effect_though_nodes_are_killed_between_the_tries() {
             let away = if at < 3 { at } else { 0 };
             let first = cluster.client(away, Duration::from_secs(3));
             let tried = Env::real().spawn(async move { first.write(write(1_000 + id, 0)).await });
-            breathe(rng.below(6)).await;
+            breathe(dice.below(6)).await;
             cluster.kill(at);
             acknowledged += u64::from(tried.await.expect("no panic").is_ok());
             let other = cluster.client((away + 1) % 3, CALL);

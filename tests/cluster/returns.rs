@@ -1,10 +1,11 @@
 //! What is lost and comes back: everything at once, most coordinators, the founder.
 
+use sagitta_callers::{get, name, point, schema, seed, told};
 use sagitta_client::View;
 use sagitta_model::Consistency;
 
-use crate::harness::{Cluster, Role, eventually, run, seed};
-use crate::workload::{CALL, Workload, create, get, name, point, schema, settled, told};
+use crate::harness::{Cluster, Role, eventually, run};
+use crate::workload::{CALL, Workload, create, settled};
 
 const IDS: u64 = 200;
 

@@ -1,9 +1,10 @@
 //! Nodes of other clusters, and addresses that have passed to another node: nobody takes one for the other.
 
+use sagitta_callers::{get, name, point, told};
 use sagitta_model::{Consistency, NewCluster, NodeStatus};
 
 use crate::harness::{Cluster, Member, Role, client as client_of, eventually, run};
-use crate::workload::{CALL, agreed, create, get, name, point, told};
+use crate::workload::{CALL, at_rest, create};
 
 const IDS: u64 = 20;
 
@@ -98,7 +99,7 @@ fn a_cluster_goes_on_when_a_node_of_another_one_listens_where_one_of_its_own_was
         swap(&mut cluster, &mut stranger);
         cluster.restart(away);
         cluster.lead("points", away).await;
-        assert_eq!(agreed(&client, "points", IDS + 1).await.len() as u64, IDS + 1);
+        assert_eq!(at_rest(&client, "points", IDS + 1).await.len() as u64, IDS + 1);
     });
 }
 
@@ -126,7 +127,7 @@ fn an_address_is_anothers_once_its_node_is_lost_and_who_had_it_comes_back_elsewh
         heir.wait_to_say("sagittad is ready");
         // What is meant for the one who was there does not reach the one who is: the group goes on as two of three.
         eventually("a write", async || client.upsert(name("points"), vec![point(IDS, 7)]).await).await;
-        assert_eq!(agreed(&client, "points", IDS + 1).await.len() as u64, IDS + 1);
+        assert_eq!(at_rest(&client, "points", IDS + 1).await.len() as u64, IDS + 1);
         // The other one has a port of its own now, and says so.
         cluster.restart(away);
         let up = async || match client.get_node(id).await.map_err(|error| error.to_string())?.status {
@@ -135,7 +136,7 @@ fn an_address_is_anothers_once_its_node_is_lost_and_who_had_it_comes_back_elsewh
         };
         eventually("a node that is back", up).await;
         cluster.lead("points", away).await;
-        assert_eq!(agreed(&client, "points", IDS + 1).await.len() as u64, IDS + 1);
+        assert_eq!(at_rest(&client, "points", IDS + 1).await.len() as u64, IDS + 1);
         heir.kill();
     });
 }

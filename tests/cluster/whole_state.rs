@@ -3,13 +3,14 @@
 use std::fs;
 use std::path::Path;
 
+use sagitta_callers::{Dice, get, name, point, schema, seed, told};
 use sagitta_client::{Client, Count, CreateCollection};
 use sagitta_model::{Consistency, Object, Point};
 
-use crate::harness::{Cluster, Rng, eventually, only_shard, run, seed, skipped};
+use crate::harness::{Cluster, eventually, only_shard, run, skipped};
 use crate::network::Network;
 use crate::small_disk::SmallDisk;
-use crate::workload::{CALL, get, name, point, schema, told};
+use crate::workload::CALL;
 
 /// On a disk of this size the log is cut once it has taken a sixteenth of it.
 const DISK_MEBIBYTES: u64 = 1_024;
@@ -128,8 +129,8 @@ struct Written {
 
 impl Written {
     fn point(&self, id: u64) -> Point {
-        let mut rng = Rng::new(self.seed * 1_000_003 + id);
-        let blob: String = (0..BLOB_BYTES).map(|_| char::from(b' ' + rng.below(90) as u8)).collect();
+        let mut dice = Dice::new(self.seed * 1_000_003 + id);
+        let blob: String = (0..BLOB_BYTES).map(|_| char::from(b' ' + dice.below(90) as u8)).collect();
         let mut point = point(id, id);
         point.payload.insert("blob".to_owned(), blob.as_str().into());
         point

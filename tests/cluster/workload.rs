@@ -5,79 +5,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sagitta_client::{Client, ClientError, Count, CreateCollection, Get, Scroll, Search, Searches};
+use sagitta_callers::{Dice, agreed, contents, get, name, point, schema, told};
+use sagitta_client::{Client, ClientError, CreateCollection};
 use sagitta_env::{Env, JoinHandle};
 use sagitta_history::{Freshness, History, PointInput, PointOutput, Recorder, unsettled};
-use sagitta_model::{
-    CollectionName, Consistency, Effort, FieldType, IndexPolicy, Metric, Object, PayloadSelection, Point, PointId,
-    Record, Schema, SearchQuery, Selection, Value, VectorSelection, VectorSpec, VersionToken,
-};
+use sagitta_model::{Consistency, PointId, VersionToken};
 
-use crate::harness::{Cluster, Rng, breathe, eventually};
+use crate::harness::{Cluster, breathe, eventually};
 
-pub(crate) const DIM: usize = 4;
 /// How long one call of a client may take.
 pub(crate) const CALL: Duration = Duration::from_secs(5);
 
 /// Without a write for so long, it is taken that there will be none.
 const STALLED: Duration = Duration::from_secs(60);
-
-pub(crate) fn name(text: &str) -> CollectionName {
-    text.parse().expect("a name")
-}
-
-/// One vector `v` and the integer `n`.
-pub(crate) fn schema() -> Schema {
-    let mut schema = Schema::default();
-    schema.vectors.insert("v".into(), VectorSpec { dim: DIM, metric: Metric::L2, index: IndexPolicy::Flat });
-    schema.fields.insert("n".parse().expect("a path"), FieldType::Integer);
-    schema
-}
-
-/// A point whose vector follows from its value, so that one of another value is noticed.
-pub(crate) fn point(id: u64, value: u64) -> Point {
-    let payload = Object::from([("n".to_owned(), (value as i64).into())]);
-    Point { id: PointId::Num(id), vectors: [("v".to_owned(), vector(value))].into(), payload }
-}
-
-fn vector(value: u64) -> Vec<f32> {
-    (0..DIM as u64).map(|at| ((value * 31 + at * 17) % 101) as f32 - 50.0).collect()
-}
-
-pub(crate) fn everything() -> Selection {
-    Selection { payload: PayloadSelection::All, vectors: VectorSelection::All }
-}
-
-pub(crate) fn id_of(id: PointId) -> u64 {
-    match id {
-        PointId::Num(id) => id,
-        PointId::Uuid(_) => panic!("only numbers were written"),
-    }
-}
-
-/// Id and value of a point, whose vector must be that of the value.
-pub(crate) fn told(record: &Record) -> (u64, u64) {
-    let Some(Value::Int(n)) = record.payload.as_ref().and_then(|payload| payload.get("n")) else {
-        panic!("every point has a number: {record:?}")
-    };
-    assert_eq!(record.vectors["v"], vector(*n as u64), "the vector of {} is that of another value", record.id);
-    (id_of(record.id), *n as u64)
-}
-
-pub(crate) fn get(collection: &str, ids: Vec<u64>, consistency: Consistency) -> Get {
-    let ids = ids.into_iter().map(PointId::Num).collect();
-    Get { collection: name(collection), ids, selection: everything(), consistency }
-}
-
-/// An exact search for the `k` nearest.
-pub(crate) fn search(collection: &str, vector: Vec<f32>, k: usize) -> Searches {
-    let (min_similarity, filter, group_by) = (None, None, None);
-    let query =
-        SearchQuery { vector_name: String::new(), vector, k, min_similarity, filter, effort: Effort::Exact, group_by };
-    let search = Search { query, score_threshold: None, selection: Selection::default(), explain: false };
-    let (collection, consistency) = (name(collection), Consistency::Strong);
-    Searches { collection, searches: vec![search], consistency, allow_partial: false, batch: false }
-}
 
 /// The collection `points` with so many shards, each on three nodes.
 pub(crate) async fn create(cluster: &Cluster, shards: u32) {
@@ -86,38 +26,16 @@ pub(crate) async fn create(cluster: &Cluster, shards: u32) {
     cluster.client(0, CALL * 6).create(create).await.expect("created");
 }
 
-/// What all points are, by a scroll; count, get and search must say the same.
-pub(crate) async fn contents(client: &Client, collection: &str) -> Result<BTreeMap<u64, u64>, ClientError> {
-    let (consistency, selection) = (Consistency::Strong, everything());
-    let scroll = Scroll { collection: name(collection), filter: None, selection, consistency };
-    let (mut scroller, mut found) = (client.scroll(scroll, 100), BTreeMap::new());
-    while let Some(record) = scroller.next().await {
-        let (id, value) = told(&record?);
-        assert!(found.insert(id, value).is_none(), "{id} was listed twice");
-    }
-    Ok(found)
-}
-
-/// The points at rest, as scroll, count, get and search agree on them through one coordinator.
-pub(crate) async fn agreed(client: &Client, collection: &str, ids: u64) -> BTreeMap<u64, u64> {
-    let found = eventually("a scroll", async || contents(client, collection).await).await;
-    let count = Count { collection: name(collection), filter: None, consistency: Consistency::Strong };
-    assert_eq!(client.count(count).await.expect("counted"), found.len() as u64, "count and scroll");
-    let all = get(collection, (0..ids).collect(), Consistency::Strong);
-    let got: BTreeMap<_, _> = client.get(all).await.expect("read").iter().map(told).collect();
-    assert_eq!(got, found, "get and scroll");
-    let answer = client.search(search(collection, vec![0.0; DIM], ids as usize)).await.expect("searched");
-    assert_eq!(answer.coverage.missing, []);
-    let mut hits: Vec<_> = answer.results[0].hits.iter().map(|hit| id_of(hit.id)).collect();
-    hits.sort_unstable();
-    assert_eq!(hits, found.keys().copied().collect::<Vec<_>>(), "search and scroll");
-    found
+/// The points of a cluster that comes to rest.
+pub(crate) async fn at_rest(client: &Client, collection: &str, ids: u64) -> BTreeMap<u64, u64> {
+    eventually("a scroll", async || contents(client, collection).await).await;
+    agreed(client, collection, ids).await.expect("a cluster at rest answers")
 }
 
 /// The points at rest must be what was acknowledged, or may have been, through every coordinator.
 pub(crate) async fn settled(cluster: &Cluster, history: &History<PointInput, PointOutput>, ids: u64) {
     for client in cluster.clients(CALL * 4) {
-        let found = agreed(&client, "points", ids).await;
+        let found = at_rest(&client, "points", ids).await;
         assert_eq!(unsettled(history, &found), [], "of {} points", found.len());
     }
 }
@@ -154,8 +72,8 @@ impl Workload {
     pub(crate) fn start(&self, cluster: &Cluster, clients: u64, seed: u64) -> Vec<JoinHandle<()>> {
         let start = |client: u64| {
             let (workload, endpoints) = (self.clone(), cluster.clients(CALL));
-            let rng = Rng::new(seed * 1_000 + client);
-            Env::real().spawn(workload.run(client, endpoints, rng))
+            let dice = Dice::new(seed * 1_000 + client);
+            Env::real().spawn(workload.run(client, endpoints, dice))
         };
         (0..clients).map(start).collect()
     }
@@ -206,12 +124,12 @@ impl Workload {
         self.shared.errors.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    async fn run(self, client: u64, endpoints: Vec<Client>, mut rng: Rng) {
+    async fn run(self, client: u64, endpoints: Vec<Client>, mut dice: Dice) {
         let (mut at, mut session) = (client as usize % endpoints.len(), None);
         while !self.shared.stop.load(Ordering::Acquire) {
-            let id = rng.below(self.shared.ids);
-            let dice = if self.shared.reads { rng.below(100) } else { rng.below(50) };
-            let done = match dice {
+            let id = dice.below(self.shared.ids);
+            let drawn = if self.shared.reads { dice.below(100) } else { dice.below(50) };
+            let done = match drawn {
                 0..40 => self.write(client, &endpoints[at], id, false, &mut session).await,
                 40..50 => self.write(client, &endpoints[at], id, true, &mut session).await,
                 50..80 => self.read(client, &endpoints[at], id, None).await,
@@ -222,11 +140,11 @@ impl Workload {
                 *self.shared.errors.lock().unwrap_or_else(PoisonError::into_inner).entry(said).or_default() += 1;
                 at = (at + 1) % endpoints.len();
             }
-            if rng.below(20) == 0 {
-                at = rng.below(endpoints.len() as u64) as usize;
+            if dice.below(20) == 0 {
+                at = dice.below(endpoints.len() as u64) as usize;
             }
             // A history that fits its checker: a few hundred operations a second are enough.
-            breathe(rng.below(20)).await;
+            breathe(dice.below(20)).await;
         }
     }
 

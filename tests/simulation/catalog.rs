@@ -4,16 +4,14 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use sagitta_client::{Client, CreateCollection, View};
+use sagitta_callers::{Dice, catalog, number, seed};
+use sagitta_client::Client;
 use sagitta_env::Env;
 use sagitta_history::{
     BUDGET_STEPS, Catalog, CatalogInput as Input, CatalogOutput as Output, History, Recorder, Verdict, check, require,
 };
-use sagitta_model::{CollectionInfo, ErrorKind};
 
-use crate::dice::{Dice, number, seed};
 use crate::trouble::Trouble;
-use crate::workload::{name, schema};
 use crate::world::{Shape, World, pass};
 
 /// Answered operations; `SAGITTA_OPERATIONS` runs more.
@@ -21,7 +19,6 @@ const OPERATIONS: u64 = 2_000;
 /// Operations of one history: what is unknown in it stays possible until its end.
 const EACH: u64 = 700;
 const CLIENTS: u64 = 4;
-const NAMES: [&str; 3] = ["a", "b", "c"];
 /// Shorter than a fault, so that clients meet it.
 const CALL: Duration = Duration::from_secs(3);
 
@@ -86,67 +83,21 @@ impl Actor {
 
     /// One operation; whether it was answered.
     async fn act(&self, client: u64, endpoint: &Client, dice: &mut Dice, cache: &mut Option<(String, Output)>) -> bool {
-        let (text, recorder) = (dice.pick(&NAMES).to_owned(), &self.recorder);
-        let identity = |info: &CollectionInfo| info.id as u64;
-        let (call, answer) = match dice.below(6) {
-            0 | 1 => {
-                let call = recorder.call(client, Input::Create(text.clone()));
-                let mut create = CreateCollection::new(name(&text), schema());
-                create.replication = Some(1);
-                (call, endpoint.create(create).await.map(|info| Output::Created(identity(&info))))
+        let input = catalog::draw(dice);
+        let call = self.recorder.call(client, input.clone());
+        let answer = match (&input, self.plant, &*cache) {
+            (Input::Delete(_), Some(Plant::EarlyAcknowledgement), _) if dice.below(4) == 0 => {
+                let (endpoint, input) = (endpoint.clone(), input.clone());
+                tokio::task::spawn_local(async move { catalog::perform(&endpoint, input).await });
+                Ok(Output::Deleted)
             }
-            2 => {
-                let call = recorder.call(client, Input::Delete(text.clone()));
-                let (endpoint, name) = (endpoint.clone(), name(&text));
-                let done = async move { endpoint.delete_collection(name, false).await };
-                if self.plant == Some(Plant::EarlyAcknowledgement) && dice.below(4) == 0 {
-                    tokio::task::spawn_local(done);
-                    (call, Ok(Output::Deleted))
-                } else {
-                    (call, done.await.map(|()| Output::Deleted))
-                }
-            }
-            3 | 4 => {
-                let call = recorder.call(client, Input::Get(text.clone()));
-                match cache {
-                    Some((cached, output)) if *cached == text && self.plant == Some(Plant::Cached) => {
-                        (call, Ok(output.clone()))
-                    }
-                    _ => {
-                        let got = endpoint.get_collection(name(&text), View::Basic).await;
-                        let output = got.map(|info| Output::Found(identity(&info)));
-                        if let Ok(output) = &output {
-                            *cache = Some((text.clone(), output.clone()));
-                        }
-                        (call, output)
-                    }
-                }
-            }
-            _ => {
-                let call = recorder.call(client, Input::List);
-                let listed = endpoint.list_collections(View::Basic, 100, String::new()).await;
-                let all = |page: sagitta_client::CollectionPage| {
-                    page.collections.iter().map(|info| (info.name.to_string(), identity(info))).collect()
-                };
-                (call, listed.map(|page| Output::Listed(all(page))))
-            }
+            (Input::Get(text), Some(Plant::Cached), Some((cached, output))) if cached == text => Ok(output.clone()),
+            _ => catalog::perform(endpoint, input.clone()).await,
         };
-        let output = match answer {
-            Ok(output) => output,
-            // An earlier try created it, and somebody has deleted it since: when is not said.
-            Err(error) if error.reason == "REQUEST_ID_REUSED" => {
-                call.unknown();
-                return false;
-            }
-            Err(error) if error.kind == ErrorKind::Conflict => Output::Taken,
-            Err(error) if error.kind == ErrorKind::NotFound => Output::Missing,
-            Err(_) => {
-                call.unknown();
-                return false;
-            }
-        };
-        call.ok(output);
-        true
+        if let (Input::Get(text), Ok(output)) = (&input, &answer) {
+            *cache = Some((text.clone(), output.clone()));
+        }
+        catalog::settle(call, answer)
     }
 }
 

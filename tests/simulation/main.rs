@@ -6,7 +6,6 @@
 
 mod catalog;
 mod clock;
-mod dice;
 mod disk;
 mod merge;
 mod network;

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use sagitta_callers::{DIM, Dice, id_of, name, number, point, search, seed};
 use sagitta_client::{Client, Searches};
 use sagitta_model::filter::Bounds;
 use sagitta_model::{Condition, Filter, Number, Point, PointId, Range, Scalar, Test};
 
-use crate::dice::{Dice, number, seed};
-use crate::workload::{DIM, id_of, name, point, search};
 use crate::world::{CALL, Shape, World};
 
 const IDS: u64 = 200;

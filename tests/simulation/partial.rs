@@ -5,11 +5,10 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
+use sagitta_callers::{DIM, Dice, id_of, name, number, point, search, seed};
 use sagitta_client::{Client, Searches};
 use sagitta_model::Consistency;
 
-use crate::dice::{Dice, number, seed};
-use crate::workload::{DIM, id_of, name, point, search};
 use crate::world::{Shape, World};
 
 const IDS: u64 = 200;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use sagitta_callers::{number, seed};
 use sagitta_history::{
     BUDGET_STEPS, Freshness, History, PointInput, PointOutput, Points, Verdict, check, require, unsettled,
 };
 
-use crate::dice::{number, seed};
 use crate::trouble::Trouble;
 use crate::workload::{Plant, Workload, at_rest};
 use crate::world::{Shape, World};

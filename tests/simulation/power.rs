@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use sagitta_callers::{number, seed};
 use sagitta_consensus::Fault;
 use sagitta_history::{Unsettled, unsettled};
 
-use crate::dice::{number, seed};
 use crate::workload::{Workload, at_rest};
 use crate::world::{Shape, World};
 

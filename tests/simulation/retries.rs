@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use sagitta_callers::{Dice, name, number, point, seed};
 use sagitta_client::{Client, RequestId, Write};
 use sagitta_env::Env;
 use sagitta_model::{Change, Wait, WriteResult};
 
-use crate::dice::{Dice, number, seed};
 use crate::trouble::Trouble;
-use crate::workload::{at_rest, name, point};
+use crate::workload::at_rest;
 use crate::world::{Shape, World, pass};
 
 /// Requests that are sent more than once; `SAGITTA_RETRIES` runs more.

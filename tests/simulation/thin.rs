@@ -1,9 +1,8 @@
 //! The thinnest path: a cluster is founded, and a write is acknowledged and read back.
 
+use sagitta_callers::{get, name, point, seed, told};
 use sagitta_model::Consistency;
 
-use crate::dice::seed;
-use crate::workload::{get, name, point, told};
 use crate::world::{CALL, Shape, World};
 
 #[test]

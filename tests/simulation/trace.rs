@@ -3,11 +3,11 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::dice::{number, seed};
 use crate::network::Digest;
 use crate::trouble::Trouble;
 use crate::workload::{Workload, at_rest};
 use crate::world::{Shape, World};
+use sagitta_callers::{number, seed};
 
 /// Seeds; `SAGITTA_SEEDS` runs more.
 const SEEDS: u64 = 200;

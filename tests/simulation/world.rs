@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sagitta_callers::Dice;
 use sagitta_client::{Client, ClientConfig, CreateCollection, ListShards, RetryPolicy};
 use sagitta_consensus::Fault;
 use sagitta_env::{Env, SimulatedClock};
@@ -19,7 +20,6 @@ use tokio::sync::mpsc;
 use turmoil::{Builder, Sim};
 
 use crate::clock::VirtualClock;
-use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::network::{Digest, HostNetwork, Sockets, Trace};
 
@@ -175,7 +175,7 @@ impl World {
 
     /// Creates a collection with one vector and one field, and waits until all of it takes writes.
     pub(crate) fn create(&mut self, name: &str, shards: u32, replication: u32) {
-        let mut create = CreateCollection::new(crate::workload::name(name), crate::workload::schema());
+        let mut create = CreateCollection::new(sagitta_callers::name(name), sagitta_callers::schema());
         (create.shards, create.replication) = (Some(shards), Some(replication));
         let client = self.client(0, PATIENCE);
         self.ask(async move { client().create(create).await }).expect("created");
@@ -183,7 +183,7 @@ impl World {
 
     /// The node that leads the one shard of a collection.
     pub(crate) fn leader(&mut self, collection: &str) -> usize {
-        let list = ListShards { collection: Some(crate::workload::name(collection)), node: None };
+        let list = ListShards { collection: Some(sagitta_callers::name(collection)), node: None };
         let (client, env) = (self.client(0, PATIENCE), self.client_env.clone());
         let address = self.ask(async move {
             let client = client();
