@@ -19,11 +19,11 @@ use sagitta_wire::v1::cluster_service_client::ClusterServiceClient;
 use sagitta_wire::v1::point_service_client::PointServiceClient;
 use sagitta_wire::{Convert as _, Failure, RequestId};
 use tokio_stream::Stream;
-use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use crate::config::{ClientConfig, RetryPolicy};
 use crate::dial::Dial;
+use crate::endpoint::Calls;
 use crate::endpoints::{Endpoints, Tried};
 use crate::error::ClientError;
 use crate::retry::RetryBudget;
@@ -289,11 +289,11 @@ impl Client {
         RequestId(self.env.uuid())
     }
 
-    pub(crate) fn cluster_service(&self) -> ClusterServiceClient<Channel> {
+    pub(crate) fn cluster_service(&self) -> ClusterServiceClient<Calls> {
         self.endpoints.line().cluster.clone()
     }
 
-    pub(crate) fn point_service(&self) -> PointServiceClient<Channel> {
+    pub(crate) fn point_service(&self) -> PointServiceClient<Calls> {
         self.endpoints.line().points.clone()
     }
 

@@ -6,7 +6,11 @@ use std::sync::Arc;
 
 use sagitta_model::Violation;
 use sagitta_wire::DEFAULT_PORT;
+use sagitta_wire::ended_early;
+use tonic::body::Body;
+use tonic::codegen::http;
 use tonic::transport::{Channel, Endpoint, Uri};
+use tower::util::MapRequest;
 
 use crate::config::ClientConfig;
 use crate::dial::{self, Dial};
@@ -62,13 +66,12 @@ impl fmt::Display for Address {
     }
 }
 
+/// A connection, or one to be made, that sends requests of one message at once.
+pub(crate) type Calls = MapRequest<Channel, fn(http::Request<Body>) -> http::Request<Body>>;
+
 impl Address {
     /// A connection to it that is made when it is first used. To be called within a tokio runtime.
-    pub(crate) fn channel(
-        &self,
-        config: &ClientConfig,
-        network: Option<Arc<dyn Dial>>,
-    ) -> Result<Channel, ClientError> {
+    pub(crate) fn calls(&self, config: &ClientConfig, network: Option<Arc<dyn Dial>>) -> Result<Calls, ClientError> {
         let refused = |reason: &str| ClientError::unsent(Violation::new("endpoint", reason));
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(refused("a client must be made within a tokio runtime"));
@@ -84,10 +87,11 @@ impl Address {
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .user_agent(concat!("sagitta-client/", env!("CARGO_PKG_VERSION")))
             .expect("invariant: a package version is a valid header value");
-        Ok(match network {
+        let channel = match network {
             Some(network) => dial::lazily(&endpoint, network),
             None => endpoint.connect_lazy(),
-        })
+        };
+        Ok(Calls::new(channel, ended_early))
     }
 }
 

@@ -10,11 +10,10 @@ use sagitta_wire::v1::collection_service_client::CollectionServiceClient;
 use sagitta_wire::v1::point_service_client::PointServiceClient;
 use sagitta_wire::v1::search_service_client::SearchServiceClient;
 use sagitta_wire::{Failure, reason};
-use tonic::transport::Channel;
 
 use crate::config::ClientConfig;
 use crate::dial::Dial;
-use crate::endpoint::Address;
+use crate::endpoint::{Address, Calls};
 use crate::error::{ClientError, Unreached};
 
 /// More coordinators than a cluster has.
@@ -34,10 +33,10 @@ pub(crate) struct Endpoints {
 #[derive(Debug)]
 pub(crate) struct Line {
     address: String,
-    pub(crate) cluster: ClusterServiceClient<Channel>,
-    pub(crate) collections: CollectionServiceClient<Channel>,
-    pub(crate) points: PointServiceClient<Channel>,
-    pub(crate) searches: SearchServiceClient<Channel>,
+    pub(crate) cluster: ClusterServiceClient<Calls>,
+    pub(crate) collections: CollectionServiceClient<Calls>,
+    pub(crate) points: PointServiceClient<Calls>,
+    pub(crate) searches: SearchServiceClient<Calls>,
 }
 
 /// What came of the endpoints that one call, or one upload, has tried.
@@ -98,18 +97,16 @@ impl Endpoints {
 
 impl Line {
     fn new(address: &Address, config: &ClientConfig, network: Option<Arc<dyn Dial>>) -> Result<Self, ClientError> {
-        let channel = address.channel(config, network)?;
+        let calls = address.calls(config, network)?;
         let bytes = config.max_message_bytes;
         Ok(Self {
             address: address.to_string(),
-            cluster: ClusterServiceClient::new(channel.clone()).max_decoding_message_size(bytes),
-            collections: CollectionServiceClient::new(channel.clone()).max_decoding_message_size(bytes),
-            points: PointServiceClient::new(channel.clone())
+            cluster: ClusterServiceClient::new(calls.clone()).max_decoding_message_size(bytes),
+            collections: CollectionServiceClient::new(calls.clone()).max_decoding_message_size(bytes),
+            points: PointServiceClient::new(calls.clone())
                 .max_decoding_message_size(bytes)
                 .max_encoding_message_size(bytes),
-            searches: SearchServiceClient::new(channel)
-                .max_decoding_message_size(bytes)
-                .max_encoding_message_size(bytes),
+            searches: SearchServiceClient::new(calls).max_decoding_message_size(bytes).max_encoding_message_size(bytes),
         })
     }
 }

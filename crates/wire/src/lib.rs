@@ -48,6 +48,7 @@ mod seal;
 pub mod search;
 pub mod shard;
 pub mod state;
+mod unary;
 pub mod upload;
 pub mod v1;
 mod value;
@@ -59,6 +60,7 @@ pub use common::{Convert, RequestId};
 pub use error::{TokenFault, WireError};
 pub use failure::{DEFAULT_RETRY_AFTER, Failure, Resource, reason};
 pub use page::{ById, DEFAULT_PAGE, NodePlace, Page, ShardPlace};
+pub use unary::ended_early;
 
 /// The port that the API is served on, and expected on, unless told otherwise.
 pub const DEFAULT_PORT: u16 = 6380;

@@ -11,9 +11,9 @@ use sagitta_wire::{Convert as _, Failure, v1};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Streaming;
-use tonic::transport::Channel;
 
 use super::batch::Batch;
+use crate::endpoint::Calls;
 
 /// A stream that is open.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(super) struct Lane {
 
 impl Lane {
     /// Opens a stream and waits for its first credit.
-    pub(super) async fn open(mut service: PointServiceClient<Channel>, open: Open) -> Result<Self, Failure> {
+    pub(super) async fn open(mut service: PointServiceClient<Calls>, open: Open) -> Result<Self, Failure> {
         let (requests, stream) = mpsc::unbounded_channel();
         let gone = |_| Failure::new(ErrorKind::Unavailable, "the upload ended before it began");
         requests.send(open.into_proto()).map_err(gone)?;

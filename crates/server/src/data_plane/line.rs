@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use sagitta_consensus::NodeId;
 use sagitta_env::{Deadline, Env};
+use sagitta_wire::ended_early;
 use tokio::sync::{Notify, watch};
+use tonic::body::Body;
+use tonic::codegen::http;
 use tonic::metadata::Binary;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Uri};
+use tower::util::MapRequest;
 
 use super::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 use crate::peers::{AddressBook, Broken, Cause, Pace, PeerIdentity, Timing, endpoint, until_told};
@@ -41,10 +45,13 @@ enum State {
     Down(Arc<str>),
 }
 
+/// Takes calls of one message.
+pub(super) type Calls = MapRequest<Channel, fn(http::Request<Body>) -> http::Request<Body>>;
+
 /// A connection that was there a moment ago.
 #[derive(Clone)]
 pub(super) struct Connection {
-    pub(super) channel: Channel,
+    pub(super) calls: Calls,
     /// Tells it from those before and after.
     number: u64,
 }
@@ -102,7 +109,8 @@ impl Lines {
                 if pace.has_complained() {
                     tracing::info!(node = %line.node, %address, "a node can be reached again");
                 }
-                line.state.send_replace(State::Up(Connection { channel, number }));
+                let calls = Calls::new(channel, ended_early);
+                line.state.send_replace(State::Up(Connection { calls, number }));
                 let mut state = line.state.subscribe();
                 // Ends only on the condition: the line is held here.
                 let broken = state.wait_for(|state| !matches!(state, State::Up(_))).await;

@@ -20,10 +20,9 @@ use sagitta_wire::shard::{
 };
 use sagitta_wire::{Convert as _, Failure};
 use tokio::sync::watch;
-use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
-use super::line::{Connection, Line, Lines};
+use super::line::{Calls, Connection, Line, Lines};
 use crate::peers::{AddressBook, PeerIdentity, Timing};
 
 /// To connect: several times the way around the world. Who waits has other nodes to ask.
@@ -74,7 +73,7 @@ impl RemoteNodes {
         deadline: Deadline,
         message: impl FnOnce() -> M,
         asked: &R::Asked,
-        send: impl FnOnce(Channel, Request<M>) -> F,
+        send: impl FnOnce(Calls, Request<M>) -> F,
     ) -> Result<R::Value, ShardError>
     where
         R: Answered,
@@ -92,7 +91,7 @@ impl RemoteNodes {
             }
             request.set_timeout(left.min(MAX_TIMEOUT));
         }
-        let response = send(connection.channel.clone(), request).await;
+        let response = send(connection.calls.clone(), request).await;
         let response = response.map_err(|status| failed(node, &line, &connection, &status))?;
         response.into_inner().answered(asked).map_err(|violation| {
             let message = format!("the answer of {node} is malformed: {violation}");
@@ -101,8 +100,8 @@ impl RemoteNodes {
     }
 }
 
-fn shards(channel: Channel) -> ShardServiceClient<Channel> {
-    ShardServiceClient::new(channel)
+fn shards(calls: Calls) -> ShardServiceClient<Calls> {
+    ShardServiceClient::new(calls)
         .max_encoding_message_size(MAX_REQUEST_BYTES)
         .max_decoding_message_size(MAX_ANSWER_BYTES)
 }
@@ -146,7 +145,7 @@ impl NodeClient for RemoteNodes {
         deadline: Deadline,
     ) -> Result<WriteResult, ShardError> {
         let write = || Write { shard, request_id, change: Arc::unwrap_or_clone(change), wait }.into_proto();
-        self.call(node, deadline, write, &(), |channel, request| async move { shards(channel).write(request).await })
+        self.call(node, deadline, write, &(), |calls, request| async move { shards(calls).write(request).await })
             .await
             .map_err(of_a_change)?
     }
@@ -161,8 +160,8 @@ impl NodeClient for RemoteNodes {
     ) -> Vec<(u64, Result<Vec<SearchResult>, ShardError>)> {
         let asked = (refs.to_vec(), queries.clone());
         let search = || search_request(refs, &queries, explain, &read.tokens);
-        let answers = self.call(node, read.deadline, search, &asked, |channel, request| async move {
-            shards(channel).search(request).await
+        let answers = self.call(node, read.deadline, search, &asked, |calls, request| async move {
+            shards(calls).search(request).await
         });
         match answers.await {
             Ok(answers) => answers,
@@ -180,14 +179,8 @@ impl NodeClient for RemoteNodes {
     ) -> Result<Vec<Record>, ShardError> {
         let asked = (ids.len(), selection.clone());
         let get = || Get { shard, ids, selection, tokens: read.tokens }.into_proto();
-        self.call(
-            node,
-            read.deadline,
-            get,
-            &asked,
-            |channel, request| async move { shards(channel).get(request).await },
-        )
-        .await?
+        self.call(node, read.deadline, get, &asked, |calls, request| async move { shards(calls).get(request).await })
+            .await?
     }
 
     async fn count(
@@ -198,38 +191,40 @@ impl NodeClient for RemoteNodes {
         read: Read,
     ) -> Result<u64, ShardError> {
         let count = || Count { shard, filter, tokens: read.tokens }.into_proto();
-        self.call(
-            node,
-            read.deadline,
-            count,
-            &(),
-            |channel, request| async move { shards(channel).count(request).await },
-        )
-        .await?
+        self.call(node, read.deadline, count, &(), |calls, request| async move { shards(calls).count(request).await })
+            .await?
     }
 
     async fn scroll(&self, node: u64, shard: ShardRef, page: Page, read: Read) -> Result<Vec<Record>, ShardError> {
         let asked = (page.limit, page.selection.clone());
         let scroll = || Scroll { shard, page, tokens: read.tokens }.into_proto();
-        self.call(node, read.deadline, scroll, &asked, |channel, request| async move {
-            shards(channel).scroll(request).await
-        })
+        self.call(
+            node,
+            read.deadline,
+            scroll,
+            &asked,
+            |calls, request| async move { shards(calls).scroll(request).await },
+        )
         .await?
     }
 
     async fn statistics(&self, node: u64, shard: ShardRef) -> Result<ShardStatistics, ShardError> {
         let statistics = || p::ShardStatisticsRequest { shard: Some(shard.into_proto()) };
         let deadline = self.env.deadline(DEFAULT_TIMEOUT);
-        self.call(node, deadline, statistics, &(), |channel, request| async move {
-            shards(channel).statistics(request).await
-        })
+        self.call(
+            node,
+            deadline,
+            statistics,
+            &(),
+            |calls, request| async move { shards(calls).statistics(request).await },
+        )
         .await?
     }
 
     async fn propose(&self, node: u64, command: Bytes, deadline: Deadline) -> Result<Bytes, ShardError> {
         let propose = || p::ProposeRequest { command };
-        self.call(node, deadline, propose, &(), |channel, request| async move {
-            ControlServiceClient::new(channel).propose(request).await
+        self.call(node, deadline, propose, &(), |calls, request| async move {
+            ControlServiceClient::new(calls).propose(request).await
         })
         .await
         .map_err(of_a_change)?
@@ -241,7 +236,7 @@ impl NodeClient for RemoteNodes {
             deadline,
             || p::ReadIndexRequest {},
             &(),
-            |channel, request| async move { ControlServiceClient::new(channel).read_index(request).await },
+            |calls, request| async move { ControlServiceClient::new(calls).read_index(request).await },
         )
         .await?
     }
@@ -253,7 +248,7 @@ impl NodeClient for RemoteNodes {
             deadline,
             hand_over,
             &(),
-            |channel, request| async move { shards(channel).hand_over(request).await },
+            |calls, request| async move { shards(calls).hand_over(request).await },
         )
         .await?
     }
