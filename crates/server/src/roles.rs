@@ -397,3 +397,6 @@ impl Books {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
