@@ -140,7 +140,7 @@ impl Reports {
     /// The replicas of a shard that are worth asking, best first: two of those that are well and have applied the log up to
     /// `at_least` are drawn and the less busy one comes first (the power of two choices), then the other ones. Then come those that
     /// have applied as much and may be far from the latest, those that may have applied it since they reported, the leader first,
-    /// which surely has, and then those of whom nothing good is known. Equals are shuffled.
+    /// which surely has, and then those of whom nothing good is known. Equals are drawn alike.
     pub(crate) fn rank(&self, shard: u64, replicas: &[u64], at_least: u64) -> Vec<u64> {
         let known = self.read();
         let now = self.env.now();
@@ -159,12 +159,12 @@ impl Reports {
                 None => doubtful.push(node),
             }
         }
+        let cost = |node: u64| known.nodes.get(&node).map_or(0, |heard| heard.load.cost(&heard.report, now));
         for equals in [&mut ranked, &mut behind, &mut late, &mut doubtful] {
             self.shuffle(equals);
-        }
-        if let [first, second, ..] = &mut ranked[..] {
-            let cost = |node: u64| known.nodes.get(&node).map_or(0, |heard| heard.load.cost(&heard.report, now));
-            if cost(*second) < cost(*first) {
+            if let [first, second, ..] = &mut equals[..]
+                && cost(*second) < cost(*first)
+            {
                 std::mem::swap(first, second);
             }
         }
