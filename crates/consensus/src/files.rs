@@ -324,12 +324,22 @@ pub struct States {
 
 /// Writes a file whole or not at all: beside it under another name, synced, then renamed.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace(path, bytes)?;
+    sync_parent(path)
+}
+
+/// Puts a file whole in the place of the one before. Until [`sync_parent`] has succeeded, either of them may be there after a crash.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
     let mut file = File::create(&partial)?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    fs::rename(&partial, path)?;
+    fs::rename(&partial, path)
+}
+
+/// Makes durable which file or folder is at a path.
+pub fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }
 

@@ -129,6 +129,8 @@ pub(crate) struct Group {
     pub(crate) bidding: Option<(u64, Message)>,
     /// Ticks of the host at which members were last heard of.
     pub(crate) heard: BTreeMap<NodeId, u64>,
+    /// The last term that this member led, and since which tick of the host.
+    pub(crate) leads_since: Option<(u64, u64)>,
     pub(crate) condition: Condition,
     /// Whether it stopped because something is damaged: waiting does not help.
     pub(crate) damaged: bool,
@@ -197,6 +199,7 @@ impl Group {
             handover: None,
             bidding: None,
             heard: BTreeMap::new(),
+            leads_since: None,
             condition: Condition::Running,
             damaged: false,
             closing: None,

@@ -38,7 +38,9 @@ mod turns;
 mod testing;
 
 pub use error::{ConsensusError, LogError};
-pub use files::{Checking, FilesError, Manifest, Order, Shelf, StateFile, StateSource, States, write_whole};
+pub use files::{
+    Checking, FilesError, Manifest, Order, Shelf, StateFile, StateSource, States, replace, sync_parent, write_whole,
+};
 pub use handle::{GroupHandle, HostHandle};
 pub use host::Host;
 pub use ids::{ClusterId, GroupId, NodeId, Position};

@@ -1,9 +1,9 @@
 //! Whether a state machine's group has had a log.
 
-use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
+use crate::files::sync_parent;
 use crate::ids::{GroupId, NodeId};
 use crate::settings::GroupSpec;
 
@@ -39,10 +39,11 @@ impl LogMark {
     /// What the system says.
     pub fn set(&self) -> io::Result<()> {
         match fs::create_dir(&self.0) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            // Perhaps by an attempt before, of which it is not known whether it is on disk.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             made => made?,
         }
-        self.sync_parent()
+        sync_parent(&self.0)
     }
 
     /// Says, durably, that there is none: before the log is removed.
@@ -55,15 +56,11 @@ impl LogMark {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             removed => removed?,
         }
-        match self.sync_parent() {
+        match sync_parent(&self.0) {
             // It is gone with its folder.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             synced => synced,
         }
-    }
-
-    fn sync_parent(&self) -> io::Result<()> {
-        self.0.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
     }
 }
 
@@ -85,5 +82,37 @@ mod tests {
         }
         mark.clear().unwrap();
         assert!(!mark.is_set());
+    }
+
+    #[test]
+    fn a_mark_that_cannot_be_looked_at_counts_as_set_and_one_that_cannot_be_changed_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, b"").unwrap();
+        // Below a file there is no folder, and nobody can say what would be in it.
+        let mark = LogMark::in_folder(&file);
+        assert!(mark.is_set(), "a group must not be founded twice");
+        assert_eq!(mark.spec(GroupId(7), vec![NodeId(1)]).found_with, None);
+        assert_eq!(mark.set().unwrap_err().kind(), io::ErrorKind::NotADirectory);
+        assert_eq!(mark.clear().unwrap_err().kind(), io::ErrorKind::NotADirectory);
+    }
+
+    #[test]
+    fn a_mark_is_not_made_without_its_folder_and_goes_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mark = LogMark::in_folder(&dir.path().join("gone"));
+        assert_eq!(mark.set().unwrap_err().kind(), io::ErrorKind::NotFound);
+        mark.clear().unwrap();
+        assert!(!mark.is_set());
+    }
+
+    #[test]
+    fn a_mark_with_something_in_it_stays_and_that_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let mark = LogMark::in_folder(dir.path());
+        mark.set().unwrap();
+        fs::write(dir.path().join(NAME).join("file"), b"").unwrap();
+        assert_eq!(mark.clear().unwrap_err().kind(), io::ErrorKind::DirectoryNotEmpty);
+        assert!(mark.is_set());
     }
 }

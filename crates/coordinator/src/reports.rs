@@ -16,6 +16,8 @@ pub(crate) use load::Load;
 
 /// A node that has not reported for so long is asked last.
 pub(crate) const SILENT: Duration = Duration::from_secs(3);
+/// A replica that lacks more entries than this is behind: as many are kept for it in the leader's log.
+pub(crate) const MAX_LAG: u64 = 10_000;
 
 /// What has been heard and seen.
 pub struct Reports {
@@ -135,32 +137,40 @@ impl Reports {
         }
     }
 
-    /// The replicas of a shard that are worth asking, best first: two of those that seem well and have applied the log up to
+    /// The replicas of a shard that are worth asking, best first: two of those that are well and have applied the log up to
     /// `at_least` are drawn and the less busy one comes first (the power of two choices), then the other ones. Then come those that
-    /// seem well and may have applied it since they reported, the leader first, which surely has, and then those of whom nothing
-    /// good is known.
+    /// have applied as much and may be far from the latest, those that may have applied it since they reported, the leader first,
+    /// which surely has, and then those of whom nothing good is known. Equals are drawn alike.
     pub(crate) fn rank(&self, shard: u64, replicas: &[u64], at_least: u64) -> Vec<u64> {
         let known = self.read();
         let now = self.env.now();
         let leader = known.leaders.get(&shard).and_then(|leader| leader.node);
-        let (mut ranked, mut late, mut doubtful) = (Vec::new(), Vec::new(), Vec::new());
+        let well = |node: u64| {
+            let heard = known.nodes.get(&node).filter(|heard| now.saturating_sub(heard.at) < SILENT)?;
+            heard.hosts(shard).filter(|replica| replica.problem.is_none())
+        };
+        let latest = replicas.iter().filter_map(|node| Some(well(*node)?.applied)).max().unwrap_or(0);
+        let (mut ranked, mut behind, mut late, mut doubtful) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for &node in replicas {
-            let heard = known.nodes.get(&node).filter(|heard| now.saturating_sub(heard.at) < SILENT);
-            match heard.and_then(|heard| heard.hosts(shard)).filter(|replica| replica.problem.is_none()) {
-                Some(replica) if replica.applied >= at_least => ranked.push(node),
-                Some(_) => late.push(node),
+            match well(node) {
+                Some(replica) if replica.applied < at_least => late.push(node),
+                Some(replica) if !follows(replica) || latest - replica.applied > MAX_LAG => behind.push(node),
+                Some(_) => ranked.push(node),
                 None => doubtful.push(node),
             }
         }
-        self.shuffle(&mut ranked);
-        if let [first, second, ..] = &mut ranked[..] {
-            let cost = |node: u64| known.nodes.get(&node).map_or(0, |heard| heard.load.cost(&heard.report, now));
-            if cost(*second) < cost(*first) {
+        let cost = |node: u64| known.nodes.get(&node).map_or(0, |heard| heard.load.cost(&heard.report, now));
+        for equals in [&mut ranked, &mut behind, &mut late, &mut doubtful] {
+            self.shuffle(equals);
+            if let [first, second, ..] = &mut equals[..]
+                && cost(*second) < cost(*first)
+            {
                 std::mem::swap(first, second);
             }
         }
+        // It keeps the order of the others.
         late.sort_by_key(|node| Some(*node) != leader);
-        ranked.extend(late.into_iter().chain(doubtful));
+        ranked.extend(behind.into_iter().chain(late).chain(doubtful));
         ranked
     }
 
@@ -193,6 +203,11 @@ impl Heard {
         let at = self.report.replicas.binary_search_by_key(&shard, |replica| replica.shard).ok()?;
         Some(&self.report.replicas[at])
     }
+}
+
+/// Whether a replica leads or knows who does: else nobody sends it anything, and it falls behind.
+fn follows(replica: &ReplicaReport) -> bool {
+    replica.role == ReplicaRole::Leader || replica.leader.is_some()
 }
 
 impl Known {

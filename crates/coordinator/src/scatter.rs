@@ -1,6 +1,6 @@
 //! One search, scattered: one call per node with all of its shards, another replica for what fails, and one more for what is slow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,7 +31,8 @@ pub(crate) async fn scatter<C: NodeClient>(
 ) -> Result<Vec<Option<Answer>>, Error> {
     let asked = collection.shards.iter().map(|shard| Asked::new(Route::new(shard), &read.tokens)).collect();
     let calls = FuturesUnordered::new();
-    let mut scatter = Scatter { coordinator, collection, queries, explain, read, asked, calls };
+    let (called, open) = Default::default();
+    let mut scatter = Scatter { coordinator, collection, queries, explain, read, asked, calls, called, open };
     scatter.ask((0..collection.shards.len()).collect());
     while scatter.asked.iter().any(|asked| asked.answer.is_none()) {
         // Every shard without an answer has a call or a pause under way.
@@ -50,6 +51,10 @@ struct Scatter<'a, C> {
     read: Read,
     asked: Vec<Asked<'a>>,
     calls: FuturesUnordered<Pin<Box<dyn Future<Output = Event> + Send + 'a>>>,
+    /// How many calls there have been: the number of the last one.
+    called: u64,
+    /// The calls that have not been answered.
+    open: BTreeSet<u64>,
 }
 
 /// How far it is with one shard.
@@ -69,9 +74,9 @@ struct Asked<'a> {
 
 enum Event {
     /// A node has answered for some shards, which are given by their places.
-    Answered { node: u64, places: Vec<usize>, answers: Vec<(u64, Answer)> },
-    /// A node is slower than usual, or another one leads by now.
-    Late { places: Vec<usize> },
+    Answered { call: u64, node: u64, places: Vec<usize>, answers: Vec<(u64, Answer)> },
+    /// A node is slower than usual with a call, or another one leads by now. It says nothing of any other call.
+    Late { call: u64, places: Vec<usize> },
     /// A shard whose replicas all failed may be asked again.
     Again { place: usize },
 }
@@ -103,7 +108,9 @@ impl<'a, C: NodeClient> Scatter<'a, C> {
     }
 
     fn call(&mut self, node: u64, places: Vec<usize>) {
-        let coordinator = self.coordinator;
+        self.called += 1;
+        let (coordinator, call) = (self.coordinator, self.called);
+        self.open.insert(call);
         let (queries, explain, read) = (self.queries.clone(), self.explain, self.read.clone());
         let shards: Vec<_> = places.iter().map(|place| self.asked[*place].route.reference()).collect();
         let load = coordinator.reports.load(node);
@@ -114,14 +121,14 @@ impl<'a, C: NodeClient> Scatter<'a, C> {
                 let shard = self.asked[place].route.reference().shard;
                 self.calls.push(Box::pin(async move {
                     coordinator.reports.superseded(shard, node).await;
-                    Event::Late { places: vec![place] }
+                    Event::Late { call, places: vec![place] }
                 }));
             }
         } else if !slow.is_empty() {
             let usual = load.usual();
             self.calls.push(Box::pin(async move {
                 coordinator.alarm.after(usual).await;
-                Event::Late { places: slow }
+                Event::Late { call, places: slow }
             }));
         }
         self.calls.push(Box::pin(async move {
@@ -131,13 +138,14 @@ impl<'a, C: NodeClient> Scatter<'a, C> {
             if answers.iter().any(|(_, answer)| answer.is_ok()) {
                 timed.answered();
             }
-            Event::Answered { node, places, answers }
+            Event::Answered { call, node, places, answers }
         }));
     }
 
     fn take(&mut self, event: Event) -> Result<(), Error> {
         match event {
-            Event::Answered { node, places, answers } => {
+            Event::Answered { call, node, places, answers } => {
+                self.open.remove(&call);
                 let mut retry = Vec::new();
                 let mut answers = answers.into_iter().map(|(_, answer)| answer);
                 for place in places {
@@ -148,7 +156,7 @@ impl<'a, C: NodeClient> Scatter<'a, C> {
                 }
                 self.ask(retry);
             }
-            Event::Late { places } => {
+            Event::Late { call, places } if self.open.contains(&call) => {
                 let waiting = |place: &usize| {
                     let asked = &self.asked[*place];
                     asked.answer.is_none() && asked.pending > 0 && asked.hedges > 0 && !asked.left.is_empty()
@@ -159,6 +167,7 @@ impl<'a, C: NodeClient> Scatter<'a, C> {
                 }
                 self.ask(late);
             }
+            Event::Late { .. } => {}
             Event::Again { place } => {
                 let asked = &mut self.asked[place];
                 asked.pending -= 1;

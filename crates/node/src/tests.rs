@@ -228,6 +228,27 @@ async fn a_flush_waits_for_no_build() {
 }
 
 #[tokio::test]
+async fn a_build_ends_when_its_replica_is_closed_and_another_shard_is_built() {
+    let fixture = Fixture::start();
+    let building = fixture.host(1, ENDLESS, 1).await;
+    building.shard().freeze().expect("frozen");
+    fixture.node.builder.bell().ring();
+    wait_until(|| !building.shard().stats().running_jobs.is_empty());
+    let shard = building.shard();
+    assert!(building.is_present(&shard));
+    building.close(Deadline::NEVER).await.expect("closed");
+    assert!(!building.is_present(&shard), "it is the state of nobody any more");
+    wait_until(|| shard.stats().running_jobs.is_empty());
+    drop((building, shard));
+    fixture.node.remove(1).await.expect("nothing uses its database");
+    let other = fixture.host(2, USUAL, 1).await;
+    other.shard().freeze().expect("frozen");
+    fixture.node.builder.bell().ring();
+    wait_until(|| is_indexed(&other));
+    fixture.node.close().await;
+}
+
+#[tokio::test]
 async fn all_groups_of_an_answer_share_its_room() {
     let fixture = Fixture::start();
     let replica = fixture.host(1, USUAL, 4).await;

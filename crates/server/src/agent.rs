@@ -22,6 +22,9 @@ use crate::data_dir::DataDirError;
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// A replica that could not be opened, or whose group stopped, is tried again after so long, for the cause may be gone: a full disk, too many files.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
+/// After twice as long each time that it fails again, up to this: whoever mends the cause need not wait long, and a replica that
+/// stays broken costs next to nothing.
+const RETRY_AT_MOST: Duration = Duration::from_secs(60);
 
 /// What the control state says of the replicas of this node. Clones share it.
 #[derive(Clone, Default)]
@@ -126,6 +129,40 @@ impl Followed {
     }
 }
 
+/// When what failed is tried again.
+#[derive(Debug, Default)]
+struct Retry {
+    due: Option<Duration>,
+    /// How long was waited last, and when it was tried after that.
+    wait: Duration,
+    tried: Duration,
+}
+
+impl Retry {
+    /// Something does not work, since now or for a while.
+    fn failed(&mut self, now: Duration) {
+        if self.due.is_some() {
+            return;
+        }
+        // What has worked for longer than it was waited for fails anew.
+        let again = now.saturating_sub(self.tried) < self.wait;
+        self.wait = if again { (2 * self.wait).min(RETRY_AT_MOST) } else { RETRY_AFTER };
+        self.due = Some(now + self.wait);
+    }
+
+    /// All was tried, because it was due or because there was a reason to.
+    fn tried(&mut self, now: Duration, well: bool) {
+        // A failure ahead of time changes nothing: control states may come in a burst.
+        if !well && self.due.is_some_and(|due| now < due) {
+            return;
+        }
+        (self.due, self.tried) = (None, now);
+        if !well {
+            self.failed(now);
+        }
+    }
+}
+
 impl Agent {
     /// An agent of the node, which is known to the cluster as `me`, that shares what it knows in `placed`.
     pub(crate) fn new(env: Env, me: u64, node: Arc<Node>, placed: Placed, followed: Followed) -> Self {
@@ -142,14 +179,14 @@ impl Agent {
         // What came before this was called is to be followed as well.
         states.mark_changed();
         let mut changes = self.node.changes();
-        let mut retry: Option<Duration> = None;
+        let mut retry = Retry::default();
         loop {
             changes.mark_unchanged();
             self.report().await;
-            if retry.is_none() && !self.node.stopped().is_empty() {
-                retry = Some(self.env.now() + RETRY_AFTER);
+            if !self.node.stopped().is_empty() {
+                retry.failed(self.env.now());
             }
-            let until_retry = retry.map_or(REPORT_EVERY, |retry| retry.saturating_sub(self.env.now()));
+            let until_retry = retry.due.map_or(REPORT_EVERY, |due| due.saturating_sub(self.env.now()));
             tokio::select! {
                 changed = states.changed() => match changed {
                     Ok(()) => {}
@@ -158,14 +195,14 @@ impl Agent {
                 // The node, which holds the other end, is held here.
                 _ = changes.changed() => continue,
                 () = self.env.sleep(until_retry.min(REPORT_EVERY)) => {
-                    if retry.is_none_or(|retry| self.env.now() < retry) {
+                    if retry.due.is_none_or(|due| self.env.now() < due) {
                         continue;
                     }
                 }
             }
             let Some(seen) = states.borrow_and_update().clone() else { continue };
             let followed = self.follow(&seen).await;
-            retry = followed.err().map(|_| self.env.now() + RETRY_AFTER);
+            retry.tried(self.env.now(), followed.is_ok());
         }
     }
 

@@ -25,15 +25,16 @@ pub use remote::RemoteNodes;
 pub use shards::shard_service;
 
 use crate::deadline::forwarded;
-use crate::peers::{PeerIdentity, let_in};
+use crate::peers::{Guests, PeerIdentity, let_in};
 
 /// HTTP/2 windows for what other nodes answer: room for the answers of many calls at once, of which one may be large.
 const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
 
-/// What a node asks of this one, and until when it waits; refused if it means another one.
-fn admit<T>(request: Request<T>, me: &PeerIdentity, env: &Env) -> Result<(T, Deadline), Status> {
-    sender(request.metadata(), me)?;
+/// What a node asks of this one, and until when it waits; refused if it means another one, or is a run that has been overtaken.
+fn admit<T>(request: Request<T>, guests: &Guests, env: &Env) -> Result<(T, Deadline), Status> {
+    let hello = sender(request.metadata(), guests.me())?;
+    guests.hears(&hello).inspect_err(|failure| tracing::debug!(why = failure.message, "refused a call"))?;
     let deadline = forwarded(request.metadata(), env);
     Ok((request.into_inner(), deadline))
 }

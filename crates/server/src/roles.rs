@@ -149,7 +149,7 @@ impl Parts<'_> {
         let network = match (self.peers, connected) {
             (Some(listener), Some((sending, attendant))) => {
                 let (closing, closed) = watch::channel(false);
-                let mut routes = Routes::new(shard_service(env.clone(), me, own.clone()));
+                let mut routes = Routes::new(shard_service(env.clone(), books.guests.clone(), own.clone()));
                 if let Some(coordinator) = &coordinator {
                     let gate = Arc::new(Gate::new(coordinator.clone(), states.subscribe(), books.guests.clone()));
                     let service = control_service(env.clone(), books.guests.clone(), gate, own, closed);
@@ -397,3 +397,6 @@ impl Books {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

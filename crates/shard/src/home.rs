@@ -183,6 +183,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_home_that_cannot_be_made_durable_is_not_settled() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let home = Home::create(&dir.path().join("home")).expect("a home");
+        home.settle().expect("it is there");
+        fs::remove_dir(dir.path().join("home")).expect("removed");
+        let error = home.settle().expect_err("nothing must be opened there");
+        assert!(matches!(&error, ShardError::Io { path, .. } if *path == home.0), "{error}");
+    }
+
+    #[test]
     fn a_switch_that_fails_before_the_rename_changes_nothing_and_after_it_is_in_doubt() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let home = Home::create(dir.path()).expect("a home");

@@ -61,6 +61,8 @@ impl http_body::Body for EndedEarly {
 mod tests {
     use std::collections::VecDeque;
 
+    use http_body::Body as _;
+
     use super::*;
 
     /// Tells that it is over only when it is asked for more, as tonic's does.

@@ -262,12 +262,20 @@ impl Group {
 
     /// Ends this member's lead when it has heard of no majority for an election timeout, and bids another take over. The library's
     /// would look only every election timeout, so take up to two, and tell nobody: while those that hear it and are not
-    /// heard go on following it, and elect nobody.
+    /// heard go on following it, and elect nobody. A new leader has an election timeout to be answered: of those that voted for
+    /// it some may have done so as long ago.
     pub(super) fn step_down_unheard(&mut self, ticks: u64) {
+        let Some(term) = self.node.as_ref().filter(|_| self.is_leader()).map(|node| node.raft.term) else { return };
+        if self.leads_since.is_none_or(|(led, _)| led != term) {
+            self.leads_since = Some((term, ticks));
+        }
+        if self.leads_since.is_some_and(|(_, since)| ticks - since < ELECTION_TICKS as u64) {
+            return;
+        }
         let heard =
             |voters: &[NodeId]| 2 * voters.iter().filter(|node| self.hears(**node, ticks)).count() > voters.len();
         let Membership { voters, outgoing, .. } = &self.membership;
-        if self.is_leader() && !(heard(voters) && (outgoing.is_empty() || heard(outgoing))) {
+        if !(heard(voters) && (outgoing.is_empty() || heard(outgoing))) {
             tracing::warn!(group = %self.id, "no majority has been heard of for an election timeout: another may lead");
             self.step_down();
         }

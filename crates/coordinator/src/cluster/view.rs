@@ -7,10 +7,7 @@ use std::time::Duration;
 use sagitta_cluster::{Collection, Node, NodeStatus, ReplicaReport, ReplicaRole, Report, ShardDescriptor, State};
 use sagitta_model::{Health, NodeInfo, ReplicaInfo, ReplicaTold, ShardInfo};
 
-use crate::reports::{Reports, SILENT};
-
-/// A replica that lacks more entries than this is behind: as many are kept for it in the leader's log.
-const MAX_LAG: u64 = 10_000;
+use crate::reports::{MAX_LAG, Reports, SILENT};
 
 pub(super) struct View<'r> {
     pub(super) state: Arc<State>,

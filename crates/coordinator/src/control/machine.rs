@@ -9,7 +9,7 @@ use bytes::Bytes;
 use sagitta_cluster::{Command, State, encode_outcome};
 use sagitta_consensus::{
     ApplyError, Committed, Fetching, GroupId, Manifest, Membership, NodeId, Offer, Offering, Order, Position,
-    StateMachine, States, write_whole,
+    StateMachine, States, replace, sync_parent, write_whole,
 };
 use sagitta_env::Env;
 use sagitta_model::ErrorKind;
@@ -64,6 +64,8 @@ impl ControlMachine {
             remove(&dir.join(leftover));
         }
         let path = dir.join(STATE_FILE);
+        // Installing a state may have ended before it was known to be on disk: what is read now must be there after a crash, too.
+        sync_parent(&path).map_err(|e| failed(dir, e))?;
         let kept = Kept::read(dir)?.unwrap_or_else(|| {
             let (state, applied) = (State::new(cluster_id), Position::default());
             Kept { state, applied, membership: None, installed: None }
@@ -88,12 +90,8 @@ impl ControlMachine {
         })
     }
 
-    fn write(&self, kept: &Kept) -> io::Result<()> {
-        write_whole(&self.dir.join(STATE_FILE), &kept.encode())
-    }
-
     fn save(&mut self) -> io::Result<()> {
-        self.write(&self.kept)?;
+        write_whole(&self.dir.join(STATE_FILE), &self.kept.encode())?;
         self.durable = self.kept.applied.index;
         Ok(())
     }
@@ -141,6 +139,21 @@ impl ControlMachine {
             done.end(result);
         };
         source.fetch(Order { group: self.group, from, manifest, into, done: Box::new(ended), wanted: still_wanted });
+        Ok(())
+    }
+
+    fn install_with(&mut self, offer: &Offer, sync: impl Fn(&Path) -> io::Result<()>) -> Result<(), ApplyError> {
+        let missing = || ApplyError::Failed("the state to install is not the one that was fetched".to_owned());
+        let number = Manifest::decode(&offer.manifest).map_err(|_| missing())?.offer();
+        let fetched = lock(&self.fetched).take_if(|fetched| fetched.number == number);
+        let kept = fetched.and_then(|fetched| fetched.kept).ok_or_else(missing)?;
+        let kept = Kept { membership: Some(offer.membership.clone()), installed: Some(offer.position), ..kept };
+        let path = self.dir.join(STATE_FILE);
+        replace(&path, &kept.encode()).map_err(|error| apply_error(&error))?;
+        sync(&path).map_err(|error| ApplyError::InDoubt(format!("{}: {error}", path.display())))?;
+        self.kept = kept;
+        self.durable = self.kept.applied.index;
+        self.show();
         Ok(())
     }
 
@@ -226,16 +239,7 @@ impl StateMachine for ControlMachine {
     }
 
     fn install(&mut self, offer: &Offer) -> Result<(), ApplyError> {
-        let missing = || ApplyError::Failed("the state to install is not the one that was fetched".to_owned());
-        let number = Manifest::decode(&offer.manifest).map_err(|_| missing())?.offer();
-        let fetched = lock(&self.fetched).take_if(|fetched| fetched.number == number);
-        let kept = fetched.and_then(|fetched| fetched.kept).ok_or_else(missing)?;
-        let kept = Kept { membership: Some(offer.membership.clone()), installed: Some(offer.position), ..kept };
-        self.write(&kept).map_err(|error| apply_error(&error))?;
-        self.kept = kept;
-        self.durable = self.kept.applied.index;
-        self.show();
-        Ok(())
+        self.install_with(offer, sync_parent)
     }
 
     fn installed(&self) -> Option<Position> {
@@ -281,4 +285,43 @@ fn remove(folder: &Path) {
 /// A panic elsewhere leaves the value whole: it is changed by single statements.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A machine to which a state as of the entry 9 was brought, and its offer.
+    fn with_fetched(dir: &Path) -> (ControlMachine, Offer) {
+        let (env, _) = Env::seeded(1);
+        let mut machine = ControlMachine::open(&env, GroupId(1), dir, 1, States::default()).unwrap();
+        let position = Position { index: 9, term: 2 };
+        machine.kept.applied = position;
+        let (_, _, manifest) = machine.make_offer().unwrap();
+        machine.kept.applied = Position::default();
+        let number = machine.offered.unwrap();
+        let kept = Kept { state: State::new(1), applied: position, membership: None, installed: None };
+        *lock(&machine.fetched) = Some(Fetched { number, _wanted: Arc::new(()), kept: Some(kept) });
+        (machine, Offer { position, membership: Membership::of_voters(&[NodeId(1)]), manifest })
+    }
+
+    #[test]
+    fn an_installation_that_fails_before_the_rename_changes_nothing_and_after_it_is_in_doubt() {
+        let dir = tempfile::tempdir().unwrap();
+        let present = || Kept::read(dir.path()).unwrap().map(|kept| kept.applied.index);
+        let planted = |_: &Path| Err(io::Error::other("planted"));
+        let partial = dir.path().join("state.json.partial");
+
+        let (mut machine, offer) = with_fetched(dir.path());
+        fs::create_dir(&partial).unwrap();
+        let error = machine.install_with(&offer, planted).unwrap_err();
+        assert!(matches!(error, ApplyError::Failed(_)), "{error:?}");
+        assert_eq!((present(), machine.applied().index), (None, 0));
+        fs::remove_dir(&partial).unwrap();
+
+        let (mut machine, offer) = with_fetched(dir.path());
+        let error = machine.install_with(&offer, planted).unwrap_err();
+        assert!(matches!(error, ApplyError::InDoubt(_)), "{error:?}");
+        assert_eq!((present(), machine.applied().index), (Some(9), 0), "it has not gone on from what may not last");
+    }
 }

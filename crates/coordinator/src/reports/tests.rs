@@ -28,19 +28,54 @@ fn the_leader_of_the_latest_term_counts_whoever_tells_and_a_suspected_one_no_lon
     assert_eq!((reports.leader(7), reports.of(2).is_none()), (None, true), "an empty cluster has neither");
 }
 
+/// The replicas of the shard 7 in the order in which each of some draws ranks them.
+fn ranks(reports: &Reports, replicas: &[u64], at_least: u64) -> Vec<Vec<u64>> {
+    (0..20).map(|_| reports.rank(7, replicas, at_least)).collect()
+}
+
 #[test]
 fn silent_failing_and_unknown_replicas_are_ranked_behind_those_that_are_well() {
     let (env, clock) = Env::seeded(2);
     let reports = Reports::new(env);
-    let follower = || replica(7, ReplicaRole::Follower, None, 1);
+    let follower = || replica(7, ReplicaRole::Follower, Some(9), 1);
     reports.heard(1, report(vec![follower()]));
     clock.advance(SILENT);
     reports.heard(2, report(vec![follower()]));
     let problem = Some("damaged".into());
     reports.heard(3, report(vec![ReplicaReport { problem, ..follower() }]));
     reports.heard(4, report(vec![replica(8, ReplicaRole::Leader, None, 1)]));
-    for _ in 0..20 {
-        assert_eq!(reports.rank(7, &[1, 2, 3, 4, 5], 0), [2, 1, 3, 4, 5]);
+    reports.heard(5, report(vec![replica(7, ReplicaRole::Follower, None, 1)]));
+    for mut ranked in ranks(&reports, &[1, 2, 3, 4, 5, 6], 0) {
+        assert_eq!(ranked[..2], [2, 5], "seed 2: {ranked:?}");
+        ranked[2..].sort_unstable();
+        assert_eq!(ranked[2..], [1, 3, 4, 6], "seed 2");
+    }
+}
+
+#[test]
+fn replicas_that_lag_or_know_no_leader_are_ranked_behind_those_that_follow_one() {
+    let reports = Reports::new(Env::seeded(4).0);
+    let tell = |node, role, leader, applied| {
+        reports.heard(node, report(vec![ReplicaReport { applied, ..replica(7, role, leader, 1) }]));
+    };
+    tell(1, ReplicaRole::Follower, None, MAX_LAG + 10);
+    tell(2, ReplicaRole::Follower, Some(4), 9);
+    tell(3, ReplicaRole::Follower, Some(4), 10);
+    tell(4, ReplicaRole::Leader, None, MAX_LAG + 10);
+    let ranked = ranks(&reports, &[1, 2, 3, 4], 0);
+    for ranked in &ranked {
+        let (mut first, mut last) = (ranked[..2].to_vec(), ranked[2..].to_vec());
+        first.sort_unstable();
+        last.sort_unstable();
+        assert_eq!((first, last), (vec![3, 4], vec![1, 2]), "seed 4: {ranked:?}");
+    }
+    let distinct: HashSet<_> = ranked.into_iter().collect();
+    assert_eq!(distinct.len(), 4, "equals are shuffled, seed 4: {distinct:?}");
+    for ranked in ranks(&reports, &[1, 2, 3, 4], 10) {
+        assert_eq!(ranked[2..], [1, 2], "what has applied it is asked before what may have, seed 4: {ranked:?}");
+    }
+    for ranked in ranks(&reports, &[1, 2, 3, 4], MAX_LAG + 11) {
+        assert_eq!(ranked[0], 4, "the leader surely has what nobody told of, seed 4: {ranked:?}");
     }
 }
 
@@ -48,7 +83,7 @@ fn silent_failing_and_unknown_replicas_are_ranked_behind_those_that_are_well() {
 fn of_two_replicas_the_less_busy_one_comes_first() {
     let reports = Reports::new(Env::seeded(3).0);
     for node in [1, 2] {
-        reports.heard(node, report(vec![replica(7, ReplicaRole::Follower, None, 1)]));
+        reports.heard(node, report(vec![replica(7, ReplicaRole::Follower, Some(3), 1)]));
     }
     let first = |reports: &Reports| {
         let first = (0..200).filter(|_| reports.rank(7, &[1, 2], 0)[0] == 1).count();

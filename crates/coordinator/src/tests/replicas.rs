@@ -7,7 +7,7 @@ use sagitta_cluster::ReplicaRole;
 use sagitta_model::{Consistency, ErrorKind, PointId, Selection, VersionToken};
 
 use super::NODES;
-use super::rig::{Call, Rig, found, query};
+use super::rig::{Call, Rig, found, not_leader, query};
 use crate::{Error, Page, Search, ShardError};
 
 type Reading<'a> = Pin<Box<dyn Future<Output = (&'static str, Result<(), Error>)> + 'a>>;
@@ -186,5 +186,44 @@ async fn a_leader_that_says_nothing_is_waited_for_until_another_one_leads_and_no
         };
         let ((what, read), ()) = tokio::join!(reads.swap_remove(what as usize), superseded);
         read.unwrap_or_else(|error| panic!("{what}: {error}"));
+    }
+}
+
+#[tokio::test]
+async fn a_search_of_the_latest_gives_up_no_call_for_what_an_earlier_one_would_have_been_given_up_for() {
+    let rig = Rig::start(NODES, 1, 3, |call| match call.node {
+        1 => Err(not_leader(None)),
+        _ => Ok(found(call.shard)),
+    })
+    .await;
+    rig.leads(1, 5);
+    rig.hang(2);
+    rig.hang(3);
+    let calls = async |count: usize| {
+        let mut calls = Vec::new();
+        while calls.len() < count {
+            tokio::task::yield_now().await;
+            calls.extend(rig.calls());
+        }
+        calls
+    };
+    let watched = async {
+        let asked = calls(2).await;
+        let second = asked[1].0;
+        let third = 5 - second;
+        assert_eq!(asked, [(1, 1), (second, 1)]);
+        // Who has been asked after the first one leads now.
+        rig.leads(second, 7);
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(rig.calls(), [], "the one that leads is being asked");
+        rig.leads(third, 8);
+        assert_eq!(calls(1).await, [(third, 1)]);
+    };
+    let latest = Search { consistency: Consistency::Strong, ..query(1) };
+    tokio::select! {
+        answer = rig.search(latest) => panic!("nobody answers: {answer:?}"),
+        () = watched => {}
     }
 }

@@ -103,3 +103,31 @@ async fn a_node_that_never_had_the_replica_has_followed_a_deletion_only_once_tha
     assert_eq!(agent.deletions, 1);
     node.close().await;
 }
+
+#[test]
+fn what_fails_again_and_again_is_tried_at_growing_distances_up_to_a_bound_and_what_fails_anew_is_tried_soon() {
+    let mut retry = Retry::default();
+    let mut now = Duration::from_secs(1_000);
+    let secs = |retry: &Retry, now: Duration| (retry.due.expect("to be tried again") - now).as_secs();
+    retry.failed(now);
+    let mut waits = Vec::new();
+    for round in 0..5 {
+        waits.push(secs(&retry, now));
+        // A control state in between, and being told once more, put nothing off.
+        retry.tried(now + Duration::from_secs(1), false);
+        retry.failed(now + Duration::from_secs(2));
+        assert_eq!(secs(&retry, now), waits[round]);
+        now = retry.due.expect("to be tried again");
+        // A replica that cannot be opened, and one that opens and stops at once.
+        retry.tried(now, round % 2 == 0);
+        now += Duration::from_secs(u64::from(round % 2 == 0));
+        retry.failed(now);
+    }
+    assert_eq!(waits, [10, 20, 40, 60, 60]);
+    now = retry.due.expect("to be tried again");
+    retry.tried(now, true);
+    assert_eq!(retry.due, None);
+    now += RETRY_AT_MOST;
+    retry.failed(now);
+    assert_eq!(secs(&retry, now), 10, "it has worked for a minute");
+}

@@ -101,7 +101,7 @@ impl<M: Membership, N: NodeClient> ControlService for ControlPlane<M, N> {
     }
 
     async fn propose(&self, request: Request<p::ProposeRequest>) -> Result<Response<p::ProposeResponse>, Status> {
-        let (message, deadline) = admit(request, &self.me, &self.env)?;
+        let (message, deadline) = admit(request, &self.guests, &self.env)?;
         let command = command_from(message).map_err(Failure::from)?;
         Ok(Response::new(propose_answer(self.node.propose(self.me.node.0, command, deadline).await)))
     }
@@ -110,7 +110,7 @@ impl<M: Membership, N: NodeClient> ControlService for ControlPlane<M, N> {
         &self,
         request: Request<p::ReadIndexRequest>,
     ) -> Result<Response<p::ReadIndexResponse>, Status> {
-        let (_, deadline) = admit(request, &self.me, &self.env)?;
+        let (_, deadline) = admit(request, &self.guests, &self.env)?;
         Ok(Response::new(read_index_answer(self.node.read_index(self.me.node.0, deadline).await)))
     }
 }

@@ -119,7 +119,14 @@ fn failed(node: NodeId, line: &Line, connection: &Connection, status: &Status) -
         line.broke(connection, &failure.message);
         return unreachable(node, &failure.message);
     }
-    let elsewhere = [refusal::OTHER_CLUSTER, refusal::OTHER_NODE, refusal::OWN_MESSAGE, refusal::OTHER_PROTOCOL];
+    let elsewhere = [
+        refusal::OTHER_CLUSTER,
+        refusal::OTHER_NODE,
+        refusal::OWN_MESSAGE,
+        refusal::OTHER_PROTOCOL,
+        refusal::OTHER_INCARNATION,
+        refusal::OTHER_RUN,
+    ];
     // Whoever listens there is not the node, or no node at all.
     if elsewhere.contains(&&*failure.reason) || status.code() == Code::Unimplemented {
         return unreachable(node, &failure.message);

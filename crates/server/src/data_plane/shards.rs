@@ -14,18 +14,18 @@ use sagitta_wire::{Convert as _, Failure};
 use tonic::{Request, Response, Status};
 
 use super::admit;
-use crate::peers::PeerIdentity;
+use crate::peers::Guests;
 
 /// Answers for the node of this process, which is asked by its own id.
 pub struct Shards<N> {
     env: Env,
-    me: PeerIdentity,
+    guests: Arc<Guests>,
     node: Arc<N>,
 }
 
-/// The service that answers for a node.
-pub fn shard_service<N: NodeClient>(env: Env, me: PeerIdentity, node: Arc<N>) -> ShardServiceServer<Shards<N>> {
-    ShardServiceServer::new(Shards { env, me, node })
+/// The service that answers for a node, to `guests`.
+pub fn shard_service<N: NodeClient>(env: Env, guests: Arc<Guests>, node: Arc<N>) -> ShardServiceServer<Shards<N>> {
+    ShardServiceServer::new(Shards { env, guests, node })
         .max_decoding_message_size(MAX_REQUEST_BYTES)
         .max_encoding_message_size(MAX_ANSWER_BYTES)
 }
@@ -34,9 +34,10 @@ pub fn shard_service<N: NodeClient>(env: Env, me: PeerIdentity, node: Arc<N>) ->
 #[tonic::async_trait]
 impl<N: NodeClient> ShardService for Shards<N> {
     async fn write(&self, request: Request<p::ShardWriteRequest>) -> Result<Response<p::ShardWriteResponse>, Status> {
-        let (message, deadline) = admit(request, &self.me, &self.env)?;
+        let (message, deadline) = admit(request, &self.guests, &self.env)?;
         let Write { shard, request_id, change, wait } = Write::from_proto(message).map_err(Failure::from)?;
-        let written = self.node.write(self.me.node.0, shard, request_id, Arc::new(change), wait, deadline).await;
+        let written =
+            self.node.write(self.guests.me().node.0, shard, request_id, Arc::new(change), wait, deadline).await;
         Ok(Response::new(write_answer(written)))
     }
 
@@ -44,24 +45,24 @@ impl<N: NodeClient> ShardService for Shards<N> {
         &self,
         request: Request<p::ShardSearchRequest>,
     ) -> Result<Response<p::ShardSearchResponse>, Status> {
-        let (message, deadline) = admit(request, &self.me, &self.env)?;
+        let (message, deadline) = admit(request, &self.guests, &self.env)?;
         let Search { shards, queries, explain, tokens } = Search::from_proto(message).map_err(Failure::from)?;
         let read = Read { tokens, deadline };
-        let found = self.node.search(self.me.node.0, &shards, queries, explain, read).await;
+        let found = self.node.search(self.guests.me().node.0, &shards, queries, explain, read).await;
         Ok(Response::new(search_answer(found)))
     }
 
     async fn get(&self, request: Request<p::ShardGetRequest>) -> Result<Response<p::ShardGetResponse>, Status> {
-        let (message, deadline) = admit(request, &self.me, &self.env)?;
+        let (message, deadline) = admit(request, &self.guests, &self.env)?;
         let Get { shard, ids, selection, tokens } = Get::from_proto(message).map_err(Failure::from)?;
-        let found = self.node.get(self.me.node.0, shard, ids, selection, Read { tokens, deadline }).await;
+        let found = self.node.get(self.guests.me().node.0, shard, ids, selection, Read { tokens, deadline }).await;
         Ok(Response::new(get_answer(found)))
     }
 
     async fn count(&self, request: Request<p::ShardCountRequest>) -> Result<Response<p::ShardCountResponse>, Status> {
-        let (message, deadline) = admit(request, &self.me, &self.env)?;
+        let (message, deadline) = admit(request, &self.guests, &self.env)?;
         let Count { shard, filter, tokens } = Count::from_proto(message).map_err(Failure::from)?;
-        let counted = self.node.count(self.me.node.0, shard, filter, Read { tokens, deadline }).await;
+        let counted = self.node.count(self.guests.me().node.0, shard, filter, Read { tokens, deadline }).await;
         Ok(Response::new(count_answer(counted)))
     }
 
@@ -69,9 +70,9 @@ impl<N: NodeClient> ShardService for Shards<N> {
         &self,
         request: Request<p::ShardScrollRequest>,
     ) -> Result<Response<p::ShardScrollResponse>, Status> {
-        let (message, deadline) = admit(request, &self.me, &self.env)?;
+        let (message, deadline) = admit(request, &self.guests, &self.env)?;
         let Scroll { shard, page, tokens } = Scroll::from_proto(message).map_err(Failure::from)?;
-        let found = self.node.scroll(self.me.node.0, shard, page, Read { tokens, deadline }).await;
+        let found = self.node.scroll(self.guests.me().node.0, shard, page, Read { tokens, deadline }).await;
         Ok(Response::new(scroll_answer(found)))
     }
 
@@ -79,14 +80,14 @@ impl<N: NodeClient> ShardService for Shards<N> {
         &self,
         request: Request<p::ShardStatisticsRequest>,
     ) -> Result<Response<p::ShardStatisticsResponse>, Status> {
-        let (message, _) = admit(request, &self.me, &self.env)?;
+        let (message, _) = admit(request, &self.guests, &self.env)?;
         let shard = shard_from(message.shard).map_err(Failure::from)?;
-        Ok(Response::new(statistics_answer(self.node.statistics(self.me.node.0, shard).await)))
+        Ok(Response::new(statistics_answer(self.node.statistics(self.guests.me().node.0, shard).await)))
     }
 
     async fn hand_over(&self, request: Request<p::HandOverRequest>) -> Result<Response<p::HandOverResponse>, Status> {
-        let (message, deadline) = admit(request, &self.me, &self.env)?;
+        let (message, deadline) = admit(request, &self.guests, &self.env)?;
         let HandOver { shard, to } = HandOver::from_proto(message).map_err(Failure::from)?;
-        Ok(Response::new(hand_over_answer(self.node.hand_over(self.me.node.0, shard, to, deadline).await)))
+        Ok(Response::new(hand_over_answer(self.node.hand_over(self.guests.me().node.0, shard, to, deadline).await)))
     }
 }

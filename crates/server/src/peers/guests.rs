@@ -100,6 +100,12 @@ impl Guests {
         self.judge(&self.lock(), node, incarnation, run)
     }
 
+    /// Whether who calls may ask something now: not once a later run of it is known, or another folder has its name. A run whose
+    /// predecessor's streams have not been found broken yet need not wait for that here: what it asks for decides no vote.
+    pub(crate) fn hears(&self, hello: &Hello) -> Result<(), Failure> {
+        self.judge_age(&self.lock(), NodeId(hello.sender), hello.incarnation, &hello.run)
+    }
+
     /// Learns which runs the cluster has noted. Whoever is an earlier one is heard no longer.
     pub(crate) fn follow(&self, state: &State) {
         let mut books = self.lock();
@@ -114,6 +120,13 @@ impl Guests {
     }
 
     fn judge(&self, books: &Books, node: NodeId, incarnation: u128, run: &Run) -> Result<(), Failure> {
+        self.judge_age(books, node, incarnation, run)?;
+        let present = books.heard.get(&node).filter(|heard| heard.run.id != run.id && !heard.seats.is_empty());
+        present.map_or(Ok(()), |heard| Err(two_at_once(node, &heard.run, run)))
+    }
+
+    /// The same, but for whether an earlier run is connected.
+    fn judge_age(&self, books: &Books, node: NodeId, incarnation: u128, run: &Run) -> Result<(), Failure> {
         let noted = books.noted.get(&node);
         if let Some(noted) = noted.filter(|noted| is_overtaken(run, noted)) {
             return Err(overtaken(node, noted.run, &noted.place.peer_address, run));
@@ -127,13 +140,10 @@ impl Guests {
             }
             return Err(two_folders(node, self.me.node, heard.incarnation, incarnation));
         }
-        if heard.run.id == run.id {
-            return Ok(());
-        }
-        if run.number <= heard.run.number && !counts {
+        if heard.run.id != run.id && run.number <= heard.run.number && !counts {
             return Err(overtaken(node, heard.run.number, &heard.run.address.to_string(), run));
         }
-        if heard.seats.is_empty() { Ok(()) } else { Err(two_at_once(node, &heard.run, run)) }
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Books> {
@@ -262,8 +272,11 @@ mod tests {
         }
         let asked = guests.check(NodeId(1), 10, &copy.run).unwrap_err();
         assert_eq!(asked.reason, refusal::OTHER_RUN);
+        assert_eq!(guests.hears(&copy), Ok(()), "it may be a restart, and what it asks decides no vote");
         drop(original);
         let restarted = guests.enter(&copy, Topic::Messages).expect("the one before is gone");
+        assert_eq!(guests.hears(&hello(10, 3, 1_111)).unwrap_err().reason, refusal::OTHER_RUN);
+        assert_eq!(guests.hears(&hello(11, 9, 3_333)).unwrap_err().reason, refusal::OTHER_INCARNATION);
         drop(restarted);
         check(
             guests.enter(&hello(10, 3, 1_111), Topic::Messages),

@@ -84,6 +84,19 @@ fn one_leader_after_another_is_replaced_within_two_election_timeouts() {
 }
 
 #[test]
+fn a_new_leader_has_an_election_timeout_to_be_answered() {
+    let mut crew = Crew::new(3, 3);
+    let leader = crew.leader_among(&[0, 1, 2]);
+    // Of many voters some may have answered long before the last one that it needed. Nobody answers any more.
+    crew.bench(leader).driver.groups.get_mut(&GROUP).expect("open").heard.clear();
+    others(leader).into_iter().for_each(|other| crew.crash(other));
+    crew.ticks(ELECTION_TICKS);
+    assert_eq!(crew.status(leader).role, Role::Leader, "it may be answered yet");
+    crew.ticks(1);
+    assert_eq!(crew.status(leader).role, Role::Follower, "and was not");
+}
+
+#[test]
 fn a_leader_that_hears_nobody_and_is_heard_bids_another_take_over() {
     for seed in 0..20 {
         let mut crew = Crew::new(seed, 3);

@@ -86,6 +86,23 @@ async fn whoever_has_come_to_the_wrong_place_is_refused_by_every_call_and_nothin
 }
 
 #[tokio::test]
+async fn a_run_that_has_been_overtaken_is_refused_by_every_call_and_its_successor_is_not() {
+    let served = Served::start(identity(2)).await;
+    let channel = Endpoint::from(served.uri()).connect().await.unwrap();
+    let successor = Hello { run: Run { number: 2, id: 2, ..RUN }, ..HELLO };
+    let mut attending = ControlServiceClient::new(channel.clone());
+    let reports = tokio_stream::iter([p::NodeReport::default()]);
+    attending.attend(request(Some(successor), reports)).await.unwrap();
+    for (at, outcome) in call_everything(channel.clone(), Some(HELLO)).await.into_iter().enumerate() {
+        let failure = Failure::from_status(&outcome.expect_err("overtaken"));
+        assert_eq!(failure.reason, refusal::OTHER_RUN, "call {at}: {failure:?}");
+    }
+    assert_eq!(served.node.calls(), []);
+    let heard = call_everything(channel, Some(successor)).await;
+    assert!(heard.iter().all(Result::is_ok), "{heard:?}");
+}
+
+#[tokio::test]
 async fn a_node_that_is_found_at_the_address_of_another_has_seen_nothing_of_the_call() {
     let served = Served::start(identity(2)).await;
     let strangers =

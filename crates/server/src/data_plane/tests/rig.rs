@@ -260,7 +260,7 @@ impl Served {
         let listener = TcpListener::bind(address).await.unwrap();
         let guests = Guests::of(me);
         let control = control_service(env.clone(), guests.clone(), members.clone(), node.clone(), stop.subscribe());
-        let routes = Routes::new(shard_service(env.clone(), me, node.clone())).add_service(control);
+        let routes = Routes::new(shard_service(env.clone(), guests.clone(), node.clone())).add_service(control);
         let inbox = Arc::new(Recorder::new());
         let listener =
             PeerListener::start(&env, listener, guests, inbox, Shelf::default(), Arc::default(), routes).unwrap();
