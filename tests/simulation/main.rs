@@ -8,6 +8,7 @@ mod catalog;
 mod clock;
 mod dice;
 mod disk;
+mod heal;
 mod merge;
 mod network;
 mod partial;

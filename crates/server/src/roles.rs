@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sagitta_cluster::{Command, NodeStatus, Place, Report, State};
+use sagitta_cluster::{Command, Limits, NodeStatus, Place, Report, State};
 use sagitta_consensus::{
     GroupId, Host, HostSettings, LogStore, NodeId, Shelf, SilentTransport, StateSource, States, Transport,
 };
@@ -29,6 +29,7 @@ use crate::peers::{
     outbound,
 };
 use crate::start::{OpenLog, StartError, log_settings};
+use crate::steward::Steward;
 
 /// The nodes of the cluster as the coordinator of this process reaches them.
 pub(crate) type AllNodes = Nodes<OwnNode, RemoteNodes>;
@@ -121,7 +122,8 @@ impl Parts<'_> {
                 let nodes = Arc::new(Nodes::new(me.node.0, own.clone(), remote));
                 let reports = Arc::new(Reports::new(env.clone()));
                 let coordinator = Coordinator::new(env.clone(), me.node.0, control.clone(), nodes, reports);
-                let coordinator = Arc::new(coordinator);
+                let limits = Limits { repair_after: config.repair_after, ..Limits::default() };
+                let coordinator = Arc::new(coordinator.with_limits(limits));
                 tasks.push(env.spawn(publish(coordinator.clone(), states.clone())));
                 tasks.push(env.spawn(tell(agent.reports(), coordinator.reports().clone(), me.node.0)));
                 tasks.extend(self.take_part(&coordinator).await?);
@@ -144,6 +146,8 @@ impl Parts<'_> {
                 }
             }
         }
+        let steward = Steward::new(env.clone(), me.node.0, node.clone());
+        tasks.push(env.spawn(steward.run(states.subscribe())));
         tasks.push(env.spawn(agent.run(states.subscribe())));
 
         let network = match (self.peers, connected) {
