@@ -23,6 +23,7 @@ use sagitta_consensus::{
     Condition, ConsensusError, GroupHandle, GroupId, GroupSpec, GroupStatus, HostHandle, LogMark, NodeId, Position,
     States,
 };
+use sagitta_engine::kv::KvEngine;
 use sagitta_env::Env;
 use sagitta_shard::{Engines, Home, ShardOptions, ShardSpec};
 
@@ -90,6 +91,17 @@ async fn tell_changes(mut group: GroupHandle, changes: tokio::sync::watch::Sende
             changes.send_modify(|count| *count += 1);
         }
         before = now;
+    }
+}
+
+/// Has the database of a replica that is removed let go of all that it keeps; what is left goes with the folder.
+fn clear_away(dir: &Path, kv: &dyn KvEngine) {
+    if !dir.is_dir() {
+        return;
+    }
+    let cleared = Home::create(dir).and_then(|home| home.remove_state(&home.current()?, kv));
+    if let Err(error) = cleared {
+        tracing::debug!(%error, "a replica is removed file by file");
     }
 }
 
@@ -227,7 +239,9 @@ impl Node {
         removed.map_err(|error| NodeError::Consensus { shard, error })?;
         let dir = self.folder(shard);
         let doomed = dir.with_extension("removed");
+        let kv = self.engines.kv.clone();
         let moved = self.env.spawn_blocking(move || {
+            clear_away(&dir, &*kv);
             // Renamed first: a folder that is half removed must not look like a replica.
             match fs::rename(&dir, &doomed) {
                 Ok(()) => fs::remove_dir_all(&doomed).map_err(|source| NodeError::Io { path: doomed, source }),
