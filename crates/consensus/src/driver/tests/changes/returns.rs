@@ -20,6 +20,7 @@ fn the_only_founder_that_comes_back_empty_leads_nothing_until_it_has_the_log() {
         changed(&mut crew, founder, &[founder], &[other]);
         changed(&mut crew, founder, &[founder, other], &[]);
         let _handed = hand_over(&mut crew, founder, other);
+        crew.ticks(5);
         assert_eq!(crew.leader_among(&[founder, other]), other);
         changed(&mut crew, other, &[other], &[]);
         outcomes.push(crew.propose(other, 50));
@@ -33,6 +34,7 @@ fn the_only_founder_that_comes_back_empty_leads_nothing_until_it_has_the_log() {
         changed(&mut crew, other, &[other], &[founder]);
         changed(&mut crew, other, &[other, founder], &[]);
         let _handed = hand_over(&mut crew, other, founder);
+        crew.ticks(5);
         assert_eq!(crew.leader_among(&[founder, other]), founder, "seed {seed}: it has all that it lacked");
         outcomes.push(crew.propose(founder, 51));
         crew.ticks(3);
