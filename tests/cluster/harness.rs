@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use sagitta_callers::number;
 use sagitta_client::{Client, ClientConfig, ListShards, RetryPolicy};
 use sagitta_env::Env;
 use sagitta_model::{NodeStatus, ShardInfo};

@@ -128,7 +128,7 @@ impl Trio {
         let node = Node::start(env, options, self.rig.engines(), host.handle()).expect("a node");
         let vectors = [("v".to_owned(), VectorSpec { dim: DIM, metric: Metric::L2, index: IndexPolicy::Auto })];
         let schema = Schema { vectors: vectors.into(), ..Schema::default() };
-        node.ensure(ShardSpec { collection: 1, shard: SHARD, schema }, NODES.to_vec()).await.expect("hosted");
+        node.ensure(ShardSpec { collection: 1, shard: SHARD, schema }, NODES.to_vec(), None).await.expect("hosted");
         member.running = Some(Running { host, node, stop, pump });
     }
 

@@ -7,6 +7,7 @@
 mod catalog;
 mod clock;
 mod disk;
+mod heal;
 mod merge;
 mod network;
 mod partial;

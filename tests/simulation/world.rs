@@ -27,6 +27,8 @@ const API_PORT: u16 = 6380;
 const PEER_PORT: u16 = 6381;
 /// How long anything may take, in virtual time. Nothing passes by it: it is there so that a run that hangs says why.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Longer than any run: nothing is repaired where a test is about something else.
+const NEVER: Duration = Duration::from_secs(1_000_000);
 /// How long one attempt of a client may take.
 pub(crate) const CALL: Duration = Duration::from_secs(5);
 /// Where the clients are.
@@ -67,6 +69,8 @@ pub(crate) struct Machine {
     pub(crate) disk: Disk,
     join: RefCell<Option<(Vec<String>, String)>>,
     starts: Cell<u64>,
+    /// See `Config::repair_after`.
+    repair_after: Duration,
     /// How far its clock is from the others'.
     skew_micros: Cell<i64>,
     clock: RefCell<Option<SimulatedClock>>,
@@ -81,6 +85,11 @@ impl World {
 
     /// The same on these disks.
     pub(crate) fn found_on(seed: u64, shape: Shape, disk: impl Fn(usize) -> Disk) -> Self {
+        Self::found_with(seed, shape, disk, NEVER)
+    }
+
+    /// The same where replicas are made anew after a node has been silent for so long.
+    pub(crate) fn found_with(seed: u64, shape: Shape, disk: impl Fn(usize) -> Disk, repair_after: Duration) -> Self {
         log();
         let temp = tempfile::tempdir().expect("a folder");
         let clock = VirtualClock::start();
@@ -113,7 +122,7 @@ impl World {
         };
         for at in 0..shape.coordinators + shape.shards {
             let roles = Roles { coordinator: at < shape.coordinators, shard: at >= shape.coordinators };
-            world.add(roles, disk(at));
+            world.add(roles, disk(at), repair_after);
         }
         world.start(0);
         let founder = world.client(0, PATIENCE);
@@ -127,7 +136,7 @@ impl World {
         world
     }
 
-    fn add(&mut self, roles: Roles, disk: Disk) {
+    fn add(&mut self, roles: Roles, disk: Disk, repair_after: Duration) {
         let at = self.nodes.len();
         let name = format!("node-{at}");
         let address = self.sim.lookup(name.as_str());
@@ -139,6 +148,7 @@ impl World {
             disk,
             join: RefCell::default(),
             starts: Cell::new(0),
+            repair_after,
             skew_micros: Cell::new(0),
             clock: RefCell::default(),
             sockets: RefCell::default(),
@@ -197,13 +207,37 @@ impl World {
                 }
             }
         });
-        let api = |node: &Rc<Machine>| format!("http://{}", SocketAddr::new(node.address, API_PORT));
-        self.nodes.iter().position(|node| api(node) == address).expect("it is one of ours")
+        self.nodes.iter().position(|node| node.api_url() == address).expect("it is one of ours")
+    }
+
+    /// The id of a node.
+    pub(crate) fn id(&mut self, at: usize) -> u64 {
+        let (client, address) = (self.client(0, PATIENCE), self.nodes[at].api_url());
+        self.ask(async move {
+            let nodes = client().list_nodes(100, String::new()).await.expect("listed").nodes;
+            nodes.into_iter().find(|node| node.api_address == address).expect("it is one of ours").id
+        })
+    }
+
+    /// The coordinator that leads the control group.
+    pub(crate) fn control_leader(&mut self) -> usize {
+        let (client, env) = (self.client(0, PATIENCE), self.client_env.clone());
+        let leader = self.ask(async move {
+            let client = client();
+            loop {
+                match client.get_cluster().await.expect("told").leader {
+                    Some(leader) => return leader,
+                    None => breathe(&env, 50).await,
+                }
+            }
+        });
+        let coordinators = self.coordinators();
+        coordinators.into_iter().find(|at| self.id(*at) == leader).expect("it is one of ours")
     }
 
     /// Makes a client of one coordinator, which tries again soon and gives up after `deadline`. To be called where clients are.
     pub(crate) fn client(&self, at: usize, deadline: Duration) -> impl Fn() -> Client + use<> {
-        let mut config = ClientConfig::new(format!("http://{}", SocketAddr::new(self.nodes[at].address, API_PORT)));
+        let mut config = ClientConfig::new(self.nodes[at].api_url());
         let (initial_backoff, max_backoff) = (Duration::from_millis(20), Duration::from_millis(200));
         config.retry = RetryPolicy { max_attempts: 1_000, initial_backoff, max_backoff };
         (config.deadline, config.connect_timeout) = (deadline, Duration::from_secs(1));
@@ -399,6 +433,10 @@ impl Machine {
         format!("http://{}", SocketAddr::new(self.address, PEER_PORT))
     }
 
+    fn api_url(&self) -> String {
+        format!("http://{}", SocketAddr::new(self.address, API_PORT))
+    }
+
     fn jump(&self, by_micros: i64) {
         self.skew_micros.set(self.skew_micros.get() + by_micros);
         if let Some(clock) = &*self.clock.borrow() {
@@ -434,6 +472,7 @@ async fn serve(machine: Rc<Machine>, seed: u64, trace: Trace) -> turmoil::Result
         join_token,
     });
     (config.search_threads, config.build_threads) = (1, 1);
+    config.repair_after = machine.repair_after;
     config.memory = "64GiB".parse().expect("a size");
     let net = Net::other(Arc::new(HostNetwork { host: machine.address, trace, sockets }));
     let _server = Server::start(config, machine.disk.platform(net), env).await?;

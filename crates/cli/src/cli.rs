@@ -9,7 +9,8 @@ use sagitta_console::Format;
 
 use crate::args;
 use crate::command::{
-    cluster, collection, completion, count, delete, export, get, import, inspect, node, recall, search, shard, status,
+    cluster, collection, completion, count, delete, export, get, import, inspect, node, operation, recall, search,
+    shard, status,
 };
 use crate::failure::EXIT_CODES;
 
@@ -81,9 +82,12 @@ pub enum Command {
     /// Found a cluster and see how it is
     #[command(subcommand)]
     Cluster(cluster::Cluster),
-    /// See the nodes of the cluster
-    #[command(subcommand)]
+    /// See the nodes of the cluster, and take them out of service
+    #[command(subcommand, visible_alias = "nodes")]
     Node(node::Node),
+    /// See what the cluster does about its replicas by itself, and cancel it
+    #[command(subcommand, visible_alias = "operations")]
+    Operation(operation::Operation),
     /// See the shards of collections and who leads them
     #[command(subcommand)]
     Shard(shard::Shard),

@@ -10,6 +10,7 @@ pub mod get;
 pub mod import;
 pub mod inspect;
 pub mod node;
+pub mod operation;
 pub mod recall;
 pub mod search;
 pub mod shard;
@@ -36,6 +37,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Cluster(command) => command.run(&session).await,
         Command::Node(command) => command.run(&session).await,
+        Command::Operation(command) => command.run(&session).await,
         Command::Shard(command) => command.run(&session).await,
         Command::Collection(command) => command.run(&session).await,
         Command::Import(command) => command.run(&session).await,

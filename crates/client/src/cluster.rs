@@ -1,7 +1,10 @@
 //! The calls of `ClusterService`: for operators.
 
-use sagitta_model::{ClusterInfo, NewCluster, NodeInfo, ShardInfo};
-use sagitta_wire::cluster::{ListNodes, ListShards, NodePage, ShardPage, TransferLeader};
+use sagitta_model::{ClusterInfo, NewCluster, NodeChange, NodeInfo, OperationInfo, ShardInfo};
+use sagitta_wire::cluster::{
+    CancelOperation, ChangeNode, ListNodes, ListOperations, ListShards, NodeChanged, NodePage, OperationPage,
+    ShardPage, TransferLeader,
+};
 use sagitta_wire::{Convert as _, v1};
 
 use crate::client::Client;
@@ -91,5 +94,45 @@ impl Client {
             async move { service.transfer_leader(request).await }
         };
         self.call(&TransferLeader { shard, to }.into_proto(), call).await.map(|((), _)| ())
+    }
+
+    /// Changes how a node stands to the cluster, or only tells what would follow.
+    pub async fn change_node(&self, id: u64, change: NodeChange, dry_run: bool) -> Result<NodeChanged, ClientError> {
+        let call = |request| {
+            let mut service = self.cluster_service();
+            async move { service.change_node(request).await }
+        };
+        let (answer, attempts) = self.call(&ChangeNode { id, change, dry_run }.into_proto(), call).await?;
+        NodeChanged::from_proto(answer).map_err(|error| ClientError::unreadable(error, attempts))
+    }
+
+    /// Lists a page of operations by id. `page_size` 0 leaves it to the server, an empty `page_token` begins.
+    pub async fn list_operations(&self, page_size: usize, page_token: String) -> Result<OperationPage, ClientError> {
+        let call = |request| {
+            let mut service = self.cluster_service();
+            async move { service.list_operations(request).await }
+        };
+        let (answer, attempts) = self.call(&ListOperations.into_proto(page_size, page_token), call).await?;
+        OperationPage::from_proto(answer).map_err(|error| ClientError::unreadable(error, attempts))
+    }
+
+    /// Shows an operation.
+    pub async fn get_operation(&self, id: u64) -> Result<OperationInfo, ClientError> {
+        let call = |request| {
+            let mut service = self.cluster_service();
+            async move { service.get_operation(request).await }
+        };
+        let (answer, attempts) = self.call(&v1::GetOperationRequest { id }, call).await?;
+        OperationInfo::from_proto(answer).map_err(|error| ClientError::unreadable(error, attempts))
+    }
+
+    /// Wants an operation not to come about, or only tells whether it could be.
+    pub async fn cancel_operation(&self, id: u64, dry_run: bool) -> Result<OperationInfo, ClientError> {
+        let call = |request| {
+            let mut service = self.cluster_service();
+            async move { service.cancel_operation(request).await }
+        };
+        let (answer, attempts) = self.call(&CancelOperation { id, dry_run }.into_proto(), call).await?;
+        OperationInfo::from_proto(answer).map_err(|error| ClientError::unreadable(error, attempts))
     }
 }

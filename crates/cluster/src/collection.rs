@@ -40,6 +40,21 @@ pub struct ShardDescriptor {
     /// The first voters of its group. Never changes: a node that has no log of the group founds it with these.
     #[serde(default)]
     pub founders: Vec<u64>,
+    /// Nodes that were members of its group once and left it, with where its log stood when they had. One that comes back founds
+    /// nothing and has forgotten how it voted: see [`Floor`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left: BTreeMap<u64, Floor>,
+}
+
+/// A place in a shard's log that is above everything that a member had seen when it left the group. Should that node become a member once
+/// more, with nothing in its folder, it votes for nobody whose log ends before, and does not stand itself until its own log reaches it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Floor {
+    /// A term that the group was in then.
+    pub term: u64,
+    /// An entry that was applied then.
+    pub index: u64,
 }
 
 impl Collection {

@@ -4,7 +4,9 @@ mod json;
 
 use sagitta_model::{CollectionName, Schema};
 
+use crate::collection::Floor;
 use crate::node::{NodeStatus, Place};
+use crate::operation::{OperationKind, OperationStep};
 
 /// A change of the cluster. Everything that is random or timed is in it, chosen by whoever proposed it.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,6 +88,41 @@ pub enum Command {
         /// The nodes that should hold a replica, in any order.
         replicas: Vec<u64>,
     },
+    /// Begins to make a replica of a shard on another node.
+    BeginOperation {
+        /// Why.
+        kind: OperationKind,
+        /// The shard.
+        shard: u64,
+        /// The epoch of the placement that whoever proposes this has seen.
+        epoch: u64,
+        /// The node that gives its replica up; none if the shard has too few.
+        from: Option<u64>,
+        /// The node that gets a replica.
+        to: u64,
+        /// Why, in words.
+        reason: String,
+        /// Now, in microseconds since 1970.
+        unix_micros: u64,
+    },
+    /// Notes that an operation is a step further.
+    AdvanceOperation {
+        /// Which.
+        id: u64,
+        /// The step that it was at: a repetition that arrives late changes nothing.
+        from: OperationStep,
+        /// The step that it is at from now on.
+        to: OperationStep,
+        /// Where the shard's log stands, as its leader told together with who its members are.
+        at: Floor,
+        /// Now, in microseconds since 1970.
+        unix_micros: u64,
+    },
+    /// Wants an operation not to come about.
+    CancelOperation {
+        /// Which.
+        id: u64,
+    },
 }
 
 /// Which join token another one replaces.
@@ -125,8 +162,16 @@ impl Command {
             | Self::DeleteCollection { .. }
             | Self::FreeName { .. }
             | Self::Join { .. }
+            | Self::CancelOperation { .. }
             | Self::SetJoinToken { .. } => true,
-            Self::SetNodeStatus { .. } | Self::SetVoters { .. } | Self::SetReplicas { .. } => false,
+            // Whether a node is heard of the leader finds by itself.
+            Self::SetNodeStatus { status, .. } => {
+                matches!(status, NodeStatus::Up | NodeStatus::Draining | NodeStatus::Removed)
+            }
+            Self::SetVoters { .. }
+            | Self::SetReplicas { .. }
+            | Self::BeginOperation { .. }
+            | Self::AdvanceOperation { .. } => false,
         }
     }
 
@@ -139,7 +184,10 @@ impl Command {
             | Self::SetNodeStatus { .. }
             | Self::SetJoinToken { .. }
             | Self::SetVoters { .. }
-            | Self::SetReplicas { .. } => None,
+            | Self::SetReplicas { .. }
+            | Self::BeginOperation { .. }
+            | Self::AdvanceOperation { .. }
+            | Self::CancelOperation { .. } => None,
         }
     }
 }

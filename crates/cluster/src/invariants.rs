@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::collection::{Collection, ShardDescriptor};
 use crate::limits;
 use crate::node::{NodeStatus, may_become, out_of_service};
+use crate::operation::OperationStep;
 use crate::placement::takes_replicas;
 use crate::state::State;
 
@@ -42,6 +43,7 @@ impl State {
             );
             hold!(leaving.deletion <= self.deletions, "the deletion of {name} will be counted again");
         }
+        self.check_operations()?;
         hold!(self.requests.len() <= limits::REMEMBERED_REQUESTS, "{} requests are remembered", self.requests.len());
         match before {
             Some(before) => self.check_change(before),
@@ -83,6 +85,32 @@ impl State {
         Ok(())
     }
 
+    fn check_operations(&self) -> Result<(), String> {
+        let mut busy = BTreeSet::new();
+        for operation in self.operations() {
+            let id = operation.id;
+            hold!(id <= self.begun_operations, "the id of operation {id} will be handed out again");
+            hold!(
+                operation.is_under_way() == operation.ended_unix_micros.is_none(),
+                "operation {id}: when did it end?"
+            );
+            if !operation.is_under_way() {
+                continue;
+            }
+            hold!(busy.insert(operation.shard), "two operations are under way on shard {}", operation.shard);
+            let (_, shard) = self.shard(operation.shard).map_err(|_| format!("operation {id} is on no shard"))?;
+            let placed = |node: u64| shard.replicas.contains(&node);
+            let switched = operation.step == OperationStep::Drop;
+            hold!(placed(operation.to) == switched, "operation {id}: {:?} at {}", shard.replicas, operation.step);
+            let from = operation.from.is_none_or(|from| placed(from) != switched);
+            hold!(from, "operation {id}: {:?} at {}", shard.replicas, operation.step);
+            let status = self.nodes.get(&operation.to).map(|node| node.status);
+            let gone = matches!(status, None | Some(NodeStatus::Drained | NodeStatus::Removed));
+            hold!(!gone, "operation {id} brings a replica to node {}, which is {status:?}", operation.to);
+        }
+        Ok(())
+    }
+
     fn check_change(&self, before: &Self) -> Result<(), String> {
         hold!(self.cluster_id == before.cluster_id, "the cluster became another");
         hold!(self.next_shard_id >= before.next_shard_id, "ids of shards are handed out again");
@@ -103,6 +131,7 @@ impl State {
         hold!(!came || fit, "there are {} coordinators", serving.len());
         let known: BTreeMap<u64, (u128, &ShardDescriptor)> =
             before.shards().map(|(collection, shard)| (shard.id, (collection.id, shard))).collect();
+        hold!(self.begun_operations >= before.begun_operations, "ids of operations are handed out again");
         for (collection, shard) in self.shards() {
             let id = shard.id;
             let Some((owner, old)) = known.get(&id) else {

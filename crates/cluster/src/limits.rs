@@ -14,5 +14,11 @@ pub const MAX_CLUSTER_SHARDS: usize = 100_000;
 pub const MAX_ADDRESS_BYTES: usize = 270;
 /// Length of a zone's name, in bytes.
 pub const MAX_ZONE_BYTES: usize = 128;
+/// Operations that have not ended: one for each shard at most, and a scheduler begins far fewer at once.
+pub const MAX_OPERATIONS: usize = 1_000;
+/// Operations that have ended and are still shown.
+pub const MAX_ENDED_OPERATIONS: usize = 100;
+/// Length of an operation's reason, in bytes.
+pub const MAX_REASON_BYTES: usize = 512;
 /// Request ids that are remembered: retries come within seconds, administrators act a few times a minute.
 pub(crate) const REMEMBERED_REQUESTS: usize = 1_024;

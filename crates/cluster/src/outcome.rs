@@ -9,6 +9,7 @@ use sagitta_model::ErrorKind;
 use crate::collection::{Collection, ShardDescriptor};
 use crate::limits;
 use crate::node::{Node, NodeStatus, hint};
+use crate::operation::{Operation, OperationStep};
 
 pub use json::{decode_outcome, encode_outcome};
 
@@ -39,6 +40,8 @@ pub enum Effect {
         /// The shard.
         shard: ShardDescriptor,
     },
+    /// The operation stands like this.
+    Operation(Arc<Operation>),
 }
 
 /// Why a command changed nothing.
@@ -191,6 +194,30 @@ pub enum Refusal {
         /// The epoch that it was thought to have.
         expected: u64,
     },
+    /// An operation is under way on the shard.
+    #[error("operation {operation} is under way on shard {shard}: wait until it has ended, or cancel it")]
+    Busy {
+        /// The shard.
+        shard: u64,
+        /// The operation.
+        operation: u64,
+    },
+    /// There are as many operations under way as there may be.
+    #[error("{0} operations are under way, which is the most there may be: wait until some have ended")]
+    TooManyOperations(usize),
+    /// There is no such operation.
+    #[error("operation {0} does not exist, or ended long ago: `sagitta operations list` names those that are known")]
+    NoOperation(u64),
+    /// The operation is at another step.
+    #[error("operation {operation} is at the step {step} and cannot come to {wanted}: {}", step_hint(*step))]
+    OtherStep {
+        /// The operation.
+        operation: u64,
+        /// The step that it is at.
+        step: OperationStep,
+        /// The step that it was to come to.
+        wanted: OperationStep,
+    },
     /// A node cannot get a replica.
     #[error("node {node} cannot get a replica: {reason}")]
     TakesNoReplicas {
@@ -201,6 +228,17 @@ pub enum Refusal {
     },
 }
 
+fn step_hint(step: OperationStep) -> &'static str {
+    match step {
+        OperationStep::Switch | OperationStep::Drop => {
+            "the shard's members are those that it leads to; wait until it is done"
+        }
+        OperationStep::Undo => "it is being cancelled already",
+        OperationStep::Done | OperationStep::Cancelled => "it has ended",
+        OperationStep::Join | OperationStep::CatchUp => "look at it again",
+    }
+}
+
 impl Refusal {
     /// What the caller should do about it.
     pub fn kind(&self) -> ErrorKind {
@@ -208,8 +246,10 @@ impl Refusal {
             // Nobody is there now; otherwise it is for the caller to ask for less.
             Self::TooFewNodes { nodes: 0, .. } | Self::StillLeaving { .. } => ErrorKind::Unavailable,
             Self::Invalid { .. } | Self::TooFewNodes { .. } => ErrorKind::Invalid,
-            Self::NotFound(_) | Self::NoNode(_) | Self::NoShard(_) => ErrorKind::NotFound,
-            Self::TooMany(_) | Self::TooManyShards(_) | Self::TooManyNodes(_) => ErrorKind::Overloaded,
+            Self::NotFound(_) | Self::NoNode(_) | Self::NoShard(_) | Self::NoOperation(_) => ErrorKind::NotFound,
+            Self::TooMany(_) | Self::TooManyShards(_) | Self::TooManyNodes(_) | Self::TooManyOperations(_) => {
+                ErrorKind::Overloaded
+            }
             Self::AlreadyExists(_)
             | Self::RequestIdReused(_)
             | Self::OtherIncarnation { .. }
@@ -222,6 +262,8 @@ impl Refusal {
             | Self::Wanted { .. }
             | Self::Votes(_)
             | Self::Stale { .. }
+            | Self::Busy { .. }
+            | Self::OtherStep { .. }
             | Self::TakesNoReplicas { .. } => ErrorKind::Conflict,
         }
     }

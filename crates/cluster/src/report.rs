@@ -37,4 +37,22 @@ pub struct ReplicaReport {
     pub disk_bytes: u64,
     /// Why it does not serve, if it does not.
     pub problem: Option<String>,
+    /// Who belongs to the group: told by its leader, while no change of that is under way.
+    pub members: Option<GroupMembers>,
+}
+
+/// Who belongs to a shard's group, each ascending.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupMembers {
+    /// Members that vote.
+    pub voters: Vec<u64>,
+    /// Members that only receive.
+    pub learners: Vec<u64>,
+}
+
+impl GroupMembers {
+    /// Whether a node belongs to it in any way.
+    pub fn contains(&self, node: u64) -> bool {
+        self.voters.contains(&node) || self.learners.contains(&node)
+    }
 }

@@ -9,10 +9,12 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::collection::{Collection, CollectionJson};
 use crate::hex::{decode_digest, encode_digest, hex, parse_id};
 use crate::node::{Node, NodeJson};
+use crate::operation::{Operation, OperationJson};
 use crate::state::{Asked, Leaving, Request, State};
 
-/// Format of the snapshot that this build writes.
-const FORMAT: u32 = 2;
+/// The newest format of the snapshot that this build knows. It writes the one before where nothing needs the newest: no operation was
+/// ever begun.
+const FORMAT: u32 = 3;
 
 /// Why bytes are not a snapshot or a command of this build.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +71,11 @@ struct SnapshotJson {
     leaving: Vec<LeavingJson>,
     #[serde(default, skip_serializing_if = "crate::node::is_zero")]
     deletions: u64,
+    // Format 2 has neither.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    operations: Vec<OperationJson>,
+    #[serde(default, skip_serializing_if = "crate::node::is_zero")]
+    begun_operations: u64,
     requests: Vec<RequestJson>,
 }
 
@@ -122,7 +129,7 @@ impl State {
     /// The state as of a place in the log: a JSON document, a line feed and its XXH3-64 in hexadecimal.
     pub fn encode(&self, applied_index: u64, applied_term: u64) -> Vec<u8> {
         let json = SnapshotJson {
-            format: FORMAT,
+            format: if self.begun_operations == 0 { FORMAT - 1 } else { FORMAT },
             applied_index,
             applied_term,
             cluster_id: hex(self.cluster_id),
@@ -134,6 +141,8 @@ impl State {
             collections: self.collections.values().map(|collection| CollectionJson::from(&**collection)).collect(),
             leaving: self.leaving.iter().map(|(name, leaving)| leaving_json(name, leaving)).collect(),
             deletions: self.deletions,
+            operations: self.operations.values().map(|operation| OperationJson::from(&**operation)).collect(),
+            begun_operations: self.begun_operations,
             requests: self.requests.iter().map(RequestJson::from).collect(),
         };
         let mut bytes = serde_json::to_vec(&json).expect("invariant: maps with text keys and numbers always serialise");
@@ -175,6 +184,10 @@ impl State {
         });
         state.leaving = Arc::new(leaving.collect::<Result<_, Violation>>()?);
         state.deletions = json.deletions;
+        let operations = json.operations.into_iter().map(Operation::try_from);
+        let operations = operations.map(|one| one.map(|operation| (operation.id, Arc::new(operation))));
+        state.operations = Arc::new(operations.collect::<Result<_, Violation>>()?);
+        state.begun_operations = json.begun_operations;
         let requests = json.requests.into_iter().map(Request::try_from);
         state.requests = Arc::new(requests.collect::<Result<_, _>>()?);
         Ok((state, json.applied_index, json.applied_term))

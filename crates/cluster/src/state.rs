@@ -2,6 +2,7 @@
 
 mod collections;
 mod nodes;
+mod operations;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use crate::collection::{Collection, ShardDescriptor};
 use crate::command::Command;
 use crate::limits::REMEMBERED_REQUESTS;
 use crate::node::{Node, NodeStatus};
+use crate::operation::{Operation, OperationStep};
 use crate::outcome::{Effect, Refusal};
 use crate::placement::takes_replicas;
 
@@ -32,6 +34,10 @@ pub struct State {
     /// How many collections were deleted.
     pub(crate) deletions: u64,
     pub(crate) next_shard_id: u64,
+    /// Operations that are under way, and the latest that have ended.
+    pub(crate) operations: Arc<BTreeMap<u64, Arc<Operation>>>,
+    /// How many operations were begun: the last id that was handed out.
+    pub(crate) begun_operations: u64,
     /// The latest requests that changed something, oldest first.
     pub(crate) requests: Arc<VecDeque<Request>>,
 }
@@ -70,9 +76,9 @@ impl State {
 
     /// An empty cluster.
     pub fn new(cluster_id: u128) -> Self {
-        let (nodes, voters, collections, leaving, requests) = Default::default();
+        let (nodes, voters, collections, leaving, requests, operations) = Default::default();
         let (founder, join_token) = (None, None);
-        let (deletions, next_shard_id) = (0, Self::FIRST_SHARD_ID);
+        let (deletions, begun_operations, next_shard_id) = (0, 0, Self::FIRST_SHARD_ID);
         Self {
             cluster_id,
             nodes,
@@ -83,6 +89,8 @@ impl State {
             leaving,
             deletions,
             next_shard_id,
+            operations,
+            begun_operations,
             requests,
         }
     }
@@ -203,6 +211,27 @@ impl State {
             }
             Command::SetVoters { voters } => self.set_voters(voters)?,
             Command::SetReplicas { shard, epoch, replicas } => self.set_replicas(shard, epoch, replicas)?,
+            Command::BeginOperation { kind, shard, epoch, from, to, reason, unix_micros } => {
+                let (step, begun_unix_micros) = (OperationStep::Join, unix_micros);
+                let (id, cancelled, ended_unix_micros) = (0, false, None);
+                let new = Operation {
+                    id,
+                    kind,
+                    shard,
+                    from,
+                    to,
+                    step,
+                    reason,
+                    cancelled,
+                    begun_unix_micros,
+                    ended_unix_micros,
+                };
+                self.begin_operation(new, epoch)?
+            }
+            Command::AdvanceOperation { id, from, to, at, unix_micros } => {
+                self.advance_operation(id, (from, to), at, unix_micros)?
+            }
+            Command::CancelOperation { id } => self.cancel_operation(id)?,
         };
         Ok(effect)
     }

@@ -194,7 +194,10 @@ impl Driver {
             group.settle_handover(now);
             // Between a Ready and its end raft must not be touched.
             if self.held.is_none() && group.node.is_some() && !group.is_installing() {
-                group.with_node(raft::RawNode::tick);
+                // Without time it stands for nothing.
+                if !group.is_below_floor() {
+                    group.with_node(raft::RawNode::tick);
+                }
                 group.step_down_unheard(self.ticks);
                 group.campaign_if_alone();
                 group.end_stuck_change();

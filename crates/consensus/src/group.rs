@@ -108,6 +108,8 @@ pub(crate) struct Group {
     pub(crate) joint_ticks: u64,
     /// The members that it was founded with.
     pub(crate) founders: Membership,
+    /// See [`crate::GroupSpec::floor`].
+    pub(crate) floor: Option<Position>,
     /// Whether the state machine can offer its state.
     pub(crate) offers: bool,
     /// Where the state stood when the state machine was asked for an offer, which it still owes.
@@ -155,7 +157,7 @@ pub(crate) struct Closing {
 
 impl Group {
     pub(crate) fn new(me: NodeId, id: GroupId, node: RawNode<GroupStorage>, opened: Opened) -> Self {
-        let Opened { at, applied, durable, membership, founders, offers } = opened;
+        let Opened { at, applied, durable, membership, founders, offers, floor } = opened;
         let status = GroupStatus {
             role: Role::Follower,
             leader: None,
@@ -188,6 +190,7 @@ impl Group {
             change: None,
             joint_ticks: 0,
             founders,
+            floor,
             offers,
             offering: None,
             offer_broken: false,
@@ -304,9 +307,16 @@ impl Group {
         self.node.as_ref().map(|node| node.raft.leader_id).filter(|id| *id != 0).map(NodeId)
     }
 
+    /// Whether this member has come back to a group that it left, and lacks what it may have held before: it must not be elected.
+    pub(crate) fn is_below_floor(&self) -> bool {
+        let Some(node) = &self.node else { return false };
+        let last = Position { index: node.raft.raft_log.last_index(), term: node.raft.raft_log.last_term() };
+        self.floor.is_some_and(|floor| last.is_before(floor))
+    }
+
     /// Who needs nobody's vote waits for no timeout.
     pub(crate) fn campaign_if_alone(&mut self) {
-        if self.decides_alone() && !self.is_leader() {
+        if self.decides_alone() && !self.is_leader() && !self.is_below_floor() {
             self.with_node(RawNode::campaign);
         }
     }
@@ -445,6 +455,7 @@ pub(crate) struct Opened {
     pub(crate) membership: Membership,
     pub(crate) founders: Membership,
     pub(crate) offers: bool,
+    pub(crate) floor: Option<Position>,
 }
 
 impl Handover {

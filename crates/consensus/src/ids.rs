@@ -24,6 +24,13 @@ pub struct Position {
     pub term: u64,
 }
 
+impl Position {
+    /// Whether a log that ends here lacks what one that ends there has, as elections judge it.
+    pub(crate) fn is_before(self, other: Self) -> bool {
+        (self.term, self.index) < (other.term, other.index)
+    }
+}
+
 impl fmt::Display for ClusterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cluster {:032x}", self.0)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::ids::{ClusterId, GroupId, NodeId};
+use crate::ids::{ClusterId, GroupId, NodeId, Position};
 
 /// Who this host is and how it keeps time.
 #[derive(Clone, Debug)]
@@ -23,6 +23,9 @@ pub struct GroupSpec {
     /// The first voters, if the group is to be founded when there is no log of it; all of them must be given the
     /// same list. `None` opens only what exists.
     pub found_with: Option<Vec<NodeId>>,
+    /// Of a node that was a member once, and may have forgotten how it voted and what it held: where the log stood when it had left. It
+    /// votes for nobody whose log ends before, and does not stand until its own log is there.
+    pub floor: Option<Position>,
 }
 
 impl HostSettings {

@@ -60,8 +60,18 @@ impl Bench {
     }
 
     pub(crate) fn open_among(&mut self, group: GroupId, voters: &[NodeId], machine: &TestMachine) -> OpenAnswer {
+        self.open_above(group, voters, None, machine)
+    }
+
+    pub(crate) fn open_above(
+        &mut self,
+        group: GroupId,
+        voters: &[NodeId],
+        floor: Option<Position>,
+        machine: &TestMachine,
+    ) -> OpenAnswer {
         let (answer, mut opened) = oneshot::channel();
-        let spec = GroupSpec { group, found_with: Some(voters.to_vec()) };
+        let spec = GroupSpec { group, found_with: Some(voters.to_vec()), floor };
         self.driver.handle(Input::Open { spec, machine: Box::new(machine.clone()), answer });
         opened.try_recv().unwrap()
     }

@@ -3,6 +3,7 @@
 //! Put together from the control state and from what nodes last told of themselves. Of the latter each coordinator has its own
 //! view, which may be a second old.
 
+mod operations;
 mod view;
 
 use sagitta_cluster::{Command, Refusal};

@@ -1,4 +1,6 @@
-//! What the leader of the control group does unasked: notes which nodes are there, and makes coordinators vote.
+//! What the leader of the control group does unasked: notes which nodes are there, makes coordinators vote, and has replicas where they should be.
+
+mod replicas;
 
 use std::time::Duration;
 
@@ -11,6 +13,8 @@ use crate::{Coordinator, Error};
 
 /// How often it looks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often it looks whether replicas are where they should be: it looks at every shard, and nodes report once a second.
+const LOOK_AT_REPLICAS_EVERY: Duration = Duration::from_secs(1);
 /// A node that has not been heard of for so long is lost. Longer than a restart takes, so that one causes nothing.
 const LOST_AFTER: Duration = Duration::from_secs(30);
 /// How long one decision may take; what was not decided is looked at again.
@@ -22,6 +26,7 @@ impl<C: NodeClient> Coordinator<C> {
     /// Looks again and again, for ever; acts while this coordinator leads.
     pub async fn keep(&self) {
         let mut leads_since = None;
+        let mut replicas_at = Duration::ZERO;
         loop {
             self.env.sleep(LOOK_EVERY).await;
             if self.control.group().status().role != Role::Leader {
@@ -32,6 +37,12 @@ impl<C: NodeClient> Coordinator<C> {
             let deadline = self.env.deadline(DECIDE_WITHIN);
             if let Err(error) = self.keep_once(since, deadline).await {
                 tracing::debug!(%error, "the cluster could not be looked after; trying again");
+            }
+            if self.env.now() >= replicas_at {
+                replicas_at = self.env.now() + LOOK_AT_REPLICAS_EVERY;
+                if let Err(error) = self.keep_replicas(since, self.env.deadline(DECIDE_WITHIN)).await {
+                    tracing::debug!(%error, "the replicas could not be looked after; trying again");
+                }
             }
         }
     }

@@ -21,6 +21,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use sagitta_cluster::Limits;
 use sagitta_env::{Alarm, Env};
 
 pub use client::{Elsewhere, NodeClient, Page, Read, ShardError, ShardRef, ShardStatistics, Tokens};
@@ -40,12 +41,18 @@ pub struct Coordinator<C> {
     control: Control,
     nodes: Arc<C>,
     reports: Arc<Reports>,
+    limits: Limits,
 }
 
 impl<C> Coordinator<C> {
     /// The coordinator on node `me`, over an open control group.
     pub fn new(env: Env, me: u64, control: Control, nodes: Arc<C>, reports: Arc<Reports>) -> Self {
-        Self { alarm: env.alarm(), env, me, control, nodes, reports }
+        Self { alarm: env.alarm(), env, me, control, nodes, reports, limits: Limits::default() }
+    }
+
+    /// With other limits on what the cluster does by itself.
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     /// Its time and chance.

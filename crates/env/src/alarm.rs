@@ -159,7 +159,7 @@ mod tests {
         drop(alarm.after(10 * MS));
         let (set, _) = alarm.state();
         for _ in 0..5 {
-            tokio::time::sleep(MS).await;
+            tokio::time::advance(MS).await;
             let wait = alarm.after(10 * MS);
             assert_eq!(alarm.state(), (set, 1), "it ends later than the timer");
             drop(wait);

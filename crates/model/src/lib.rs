@@ -10,6 +10,7 @@ pub mod hit;
 pub mod id;
 pub mod limits;
 pub mod metric;
+pub mod operation;
 pub mod path;
 pub mod point;
 pub mod query;
@@ -28,6 +29,7 @@ pub use filter::{Condition, Filter, Number, Range, Scalar, Test};
 pub use hit::{Hit, TopK, merge};
 pub use id::PointId;
 pub use metric::Metric;
+pub use operation::{NodeChange, OperationInfo, OperationKind, OperationStep};
 pub use path::FieldPath;
 pub use point::{NamedVectors, Point};
 pub use query::{

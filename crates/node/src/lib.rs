@@ -20,8 +20,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use sagitta_consensus::{
-    Condition, ConsensusError, GroupHandle, GroupId, GroupStatus, HostHandle, LogMark, NodeId, States,
+    Condition, ConsensusError, GroupHandle, GroupId, GroupSpec, GroupStatus, HostHandle, LogMark, NodeId, Position,
+    States,
 };
+use sagitta_engine::kv::KvEngine;
 use sagitta_env::Env;
 use sagitta_shard::{Engines, Home, ShardOptions, ShardSpec};
 
@@ -79,7 +81,9 @@ pub struct Node {
 
 /// Counts the changes of a group that others want to know of; an applied entry is none.
 async fn tell_changes(mut group: GroupHandle, changes: tokio::sync::watch::Sender<u64>) {
-    let known = |status: &GroupStatus| (status.role, status.leader, status.term, status.condition.clone());
+    let known = |status: &GroupStatus| {
+        (status.role, status.leader, status.term, status.condition.clone(), status.membership.clone())
+    };
     let mut before = known(&group.status());
     while let Ok(status) = group.changed().await {
         let now = known(&status);
@@ -87,6 +91,17 @@ async fn tell_changes(mut group: GroupHandle, changes: tokio::sync::watch::Sende
             changes.send_modify(|count| *count += 1);
         }
         before = now;
+    }
+}
+
+/// Has the database of a replica that is removed let go of all that it keeps; what is left goes with the folder.
+fn clear_away(dir: &Path, kv: &dyn KvEngine) {
+    if !dir.is_dir() {
+        return;
+    }
+    let cleared = Home::create(dir).and_then(|home| home.remove_state(&home.current()?, kv));
+    if let Err(error) = cleared {
+        tracing::debug!(%error, "a replica is removed file by file");
     }
 }
 
@@ -132,8 +147,13 @@ impl Node {
 
     /// Hosts a replica of a shard; one that is hosted already stays as it is, unless its group has stopped, which is then opened anew:
     /// the cause may be gone. `founders` are the first voters of its group, the
-    /// same on every member for ever.
-    pub async fn ensure(&self, spec: ShardSpec, founders: Vec<NodeId>) -> Result<(), NodeError> {
+    /// same on every member for ever; `floor` is where its log stood when this node last left it, if it did.
+    pub async fn ensure(
+        &self,
+        spec: ShardSpec,
+        founders: Vec<NodeId>,
+        floor: Option<Position>,
+    ) -> Result<(), NodeError> {
         let id = spec.shard;
         match self.replicas.get(id) {
             Some(replica) if self.has_stopped(&replica) => self.let_go(id, replica).await,
@@ -160,7 +180,8 @@ impl Node {
         let doomed = whole.doomed();
         let (machine, applied) = ShardMachine::new(shard.clone(), whole, self.builder.bell());
         let mark = LogMark::in_folder(&self.folder(id));
-        let group = self.host.open_group(mark.spec(GroupId(id), founders), Box::new(machine)).await;
+        let spec = GroupSpec { floor, ..mark.spec(GroupId(id), founders) };
+        let group = self.host.open_group(spec, Box::new(machine)).await;
         let group = group.map_err(|error| match error {
             ConsensusError::Absent { .. } => NodeError::LogGone { folder: self.folder(id) },
             error => NodeError::Consensus { shard: id, error },
@@ -218,7 +239,9 @@ impl Node {
         removed.map_err(|error| NodeError::Consensus { shard, error })?;
         let dir = self.folder(shard);
         let doomed = dir.with_extension("removed");
+        let kv = self.engines.kv.clone();
         let moved = self.env.spawn_blocking(move || {
+            clear_away(&dir, &*kv);
             // Renamed first: a folder that is half removed must not look like a replica.
             match fs::rename(&dir, &doomed) {
                 Ok(()) => fs::remove_dir_all(&doomed).map_err(|source| NodeError::Io { path: doomed, source }),
@@ -261,7 +284,7 @@ impl Node {
         self.replicas.all()
     }
 
-    /// Changes whenever a replica comes, its group has another leader or stops working, or data begins or ceases to be refused.
+    /// Changes whenever a replica comes, its group has another leader or other members or stops working, or data begins or ceases to be refused.
     pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
         self.changes.subscribe()
     }

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use sagitta_consensus::{Condition, GroupHandle, GroupStatus, HandoverOutcome, NodeId, Outcome, ReadOutcome, Role};
+use sagitta_consensus::{
+    Condition, GroupHandle, GroupStatus, HandoverOutcome, Members, NodeId, Outcome, ReadOutcome, Role,
+};
 use sagitta_engine::index::Stop;
 use sagitta_env::{Deadline, Env};
 use sagitta_model::{
@@ -341,6 +343,16 @@ impl Replica {
             HandoverOutcome::NotLeader { hint } => Err(NodeError::NotLeader { hint }),
             HandoverOutcome::Refused(refusal) => Err(refusal.into()),
             HandoverOutcome::Unknown(doubt) => Err(NodeError::Unknown(doubt)),
+        }
+    }
+
+    /// Makes these the members of the group: see [`GroupHandle::change_members`].
+    pub async fn change_members(&self, members: Members, deadline: Deadline) -> Result<(), NodeError> {
+        match self.group.change_members(members, deadline.at()).await {
+            Outcome::Applied(_) => Ok(()),
+            Outcome::NotLeader { hint } => Err(NodeError::NotLeader { hint }),
+            Outcome::Refused(refusal) => Err(refusal.into()),
+            Outcome::Unknown(doubt) => Err(NodeError::Unknown(doubt)),
         }
     }
 

@@ -111,7 +111,7 @@ impl Fixture {
         let mut schema = Schema::default();
         schema.vectors.insert("v".to_owned(), VectorSpec { dim, metric: Metric::L2, index: IndexPolicy::Flat });
         schema.fields.insert("group".parse().expect("a path"), FieldType::Keyword);
-        self.node.ensure(ShardSpec { collection: 1, shard, schema }, vec![NodeId(1)]).await.expect("hosted");
+        self.node.ensure(ShardSpec { collection: 1, shard, schema }, vec![NodeId(1)], None).await.expect("hosted");
         let replica = self.node.replica(shard).expect("hosted");
         if points > 0 {
             write(&replica, 1, dim, 0..points).await;
@@ -366,11 +366,11 @@ async fn a_replica_that_had_a_log_is_not_begun_anew_without_it() {
     schema.vectors.insert("v".to_owned(), VectorSpec { dim: USUAL, metric: Metric::L2, index: IndexPolicy::Flat });
     schema.fields.insert("group".parse().expect("a path"), FieldType::Keyword);
     let spec = ShardSpec { collection: 1, shard: 1, schema };
-    let error = fixture.node.ensure(spec.clone(), vec![NodeId(1)]).await.expect_err("its log is gone");
+    let error = fixture.node.ensure(spec.clone(), vec![NodeId(1)], None).await.expect_err("its log is gone");
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     assert!(error.to_string().contains("Raft log is gone"), "{error}");
     // Removed, it may come anew.
     fixture.node.remove(1).await.expect("removed");
-    fixture.node.ensure(spec, vec![NodeId(1)]).await.expect("a new one");
+    fixture.node.ensure(spec, vec![NodeId(1)], None).await.expect("a new one");
     fixture.node.close().await;
 }

@@ -7,8 +7,10 @@ use std::time::Duration;
 use std::{fs, io};
 
 use arc_swap::ArcSwap;
-use sagitta_cluster::{Collection, ReplicaReport, ReplicaRole, Report, ShardDescriptor, SnapshotError, State};
-use sagitta_consensus::{Condition, NodeId, Role, write_whole};
+use sagitta_cluster::{
+    Collection, GroupMembers, ReplicaReport, ReplicaRole, Report, ShardDescriptor, SnapshotError, State,
+};
+use sagitta_consensus::{Condition, GroupStatus, NodeId, Position, Role, write_whole};
 use sagitta_coordinator::Control;
 use sagitta_env::Env;
 use sagitta_model::ErrorKind;
@@ -215,8 +217,7 @@ impl Agent {
         }
         let state = &seen.state;
         let mut first = Ok(());
-        let mine = |shard: &ShardDescriptor| shard.replicas.contains(&self.me);
-        let here: Vec<_> = state.shards().filter(|(_, shard)| mine(shard)).collect();
+        let here: Vec<_> = state.shards_on(self.me).collect();
         let mut placed: BTreeMap<_, _> =
             here.iter().map(|(_, shard)| (shard.id, Placement { epoch: shard.epoch, problem: None })).collect();
         // Before anything is opened, which takes its time: from now on nobody writes to what goes.
@@ -261,7 +262,8 @@ impl Agent {
 
     async fn host(&self, collection: &Collection, shard: &ShardDescriptor) -> Result<(), NodeError> {
         let spec = ShardSpec { collection: collection.id, shard: shard.id, schema: collection.schema.clone() };
-        self.node.ensure(spec, shard.founders.iter().copied().map(NodeId).collect()).await
+        let floor = shard.left.get(&self.me).map(|floor| Position { term: floor.term, index: floor.index });
+        self.node.ensure(spec, shard.founders.iter().copied().map(NodeId).collect(), floor).await
     }
 
     /// On a thread that may wait: the figures of a replica come from its database and its folder, and a slow disk must not hold up
@@ -290,6 +292,7 @@ fn report(node: &Node, placed: &Placed, me: u64, deletions: u64) -> Report {
 
 fn of_replica(shard: u64, epoch: u64, me: u64, replica: &Replica) -> ReplicaReport {
     let (status, statistics) = (replica.status(), replica.statistics());
+    let members = members(&status);
     let role = match status.role {
         Role::Leader => ReplicaRole::Leader,
         _ if status.membership.learners.contains(&NodeId(me)) => ReplicaRole::Learner,
@@ -308,7 +311,22 @@ fn of_replica(shard: u64, epoch: u64, me: u64, replica: &Replica) -> ReplicaRepo
             Condition::Running => None,
             Condition::Full(why) | Condition::Stopped(why) => Some(why),
         },
+        members,
     }
+}
+
+/// Who belongs to a group, if this replica leads it and no change of that is under way.
+pub(crate) fn members(status: &GroupStatus) -> Option<GroupMembers> {
+    let membership = &status.membership;
+    if status.role != Role::Leader || membership.is_joint() {
+        return None;
+    }
+    let ascending = |nodes: &[NodeId]| {
+        let mut ids: Vec<u64> = nodes.iter().map(|node| node.0).collect();
+        ids.sort_unstable();
+        ids
+    };
+    Some(GroupMembers { voters: ascending(&membership.voters), learners: ascending(&membership.learners) })
 }
 
 #[cfg(test)]

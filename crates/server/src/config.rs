@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use sagitta_cluster::Roles;
-
+use sagitta_cluster::{Limits, Roles};
 use sagitta_node::MemoryBudget;
 
 /// Where other nodes are listened for unless told otherwise.
@@ -29,6 +29,8 @@ pub struct Config {
     /// What the process may use of memory that cannot be taken back from it; by default half of the machine's. Whoever
     /// makes the engines gives them their [share](MemoryBudget::shares).
     pub memory: MemoryBudget,
+    /// After how long without a word from a node its replicas are made anew on others, as whichever coordinator leads goes by.
+    pub repair_after: Duration,
     /// Gives memory that the process holds without using it back to the system: its allocator's business, so known to
     /// whoever builds the process. Does nothing by default.
     pub release_memory: fn(),
@@ -54,7 +56,16 @@ impl Config {
     pub fn new(data: PathBuf, listen: SocketAddr) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let memory = MemoryBudget::of_machine();
-        Self { data, listen, cluster: None, search_threads: cores, build_threads: cores, memory, release_memory: || {} }
+        Self {
+            data,
+            listen,
+            cluster: None,
+            search_threads: cores,
+            build_threads: cores,
+            memory,
+            repair_after: Limits::default().repair_after,
+            release_memory: || {},
+        }
     }
 }
 

@@ -20,6 +20,7 @@ mod roles;
 mod serve;
 mod services;
 mod start;
+mod steward;
 pub mod telemetry;
 mod upload;
 

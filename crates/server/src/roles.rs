@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sagitta_cluster::{Command, NodeStatus, Place, Report, State};
+use sagitta_cluster::{Command, Limits, NodeStatus, Place, Report, State};
 use sagitta_consensus::{
     GroupId, Host, HostSettings, LogStore, NodeId, Shelf, SilentTransport, StateSource, States, Transport,
 };
@@ -29,6 +29,7 @@ use crate::peers::{
     outbound,
 };
 use crate::start::{OpenLog, StartError, log_settings};
+use crate::steward::Steward;
 
 /// The nodes of the cluster as the coordinator of this process reaches them.
 pub(crate) type AllNodes = Nodes<OwnNode, RemoteNodes>;
@@ -117,11 +118,7 @@ impl Parts<'_> {
         let own = Arc::new(OwnNode::new(node.clone(), placed, control.clone()));
         let coordinator = match &control {
             Some(control) => {
-                let remote = RemoteNodes::new(env.clone(), me, books.all.clone());
-                let nodes = Arc::new(Nodes::new(me.node.0, own.clone(), remote));
-                let reports = Arc::new(Reports::new(env.clone()));
-                let coordinator = Coordinator::new(env.clone(), me.node.0, control.clone(), nodes, reports);
-                let coordinator = Arc::new(coordinator);
+                let coordinator = Arc::new(self.coordinator(control, own.clone(), books.all.clone()));
                 tasks.push(env.spawn(publish(coordinator.clone(), states.clone())));
                 tasks.push(env.spawn(tell(agent.reports(), coordinator.reports().clone(), me.node.0)));
                 tasks.extend(self.take_part(&coordinator).await?);
@@ -144,6 +141,8 @@ impl Parts<'_> {
                 }
             }
         }
+        let steward = Steward::new(env.clone(), me.node.0, node.clone());
+        tasks.push(env.spawn(steward.run(states.subscribe())));
         tasks.push(env.spawn(agent.run(states.subscribe())));
 
         let network = match (self.peers, connected) {
@@ -164,6 +163,15 @@ impl Parts<'_> {
             _ => None,
         };
         Ok(Started { host, node, control, coordinator, tasks, network })
+    }
+
+    /// Who answers requests here.
+    fn coordinator(&self, control: &Control, own: Arc<OwnNode>, all: AddressBook) -> Coordinator<AllNodes> {
+        let Self { env, me, .. } = *self;
+        let nodes = Arc::new(Nodes::new(me.node.0, own, RemoteNodes::new(env.clone(), me, all)));
+        let reports = Arc::new(Reports::new(env.clone()));
+        let limits = Limits { repair_after: self.config.repair_after, ..Limits::default() };
+        Coordinator::new(env.clone(), me.node.0, control.clone(), nodes, reports).with_limits(limits)
     }
 
     fn host(

@@ -1,6 +1,9 @@
 //! Requests and answers of `ClusterService`.
 
+mod operation;
 mod shard;
+
+pub use operation::{CancelOperation, ChangeNode, ListOperations, NodeChanged, OperationPage};
 
 use sagitta_model::{
     ClusterInfo, CollectionName, Health, NewCluster, NodeInfo, NodeStatus, PointId, ShardInfo, Violation,

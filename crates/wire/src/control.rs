@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use sagitta_cluster::{Place, ReplicaReport, ReplicaRole, Report, Roles, State};
+use sagitta_cluster::{GroupMembers, Place, ReplicaReport, ReplicaRole, Report, Roles, State};
 use sagitta_model::{ErrorKind, Violation};
 use tonic::codegen::http::Uri;
 
@@ -30,6 +30,8 @@ const MAX_ZONE_BYTES: usize = 128;
 const MAX_COORDINATORS: usize = 64;
 /// Replicas on one node: far more than it can open.
 const MAX_REPLICAS: usize = 65_536;
+/// Members of a group: far more than replicas there can be of a shard.
+const MAX_MEMBERS: usize = 64;
 /// Longest text for people. What is sent is cut to it.
 const MAX_TEXT_BYTES: usize = 1_024;
 
@@ -203,6 +205,7 @@ impl Convert for ReplicaReport {
             points: proto.points,
             disk_bytes: proto.disk_bytes,
             problem: optional_text("problem", proto.problem)?,
+            members: proto.members.map(GroupMembers::from_proto).transpose().map_err(|v| v.within("members"))?,
         })
     }
 
@@ -222,7 +225,29 @@ impl Convert for ReplicaReport {
             points: self.points,
             disk_bytes: self.disk_bytes,
             problem: self.problem.map(|text| shorten(&text, MAX_TEXT_BYTES)),
+            members: self.members.map(Convert::into_proto),
         }
+    }
+}
+
+impl Convert for GroupMembers {
+    type Proto = p::GroupMembers;
+    type Error = Violation;
+
+    fn from_proto(proto: p::GroupMembers) -> Result<Self, Violation> {
+        let members = |field: &str, ids: Vec<u64>| {
+            count(field, ids.len(), 0, MAX_MEMBERS)?;
+            let ids = each(field, ids, |id| node("", id))?;
+            match ids.windows(2).position(|pair| pair[0] >= pair[1]) {
+                Some(at) => Err(Violation::new(format!("{field}[{}]", at + 1), "is not above the one before")),
+                None => Ok(ids),
+            }
+        };
+        Ok(Self { voters: members("voters", proto.voters)?, learners: members("learners", proto.learners)? })
+    }
+
+    fn into_proto(self) -> p::GroupMembers {
+        p::GroupMembers { voters: self.voters, learners: self.learners }
     }
 }
 

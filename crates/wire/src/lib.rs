@@ -59,7 +59,7 @@ pub use codec::{Codec, Decoder, answer};
 pub use common::{Convert, RequestId};
 pub use error::{TokenFault, WireError};
 pub use failure::{DEFAULT_RETRY_AFTER, Failure, Resource, reason};
-pub use page::{ById, DEFAULT_PAGE, NodePlace, Page, ShardPlace};
+pub use page::{ById, DEFAULT_PAGE, NodePlace, OperationPlace, Page, ShardPlace};
 pub use unary::ended_early;
 
 /// The port that the API is served on, and expected on, unless told otherwise.

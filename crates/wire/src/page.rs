@@ -72,6 +72,8 @@ pub struct ById<const KIND: u8>(pub u64);
 pub type NodePlace = ById<3>;
 /// A shard in a list.
 pub type ShardPlace = ById<4>;
+/// An operation in a list.
+pub type OperationPlace = ById<5>;
 
 impl<const LIST: u8> Place for ById<LIST> {
     const KIND: u8 = LIST;

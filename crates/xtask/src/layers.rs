@@ -161,9 +161,10 @@ fn check_name(package: &Package) -> Option<Finding> {
 /// knows nothing of what they talk to.
 fn check_arrow(package: &Package, row: u8, dependency: &Dependency, target: &Package) -> Option<Finding> {
     let target_row = row_of(&target.folder)?;
+    let shared = SHARED_BY_TESTS.contains(&target.name.as_str());
     let allowed = match dependency.kind {
-        Kind::Normal | Kind::Build => target_row < row,
-        Kind::Test => target_row <= row || SHARED_BY_TESTS.contains(&target.name.as_str()),
+        Kind::Normal | Kind::Build => target_row < row || (shared && target_row == row),
+        Kind::Test => target_row <= row || shared,
     };
     (!allowed).then(|| {
         let what = format!("`{}` (row {row}) depends on `{}` (row {target_row})", package.folder, target.folder);

@@ -1,5 +1,7 @@
 //! `sagitta node`.
 
+mod change;
+
 use std::io;
 use std::time::Duration;
 
@@ -13,13 +15,19 @@ use crate::nodes::{NodeName, Nodes};
 use crate::session::Session;
 use crate::table::{Align, Table};
 
-/// See the nodes of the cluster.
+/// See the nodes of the cluster, and take them out of service.
 #[derive(Debug, Subcommand)]
 pub enum Node {
     /// List the nodes
     List(List),
     /// Show one node
     Show(Show),
+    /// Have the replicas of a node moved to others
+    Drain(change::Drain),
+    /// Let a node take replicas again
+    Undrain(change::Undrain),
+    /// Remove a node from the cluster for ever
+    Remove(change::Remove),
 }
 
 /// List the nodes.
@@ -65,6 +73,9 @@ impl Node {
                 let node = nodes.find("NODE", &show.node)?;
                 session.output.write(&document(node), |out, _| people(node, out))
             }
+            Self::Drain(drain) => drain.run(session, &nodes).await,
+            Self::Undrain(undrain) => undrain.run(session, &nodes).await,
+            Self::Remove(remove) => remove.run(session, &nodes).await,
         }
     }
 }

@@ -122,6 +122,22 @@ impl ClusterService for Fake {
         let failure = Failure::new(ErrorKind::NotFound, format!("no shard {}", transfer.shard));
         if transfer.shard == 16 && transfer.to == 2 { Ok(Response::new(())) } else { Err(failure.into()) }
     }
+
+    async fn change_node(&self, _: Request<v1::ChangeNodeRequest>) -> Answer<v1::ChangeNodeResponse> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+
+    async fn list_operations(&self, _: Request<v1::ListOperationsRequest>) -> Answer<v1::ListOperationsResponse> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+
+    async fn get_operation(&self, _: Request<v1::GetOperationRequest>) -> Answer<v1::Operation> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+
+    async fn cancel_operation(&self, _: Request<v1::CancelOperationRequest>) -> Answer<v1::Operation> {
+        Err(Status::unimplemented("not asked for here"))
+    }
 }
 
 fn client(fake: &Fake) -> Client {

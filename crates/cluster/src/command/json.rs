@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Command, Replaces};
-use crate::collection::SchemaJson;
+use crate::collection::{Floor, SchemaJson};
 use crate::hex::{decode_digest, encode_digest, hex, parse_id};
 use crate::node::{NodeStatus, Place, status_json};
 use crate::snapshot::SnapshotError;
@@ -60,6 +60,26 @@ enum CommandJson {
         shard: u64,
         epoch: u64,
         replicas: Vec<u64>,
+    },
+    BeginOperation {
+        kind: String,
+        shard: u64,
+        epoch: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<u64>,
+        to: u64,
+        reason: String,
+        unix_micros: u64,
+    },
+    AdvanceOperation {
+        id: u64,
+        from: String,
+        to: String,
+        at: Floor,
+        unix_micros: u64,
+    },
+    CancelOperation {
+        id: u64,
     },
 }
 
@@ -123,6 +143,23 @@ impl From<&Command> for CommandJson {
             Command::SetReplicas { shard, epoch, replicas } => {
                 Self::SetReplicas { shard: *shard, epoch: *epoch, replicas: replicas.clone() }
             }
+            Command::BeginOperation { kind, shard, epoch, from, to, reason, unix_micros } => Self::BeginOperation {
+                kind: kind.to_string(),
+                shard: *shard,
+                epoch: *epoch,
+                from: *from,
+                to: *to,
+                reason: reason.clone(),
+                unix_micros: *unix_micros,
+            },
+            Command::AdvanceOperation { id, from, to, at, unix_micros } => Self::AdvanceOperation {
+                id: *id,
+                from: from.to_string(),
+                to: to.to_string(),
+                at: *at,
+                unix_micros: *unix_micros,
+            },
+            Command::CancelOperation { id } => Self::CancelOperation { id: *id },
         }
     }
 }
@@ -161,6 +198,13 @@ impl TryFrom<CommandJson> for Command {
             },
             CommandJson::SetVoters { voters } => Self::SetVoters { voters },
             CommandJson::SetReplicas { shard, epoch, replicas } => Self::SetReplicas { shard, epoch, replicas },
+            CommandJson::BeginOperation { kind, shard, epoch, from, to, reason, unix_micros } => {
+                Self::BeginOperation { kind: kind.parse()?, shard, epoch, from, to, reason, unix_micros }
+            }
+            CommandJson::AdvanceOperation { id, from, to, at, unix_micros } => {
+                Self::AdvanceOperation { id, from: from.parse()?, to: to.parse()?, at, unix_micros }
+            }
+            CommandJson::CancelOperation { id } => Self::CancelOperation { id },
         })
     }
 }

@@ -8,6 +8,7 @@ use super::{Effect, Refusal};
 use crate::collection::{CollectionJson, ShardDescriptor};
 use crate::hex::{hex, parse_id};
 use crate::node::{NodeJson, NodeStatus, status_json};
+use crate::operation::OperationJson;
 use crate::snapshot::SnapshotError;
 
 #[derive(Serialize, Deserialize)]
@@ -31,6 +32,9 @@ enum OutcomeJson {
     Placed {
         collection: String,
         shard: ShardDescriptor,
+    },
+    Operation {
+        operation: OperationJson,
     },
     AlreadyExists {
         name: String,
@@ -111,6 +115,21 @@ enum OutcomeJson {
         epoch: u64,
         expected: u64,
     },
+    Busy {
+        shard: u64,
+        operation: u64,
+    },
+    TooManyOperations {
+        operations: usize,
+    },
+    NoOperation {
+        id: u64,
+    },
+    OtherStep {
+        operation: u64,
+        step: String,
+        wanted: String,
+    },
     TakesNoReplicas {
         node: u64,
         reason: String,
@@ -137,6 +156,7 @@ pub fn decode_outcome(bytes: &[u8]) -> Result<Result<Effect, Refusal>, SnapshotE
         OutcomeJson::JoinToken => Ok(Effect::JoinToken),
         OutcomeJson::Voters { voters } => Ok(Effect::Voters(voters)),
         OutcomeJson::Placed { collection, shard } => Ok(Effect::Placed { collection: parse_id(&collection)?, shard }),
+        OutcomeJson::Operation { operation } => Ok(Effect::Operation(Arc::new(operation.try_into()?))),
         OutcomeJson::AlreadyExists { name } => Err(Refusal::AlreadyExists(name)),
         OutcomeJson::RequestIdReused { request } => Err(Refusal::RequestIdReused(parse_id(&request)?)),
         OutcomeJson::NotFound { name } => Err(Refusal::NotFound(name)),
@@ -160,6 +180,12 @@ pub fn decode_outcome(bytes: &[u8]) -> Result<Result<Effect, Refusal>, SnapshotE
         OutcomeJson::Votes { node } => Err(Refusal::Votes(node)),
         OutcomeJson::NoShard { shard } => Err(Refusal::NoShard(shard)),
         OutcomeJson::Stale { shard, epoch, expected } => Err(Refusal::Stale { shard, epoch, expected }),
+        OutcomeJson::Busy { shard, operation } => Err(Refusal::Busy { shard, operation }),
+        OutcomeJson::TooManyOperations { operations } => Err(Refusal::TooManyOperations(operations)),
+        OutcomeJson::NoOperation { id } => Err(Refusal::NoOperation(id)),
+        OutcomeJson::OtherStep { operation, step, wanted } => {
+            Err(Refusal::OtherStep { operation, step: step.parse()?, wanted: wanted.parse()? })
+        }
         OutcomeJson::TakesNoReplicas { node, reason } => Err(Refusal::TakesNoReplicas { node, reason }),
     })
 }
@@ -174,6 +200,7 @@ impl From<&Effect> for OutcomeJson {
             Effect::JoinToken => Self::JoinToken,
             Effect::Voters(voters) => Self::Voters { voters: voters.clone() },
             Effect::Placed { collection, shard } => Self::Placed { collection: hex(*collection), shard: shard.clone() },
+            Effect::Operation(operation) => Self::Operation { operation: (&**operation).into() },
         }
     }
 }
@@ -204,6 +231,12 @@ impl From<Refusal> for OutcomeJson {
             Refusal::Votes(node) => Self::Votes { node },
             Refusal::NoShard(shard) => Self::NoShard { shard },
             Refusal::Stale { shard, epoch, expected } => Self::Stale { shard, epoch, expected },
+            Refusal::Busy { shard, operation } => Self::Busy { shard, operation },
+            Refusal::TooManyOperations(operations) => Self::TooManyOperations { operations },
+            Refusal::NoOperation(id) => Self::NoOperation { id },
+            Refusal::OtherStep { operation, step, wanted } => {
+                Self::OtherStep { operation, step: step.to_string(), wanted: wanted.to_string() }
+            }
             Refusal::TakesNoReplicas { node, reason } => Self::TakesNoReplicas { node, reason },
         }
     }

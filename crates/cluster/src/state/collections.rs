@@ -1,6 +1,6 @@
 //! How collections and the places of their shards change.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sagitta_model::CollectionName;
@@ -57,7 +57,8 @@ impl State {
             let Some(replicas) = placement.next(replication as usize) else {
                 return Err(Refusal::TooFewNodes { wanted: replication, nodes: placement.nodes() });
             };
-            collection.shards.push(ShardDescriptor { id, range, epoch: 1, founders: replicas.clone(), replicas });
+            let (epoch, founders, left) = (1, replicas.clone(), BTreeMap::new());
+            collection.shards.push(ShardDescriptor { id, range, epoch, replicas, founders, left });
             id += 1;
         }
         self.next_shard_id = id;
@@ -80,13 +81,14 @@ impl State {
         self.collection(name)?;
         let gone = Arc::make_mut(&mut self.collections).remove(name);
         let gone = gone.expect("invariant: it was there a moment ago");
+        let groups = gone.shards.iter().flat_map(|shard| self.possible_members(shard)).collect();
+        let shards: Vec<u64> = gone.shards.iter().map(|shard| shard.id).collect();
+        self.forget_operations_on(&shards);
         if keep_name {
             self.deletions += 1;
-            // A group keeps the members that founded it.
-            let groups = gone.shards.iter().map(|shard| shard.founders.clone()).collect();
             Arc::make_mut(&mut self.leaving).insert(name.clone(), Leaving { deletion: self.deletions, groups });
         }
-        Ok((gone.id, gone.shards.iter().map(|shard| shard.id).collect()))
+        Ok((gone.id, shards))
     }
 
     pub(super) fn free_name(&mut self, name: &CollectionName, deletion: u64) -> Effect {
@@ -112,14 +114,15 @@ impl State {
         if descriptor.epoch != expected {
             return Err(Refusal::Stale { shard, epoch: descriptor.epoch, expected });
         }
+        if let Some(operation) = self.operation_on(shard) {
+            return Err(Refusal::Busy { shard, operation: operation.id });
+        }
         self.check_replicas(descriptor, &replicas)?;
-        let name = collection.name.clone();
-        let collections = Arc::make_mut(&mut self.collections);
-        let collection = Arc::make_mut(collections.get_mut(&name).expect("invariant: it was found a moment ago"));
-        let found = collection.shards.iter_mut().find(|descriptor| descriptor.id == shard);
-        let descriptor = found.expect("invariant: it was found a moment ago");
-        descriptor.epoch += 1;
-        descriptor.replicas = replicas;
+        self.change_shard(shard, |descriptor| {
+            descriptor.epoch += 1;
+            descriptor.replicas = replicas;
+        });
+        let (collection, descriptor) = self.shard(shard)?;
         Ok(Effect::Placed { collection: collection.id, shard: descriptor.clone() })
     }
 

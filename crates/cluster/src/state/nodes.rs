@@ -122,7 +122,7 @@ impl State {
 
     /// Refuses if a shard should have a replica on this node.
     fn check_unwanted(&self, node: u64) -> Result<(), Refusal> {
-        let mut wanting = self.shards().filter(|(_, shard)| shard.replicas.contains(&node)).map(|(_, shard)| shard.id);
+        let mut wanting = self.shards_on(node).map(|(_, shard)| shard.id);
         match wanting.next() {
             Some(shard) => Err(Refusal::Wanted { node, shard, shards: 1 + wanting.count() }),
             None => Ok(()),

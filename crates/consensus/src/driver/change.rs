@@ -14,7 +14,7 @@ use super::open::FOUNDING;
 use super::{Driver, log_waits};
 use crate::apply::Ticket;
 use crate::group::{Group, Handover};
-use crate::ids::{GroupId, NodeId};
+use crate::ids::{GroupId, NodeId, Position};
 use crate::machine::Committed;
 use crate::membership::{Members, Membership};
 use crate::outcome::{Applied, Doubt, HandoverOutcome, Outcome, Refusal};
@@ -229,6 +229,9 @@ impl Group {
     /// Lets raft see a message, one that bids this member take over only once it has applied what it knows to be committed:
     /// raft passes over such a bidding, without a word, while a change of members is among that.
     pub(super) fn step(&mut self, message: Message, ticks: u64) {
+        if self.must_not_vote(&message) {
+            return;
+        }
         let bidden = message.get_msg_type() == MessageType::MsgTimeoutNow;
         let lags = |node: &RawNode<GroupStorage>| node.raft.raft_log.applied < node.raft.raft_log.committed;
         if bidden && self.node.as_ref().is_some_and(lags) {
@@ -237,6 +240,19 @@ impl Group {
         }
         // Replies of members that left meanwhile are errors to raft, nothing to us.
         self.with_node(|node| node.step(message));
+    }
+
+    /// Whether a message asks this member to elect somebody, which one that left the group and came back must not do for whoever may lack
+    /// what it held: it has forgotten that, and how it voted.
+    fn must_not_vote(&self, message: &Message) -> bool {
+        match message.get_msg_type() {
+            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote => {
+                let candidate = Position { index: message.index, term: message.log_term };
+                self.floor.is_some_and(|floor| candidate.is_before(floor))
+            }
+            MessageType::MsgTimeoutNow => self.is_below_floor(),
+            _ => false,
+        }
     }
 
     /// Takes over, if that was put off and is still wanted: the leader gives up after an election timeout.

@@ -51,7 +51,7 @@ impl Driver {
         let founders = state.meta.founders.clone();
         let node = self.raw_node(id, state, membership.clone(), at)?;
         let (durable, offers) = (machine.durable(), machine.offers());
-        let opened = Opened { at, applied, durable, membership, founders, offers };
+        let opened = Opened { at, applied, durable, membership, founders, offers, floor: spec.floor };
         let mut group = Group::new(self.settings.node, id, node, opened);
         group.campaign_if_alone();
         let status = group.status.subscribe();
@@ -76,7 +76,9 @@ impl Driver {
         let founders = Membership::of_voters(voters);
         let meta = GroupMeta { cluster: self.settings.cluster, node: self.settings.node, founders };
         let mut hard_state = HardState::default();
-        (hard_state.term, hard_state.commit) = (FOUNDING.term, FOUNDING.index);
+        // Leaders of earlier terms than the floor's may be deposed, and this member no longer knows that it has followed their successors.
+        let term = spec.floor.map_or(FOUNDING.term, |floor| floor.term.max(FOUNDING.term));
+        (hard_state.term, hard_state.commit) = (term, FOUNDING.index);
         let mut batch = LogBatch::default();
         let write = batch.of(group);
         write.meta = Some(meta.clone());

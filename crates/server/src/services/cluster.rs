@@ -4,7 +4,10 @@ use std::future::Future;
 
 use sagitta_coordinator::{Error, NodeClient};
 use sagitta_model::{NewCluster, PointId};
-use sagitta_wire::cluster::{ListNodes, ListShards, NodePage, ShardPage, TransferLeader, id_from};
+use sagitta_wire::cluster::{
+    CancelOperation, ChangeNode, ListNodes, ListOperations, ListShards, NodeChanged, NodePage, OperationPage,
+    ShardPage, TransferLeader, id_from,
+};
 use sagitta_wire::v1::cluster_service_server::ClusterService;
 use sagitta_wire::{ById, Convert as _, Failure, v1};
 use tonic::{Request, Response, Status};
@@ -75,6 +78,33 @@ impl<C: NodeClient> ClusterService for Services<C> {
         self.coordinator.transfer_leader(transfer.shard, transfer.to, deadline).await.map_err(told)?;
         Ok(Response::new(()))
     }
+
+    async fn change_node(&self, request: Request<v1::ChangeNodeRequest>) -> Answer<v1::ChangeNodeResponse> {
+        let deadline = deadline(request.metadata(), &self.env);
+        let ChangeNode { id, change, dry_run } = ChangeNode::from_proto(request.into_inner()).map_err(Failure::from)?;
+        let (node, follows) = self.coordinator.change_node(id, change, dry_run, deadline).await.map_err(told)?;
+        Ok(Response::new(NodeChanged { node, follows }.into_proto()))
+    }
+
+    async fn list_operations(&self, request: Request<v1::ListOperationsRequest>) -> Answer<v1::ListOperationsResponse> {
+        let (_, page) = ListOperations::from_proto(request.get_ref())?;
+        let (operations, more) = self.coordinator.operation_infos(page.after.map(|after| after.0), page.size);
+        let last = operations.last().filter(|_| more);
+        let next_page_token = last.map(|last| page.next_token(&ById(last.id))).unwrap_or_default();
+        Ok(Response::new(OperationPage { operations, next_page_token }.into_proto()))
+    }
+
+    async fn get_operation(&self, request: Request<v1::GetOperationRequest>) -> Answer<v1::Operation> {
+        let id = id_from("id", request.get_ref().id).map_err(Failure::from)?;
+        Ok(Response::new(self.coordinator.operation_info(id).map_err(told)?.into_proto()))
+    }
+
+    async fn cancel_operation(&self, request: Request<v1::CancelOperationRequest>) -> Answer<v1::Operation> {
+        let deadline = deadline(request.metadata(), &self.env);
+        let CancelOperation { id, dry_run } =
+            CancelOperation::from_proto(request.into_inner()).map_err(Failure::from)?;
+        Ok(Response::new(self.coordinator.cancel_operation(id, dry_run, deadline).await.map_err(told)?.into_proto()))
+    }
 }
 
 /// How a process that belongs to no cluster founds one.
@@ -117,6 +147,22 @@ impl<F: Founding> ClusterService for Unfounded<F> {
     }
 
     async fn transfer_leader(&self, _: Request<v1::TransferLeaderRequest>) -> Answer<()> {
+        Err(Failure::no_cluster().into())
+    }
+
+    async fn change_node(&self, _: Request<v1::ChangeNodeRequest>) -> Answer<v1::ChangeNodeResponse> {
+        Err(Failure::no_cluster().into())
+    }
+
+    async fn list_operations(&self, _: Request<v1::ListOperationsRequest>) -> Answer<v1::ListOperationsResponse> {
+        Err(Failure::no_cluster().into())
+    }
+
+    async fn get_operation(&self, _: Request<v1::GetOperationRequest>) -> Answer<v1::Operation> {
+        Err(Failure::no_cluster().into())
+    }
+
+    async fn cancel_operation(&self, _: Request<v1::CancelOperationRequest>) -> Answer<v1::Operation> {
         Err(Failure::no_cluster().into())
     }
 }

@@ -1,5 +1,7 @@
 //! The messages of `ClusterService`: what is sent is what arrives, what cannot be is refused by field, bytes stay.
 
+mod operation;
+
 use std::fmt::Debug;
 
 use proptest::collection::vec;
@@ -257,7 +259,7 @@ pub(super) fn golden() -> Vec<(&'static str, String)> {
     let list = ListShards { collection: Some("docs".parse().unwrap()), node: Some(0) };
     let next = || "next".to_owned();
     let rotated = v1::RotateJoinTokenResponse { join_token: "token".to_owned() };
-    vec![
+    let messages = vec![
         ("InitClusterResponse", hex(&NewCluster { id: 1, join_token: "token".to_owned() }.into_proto())),
         ("RotateJoinTokenResponse", hex(&rotated)),
         ("Cluster", hex(&cluster.into_proto())),
@@ -268,5 +270,6 @@ pub(super) fn golden() -> Vec<(&'static str, String)> {
         ("ListShardsResponse", hex(&ShardPage { shards: vec![golden_shard()], next_page_token: next() }.into_proto())),
         ("GetShardRequest", hex(&v1::GetShardRequest { id: 300 })),
         ("TransferLeaderRequest", hex(&TransferLeader { shard: 16, to: 300 }.into_proto())),
-    ]
+    ];
+    [messages, operation::golden()].concat()
 }

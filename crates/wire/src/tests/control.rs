@@ -5,7 +5,7 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message as _;
-use sagitta_cluster::{Command, Place, ReplicaReport, ReplicaRole, Report, Roles, State};
+use sagitta_cluster::{Command, GroupMembers, Place, ReplicaReport, ReplicaRole, Report, Roles, State};
 use sagitta_model::Violation;
 
 use super::any;
@@ -42,9 +42,11 @@ fn report() -> Report {
         points: 4,
         disk_bytes: 5,
         problem: Some("opening".to_owned()),
+        members: None,
     };
+    let members = Some(GroupMembers { voters: vec![7, 9], learners: vec![11] });
     let healthy =
-        ReplicaReport { shard: 18, role: ReplicaRole::Leader, leader: None, problem: None, ..replica.clone() };
+        ReplicaReport { shard: 18, role: ReplicaRole::Leader, leader: None, problem: None, members, ..replica.clone() };
     Report { replicas: vec![replica, healthy], searches_waiting: 3, shortage: Some("disk".to_owned()), deletions: 7 }
 }
 

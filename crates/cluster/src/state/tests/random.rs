@@ -7,6 +7,8 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 
 use super::*;
+use crate::collection::Floor;
+use crate::operation::{OperationKind, OperationStep};
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -39,11 +41,25 @@ fn command() -> impl Strategy<Value = Command> {
     let free = (0usize..4, 0u64..6).prop_map(|(name, deletion)| free(NAMES[name], deletion));
     let replicas = (16u64..40, 1u64..5, prop::collection::vec(node.clone(), 0..4))
         .prop_map(|(shard, epoch, replicas)| Command::SetReplicas { shard, epoch, replicas });
+    let begin = (16u64..40, 1u64..4, prop::option::of(node.clone()), node.clone(), 0u64..2).prop_map(
+        |(shard, epoch, from, to, unix_micros)| {
+            let (kind, reason) = (OperationKind::Move, "drawn".to_owned());
+            Command::BeginOperation { kind, shard, epoch, from, to, reason, unix_micros }
+        },
+    );
+    let steps = OperationStep::NAMES.iter().map(|(step, _)| *step).collect::<Vec<_>>();
+    let step = || prop::sample::select(steps.clone());
+    let advance = (1u64..8, step(), step(), 0u64..9).prop_map(|(id, from, to, place)| {
+        let at = Floor { term: place / 3, index: place % 3 };
+        Command::AdvanceOperation { id, from, to, at, unix_micros: 7 }
+    });
+    let cancel = (1u64..8).prop_map(|id| Command::CancelOperation { id });
     let voters = prop::collection::vec(node, 0..3).prop_map(|voters| Command::SetVoters { voters });
     let replaces =
         prop_oneof![Just(Replaces::Any), Just(Replaces::Nothing), (0u8..3).prop_map(|at| Replaces::Token([at; 32]))];
     let token = (0u8..3, replaces).prop_map(|(digest, replaces)| token(digest, replaces));
-    prop_oneof![5 => join, 4 => up, 4 => status, 4 => create, 2 => delete, 3 => free, 5 => replicas, 1 => voters, 2 => token]
+    prop_oneof![5 => join, 4 => up, 4 => status, 4 => create, 2 => delete, 3 => free, 5 => replicas, 1 => voters, 2 => token, 6 => begin,
+        12 => advance, 1 => cancel]
 }
 
 fn status_of(id: u64, status: NodeStatus) -> Command {
@@ -95,7 +111,7 @@ fn random_commands_reach_every_outcome() {
             reached.insert(outcome["outcome"].as_str().expect("a name").to_owned());
         }
     }
-    let bounds = ["too-many", "too-many-shards", "too-many-nodes"];
+    let bounds = ["too-many", "too-many-shards", "too-many-nodes", "too-many-operations"];
     let all = [
         "created",
         "deleted",
@@ -105,6 +121,10 @@ fn random_commands_reach_every_outcome() {
         "join-token",
         "voters",
         "placed",
+        "operation",
+        "busy",
+        "no-operation",
+        "other-step",
         "already-exists",
         "request-id-reused",
         "not-found",

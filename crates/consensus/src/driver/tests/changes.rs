@@ -8,6 +8,7 @@ use crate::membership::Members;
 use crate::outcome::HandoverOutcome;
 use crate::settings::{ELECTION_TICKS, PROMOTE_WITHIN, STUCK_TICKS};
 
+mod returns;
 mod storms;
 
 pub(super) fn members(voters: &[usize], learners: &[usize]) -> Members {

@@ -23,6 +23,8 @@ pub(super) struct Crew {
 struct Member {
     log: MemoryLog,
     machine: TestMachine,
+    /// Where the log stood when it left the group, if it did.
+    floor: Option<Position>,
     /// `None` while it is down.
     life: Option<(Bench, watch::Receiver<GroupStatus>)>,
 }
@@ -69,7 +71,7 @@ impl Crew {
         let node = self.members.len();
         let machine = TestMachine::default();
         machine.lock().depot = self.depot.clone();
-        self.members.push(Member { log: MemoryLog::new(), machine, life: None });
+        self.members.push(Member { log: MemoryLog::new(), machine, floor: None, life: None });
         self.start(node);
         node
     }
@@ -79,7 +81,7 @@ impl Crew {
         let member = &mut self.members[node];
         let transport = Arc::new(self.network.of(id));
         let mut bench = Bench::with(env, clock, id, Arc::new(member.log.clone()), transport);
-        let status = bench.open_among(GROUP, &self.founders, &member.machine).expect("opens");
+        let status = bench.open_above(GROUP, &self.founders, member.floor, &member.machine).expect("opens");
         member.life = Some((bench, status));
     }
 
@@ -94,6 +96,15 @@ impl Crew {
 
     pub(super) fn restart(&mut self, node: usize) {
         self.network.fetch(node_id(node));
+        self.start(node);
+    }
+
+    /// Removes all that a node holds, which is opened anew like one that left the group when its log stood there.
+    pub(super) fn wipe(&mut self, node: usize, floor: Option<Position>) {
+        self.crash(node);
+        let machine = TestMachine::default();
+        machine.lock().depot = self.depot.clone();
+        self.members[node] = Member { log: MemoryLog::new(), machine, floor, life: None };
         self.start(node);
     }
 

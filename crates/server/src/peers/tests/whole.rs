@@ -130,7 +130,7 @@ impl Fleet {
         let vectors = [("v".to_owned(), VectorSpec { dim: DIM, metric: Metric::L2, index: IndexPolicy::Flat })];
         let schema = Schema { vectors: vectors.into(), ..Schema::default() };
         let spec = ShardSpec { collection: 1, shard: SHARD, schema };
-        self.running(at).node.ensure(spec, [1, 2, 3].map(NodeId).to_vec()).await.unwrap();
+        self.running(at).node.ensure(spec, [1, 2, 3].map(NodeId).to_vec(), None).await.unwrap();
     }
 
     fn replica(&self, at: usize) -> Arc<Replica> {

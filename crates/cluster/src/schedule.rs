@@ -1,0 +1,207 @@
+//! What a cluster does about its replicas by itself: repairs what is lost, empties what is drained. Pure: who leads the control group asks
+//! it again and again, and proposes what it says.
+//!
+//! An operation is decided step by step from what is agreed ([`State`]) and what was told lately ([`Told`]). Nothing is remembered
+//! between two looks, so it goes on wherever another leader, or a crash, left it.
+
+mod progress;
+mod target;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::collection::{Collection, Floor, ShardDescriptor};
+use crate::command::Command;
+use crate::node::NodeStatus;
+use crate::operation::{Operation, OperationKind};
+use crate::report::{GroupMembers, ReplicaReport, ReplicaRole, Report};
+use crate::state::State;
+
+pub use progress::waits_for;
+
+/// Entries that a replica may lack when it is to vote: as many as its group lets pass.
+const CAUGHT_UP: u64 = 256;
+
+/// How much is done at once, and how soon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// A node that was not heard of for so long does not come back soon: its replicas are made anew. Longer than a restart or a
+    /// repair of the machine takes, since every replica is copied whole.
+    pub repair_after: Duration,
+    /// Operations under way in the cluster.
+    pub at_once: usize,
+    /// Of these, into one node, and out of one node that is there.
+    pub per_node: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { repair_after: Duration::from_secs(600), at_once: 8, per_node: 2 }
+    }
+}
+
+/// What a node told last.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// What it told, if that was a moment ago.
+    pub report: Option<Arc<Report>>,
+    /// For how long it has told nothing while the leader of the control group has listened.
+    pub silence: Duration,
+}
+
+/// What is to be done now, and what cannot be.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// To be proposed.
+    pub commands: Vec<Command>,
+    /// Shards that need an operation that cannot begin, and why, in words.
+    pub waiting: Vec<(u64, String)>,
+}
+
+/// What was told, ready to be asked.
+pub(crate) struct View<'t> {
+    told: &'t BTreeMap<u64, Told>,
+    /// Who leads each shard's group: of those that say so, the one of the latest term.
+    leaders: BTreeMap<u64, (u64, &'t ReplicaReport)>,
+}
+
+impl<'t> View<'t> {
+    pub(crate) fn new(told: &'t BTreeMap<u64, Told>) -> Self {
+        let mut leaders: BTreeMap<u64, (u64, &ReplicaReport)> = BTreeMap::new();
+        for (node, told) in told {
+            let replicas = told.report.iter().flat_map(|report| &report.replicas);
+            for replica in replicas.filter(|replica| replica.role == ReplicaRole::Leader) {
+                let known = leaders.get(&replica.shard);
+                if known.is_none_or(|(_, known)| known.term < replica.term) {
+                    leaders.insert(replica.shard, (*node, replica));
+                }
+            }
+        }
+        Self { told, leaders }
+    }
+
+    /// The members of a shard's group and where its log stands, as its leader tells.
+    fn group(&self, shard: u64) -> Option<(&'t GroupMembers, Floor)> {
+        let (_, leader) = self.leaders.get(&shard)?;
+        let at = Floor { term: leader.term, index: leader.applied };
+        leader.members.as_ref().map(|members| (members, at))
+    }
+
+    /// What a node that is there tells of its replica of a shard.
+    fn replica(&self, node: u64, shard: u64) -> Option<&'t ReplicaReport> {
+        let report = self.report(node)?;
+        let at = report.replicas.binary_search_by_key(&shard, |replica| replica.shard).ok()?;
+        Some(&report.replicas[at])
+    }
+
+    fn report(&self, node: u64) -> Option<&'t Report> {
+        self.told.get(&node)?.report.as_deref()
+    }
+
+    fn silence(&self, node: u64) -> Duration {
+        self.told.get(&node).map_or(Duration::ZERO, |told| told.silence)
+    }
+}
+
+/// What is to be done now.
+pub fn plan(state: &State, told: &BTreeMap<u64, Told>, limits: &Limits, unix_micros: u64) -> Plan {
+    let view = View::new(told);
+    let mut plan = Plan::default();
+    for operation in state.operations().filter(|operation| operation.is_under_way()) {
+        if let Some((to, at)) = progress::next_step(state, &view, operation) {
+            let (id, from) = (operation.id, operation.step);
+            plan.commands.push(Command::AdvanceOperation { id, from, to, at, unix_micros });
+        }
+    }
+    let under_way = state.operations().filter(|operation| operation.is_under_way());
+    let mut traffic = target::Traffic::new(state, under_way);
+    for (collection, shard) in state.shards() {
+        if state.operation_on(shard.id).is_some() {
+            continue;
+        }
+        let Some(need) = need(state, &view, limits, collection, shard) else { continue };
+        match begin(state, &view, limits, &mut traffic, (shard, &need)) {
+            Ok((to, why)) => {
+                let (kind, epoch, from) = (need.kind, shard.epoch, need.from);
+                let reason = format!("{}; {why}", need.reason);
+                let shard = shard.id;
+                plan.commands.push(Command::BeginOperation { kind, shard, epoch, from, to, reason, unix_micros });
+            }
+            Err(why) => plan.waiting.push((shard.id, format!("{}; {why}", need.reason))),
+        }
+    }
+    for node in state.nodes().values().filter(|node| node.status == NodeStatus::Draining) {
+        let involved = |one: &Arc<Operation>| one.is_under_way() && (one.from == Some(node.id) || one.to == node.id);
+        if state.shards_on(node.id).next().is_none() && !state.operations().any(involved) {
+            plan.commands.push(Command::SetNodeStatus { id: node.id, status: NodeStatus::Drained });
+        }
+    }
+    plan
+}
+
+/// That a shard needs a replica elsewhere.
+struct Need {
+    kind: OperationKind,
+    from: Option<u64>,
+    reason: String,
+}
+
+fn need(
+    state: &State,
+    view: &View<'_>,
+    limits: &Limits,
+    collection: &Collection,
+    shard: &ShardDescriptor,
+) -> Option<Need> {
+    let status = |node: u64| state.nodes().get(&node).map(|node| node.status);
+    let lost = |node: u64| status(node) == Some(NodeStatus::Lost) && view.silence(node) >= limits.repair_after;
+    let minutes = |time: Duration| time.as_secs() / 60;
+    // What is lost is less safe than what is only to be emptied.
+    if let Some(from) = shard.replicas.iter().copied().find(|node| lost(*node)) {
+        let (silent, after) = (minutes(view.silence(from)), minutes(limits.repair_after));
+        let reason = format!("node {from} has not been heard of for {silent} min, and is given {after}");
+        return Some(Need { kind: OperationKind::Repair, from: Some(from), reason });
+    }
+    let (have, wanted) = (shard.replicas.len(), collection.replication as usize);
+    if have < wanted {
+        let reason = format!("the shard has {have} of {wanted} replicas");
+        return Some(Need { kind: OperationKind::Repair, from: None, reason });
+    }
+    let draining = |node: &u64| status(*node) == Some(NodeStatus::Draining);
+    let from = shard.replicas.iter().copied().find(draining)?;
+    let reason = format!("node {from} is being drained");
+    Some(Need { kind: OperationKind::Drain, from: Some(from), reason })
+}
+
+/// Where the replica goes, and why there; or why it goes nowhere now.
+fn begin(
+    state: &State,
+    view: &View<'_>,
+    limits: &Limits,
+    traffic: &mut target::Traffic,
+    (shard, need): (&ShardDescriptor, &Need),
+) -> Result<(u64, String), String> {
+    let Some((members, _)) = view.group(shard.id) else {
+        return Err("it has no leader that tells who its members are, and only a leader can change them".to_owned());
+    };
+    // What is agreed and what is do not fit yet: an operation would not know what it changes.
+    if let Some(stray) = members.voters.iter().find(|voter| !shard.replicas.contains(voter)) {
+        return Err(format!("node {stray} votes in its group and should not"));
+    }
+    if traffic.total() >= limits.at_once {
+        return Err(format!("{} operations are under way, and no more are begun at once", traffic.total()));
+    }
+    // A node that is lost sends nothing: the others do.
+    if let Some(from) = need.from.filter(|_| need.kind != OperationKind::Repair)
+        && traffic.out_of(from) >= limits.per_node
+    {
+        return Err(format!("{} replicas leave node {from}, and no more do at once", traffic.out_of(from)));
+    }
+    let to = traffic.choose(state, view, limits, (shard, need.from))?;
+    traffic.note(need.from, to.node);
+    Ok((to.node, to.why))
+}
+
+#[cfg(test)]
+mod tests;

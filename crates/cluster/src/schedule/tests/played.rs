@@ -1,0 +1,313 @@
+//! A cluster that is played: nodes that come and go, groups whose leaders do what operations ask for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sagitta_model::{IndexPolicy, Metric, Schema, VectorSpec};
+
+use super::super::*;
+use crate::node::{NodeStatus, Place, Roles};
+use crate::operation::MemberChange;
+
+pub(super) struct Played {
+    pub(super) state: State,
+    pub(super) limits: Limits,
+    seed: u64,
+    dice: u64,
+    now: u64,
+    requests: u128,
+    groups: BTreeMap<u64, Group>,
+    down: BTreeMap<u64, Duration>,
+    short: BTreeSet<u64>,
+    leaders_are_mute: bool,
+}
+
+struct Group {
+    members: GroupMembers,
+    term: u64,
+    committed: u64,
+    /// How far each copy is.
+    copies: BTreeMap<u64, u64>,
+}
+
+impl Played {
+    pub(super) fn new(seed: u64, nodes: u64, zones: u64) -> Self {
+        let mut played = Self {
+            state: State::new(1),
+            limits: Limits::default(),
+            seed,
+            dice: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            now: 0,
+            requests: 0,
+            groups: BTreeMap::new(),
+            down: BTreeMap::new(),
+            short: BTreeSet::new(),
+            leaders_are_mute: false,
+        };
+        for id in 1..=nodes {
+            played.join(id, &format!("z{}", id % zones));
+        }
+        played
+    }
+
+    pub(super) fn join(&mut self, id: u64, zone: &str) {
+        let roles = Roles { coordinator: false, shard: true };
+        let (peer_address, api_address) = (format!("http://n{id}:1"), format!("http://n{id}:2"));
+        let place = Place { peer_address, api_address, zone: zone.to_owned(), roles };
+        self.apply(Command::Join { id, incarnation: id.into(), run: 0, place, unix_micros: 1 });
+        self.set(id, NodeStatus::Up);
+    }
+
+    pub(super) fn create(&mut self, shards: u32, replication: u32) {
+        self.requests += 1;
+        let mut schema = Schema::default();
+        schema.vectors.insert("v".into(), VectorSpec { dim: 1, metric: Metric::L2, index: IndexPolicy::Flat });
+        let (request_id, name) = (self.requests, format!("c{}", self.requests).parse().expect("a name"));
+        let id = request_id;
+        self.apply(Command::CreateCollection { request_id, id, name, schema, shards, replication, unix_micros: 1 });
+        for (_, shard) in self.state.shards() {
+            self.groups.entry(shard.id).or_insert_with(|| Group {
+                members: GroupMembers { voters: shard.replicas.clone(), learners: Vec::new() },
+                term: 2,
+                committed: 1_000,
+                copies: shard.replicas.iter().map(|node| (*node, 1_000)).collect(),
+            });
+        }
+    }
+
+    #[track_caller]
+    pub(super) fn apply(&mut self, command: Command) {
+        let before = self.state.clone();
+        let outcome = self.state.apply(command.clone());
+        if let Err(wrong) = self.state.check(Some(&before)) {
+            panic!("seed {}: {wrong} after {command:?}", self.seed);
+        }
+        assert!(outcome.is_ok(), "seed {}: {command:?}: {outcome:?}", self.seed);
+    }
+
+    pub(super) fn set(&mut self, id: u64, status: NodeStatus) {
+        self.apply(Command::SetNodeStatus { id, status });
+    }
+
+    pub(super) fn lose(&mut self, id: u64) {
+        self.set(id, NodeStatus::Lost);
+        self.down.insert(id, Duration::ZERO);
+    }
+
+    pub(super) fn silent(&mut self, id: u64, silence: Duration) {
+        self.down.insert(id, silence);
+    }
+
+    pub(super) fn shortage(&mut self, id: u64, short: bool) {
+        if short {
+            self.short.insert(id)
+        } else {
+            self.short.remove(&id)
+        };
+    }
+
+    pub(super) fn mute_leaders(&mut self, mute: bool) {
+        self.leaders_are_mute = mute;
+    }
+
+    pub(super) fn placed_on(&self, node: u64) -> usize {
+        self.state.shards().filter(|(_, shard)| shard.replicas.contains(&node)).count()
+    }
+
+    pub(super) fn hosted_on(&self, node: u64) -> usize {
+        self.groups.values().filter(|group| group.copies.contains_key(&node)).count()
+    }
+
+    pub(super) fn voters(&self, shard: u64) -> Vec<u64> {
+        self.groups[&shard].members.voters.clone()
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.dice ^= self.dice << 13;
+        self.dice ^= self.dice >> 7;
+        self.dice ^= self.dice << 17;
+        (self.dice >> 11) % bound
+    }
+
+    fn is_there(&self, node: u64) -> bool {
+        !self.down.contains_key(&node)
+    }
+
+    /// The voter that leads: there must be a majority of voters.
+    fn leader(&self, shard: u64) -> Option<u64> {
+        let group = &self.groups[&shard];
+        let there: Vec<u64> = group.members.voters.iter().copied().filter(|voter| self.is_there(*voter)).collect();
+        let able = there.iter().copied().filter(|voter| group.copies.get(voter) == Some(&group.committed));
+        let majority = 2 * there.len() > group.members.voters.len();
+        // Who it is changes with the term.
+        let able: Vec<u64> = able.collect();
+        if majority && !able.is_empty() { Some(able[group.term as usize % able.len()]) } else { None }
+    }
+
+    fn told(&self) -> BTreeMap<u64, Told> {
+        let mut told = BTreeMap::new();
+        for id in self.state.nodes().keys().copied() {
+            let silence = self.down.get(&id).copied().unwrap_or_default();
+            let mut report =
+                Report { shortage: self.short.contains(&id).then(|| "disk".to_owned()), ..Report::default() };
+            for (shard, group) in self.groups.iter().filter(|(_, group)| group.copies.contains_key(&id)) {
+                let leads = self.leader(*shard) == Some(id);
+                let role = match leads {
+                    true => ReplicaRole::Leader,
+                    false if group.members.learners.contains(&id) => ReplicaRole::Learner,
+                    false => ReplicaRole::Follower,
+                };
+                report.replicas.push(ReplicaReport {
+                    shard: *shard,
+                    epoch: 1,
+                    role,
+                    leader: self.leader(*shard),
+                    term: group.term,
+                    applied: group.copies[&id],
+                    points: 0,
+                    disk_bytes: 0,
+                    problem: None,
+                    members: (leads && !self.leaders_are_mute).then(|| group.members.clone()),
+                });
+            }
+            told.insert(id, Told { report: self.is_there(id).then(|| Arc::new(report)), silence });
+        }
+        told
+    }
+
+    pub(super) fn plan(&self) -> Plan {
+        plan(&self.state, &self.told(), &self.limits, self.now)
+    }
+
+    /// A look of the scheduler, whose leader may be killed after any of its decisions, and what nodes do about it.
+    pub(super) fn step(&mut self) {
+        self.now += 1;
+        let commands = self.plan().commands;
+        let heard = self.below(commands.len() as u64 + 1) as usize;
+        for command in commands.into_iter().take(heard.max(1)) {
+            self.apply(command);
+        }
+        for shard in self.groups.keys().copied().collect::<Vec<_>>() {
+            self.host(shard);
+            if self.below(3) > 0 {
+                self.lead(shard);
+            }
+        }
+    }
+
+    /// Nodes host what they should, and remove what they should not.
+    fn host(&mut self, shard: u64) {
+        let there: Vec<u64> = self.state.nodes().keys().copied().filter(|node| self.is_there(*node)).collect();
+        for node in there {
+            let wanted = self.state.shards_on(node).any(|(_, one)| one.id == shard);
+            let group = self.groups.get_mut(&shard).expect("it is one of ours");
+            match wanted {
+                true => {
+                    group.copies.entry(node).or_insert(1);
+                }
+                false if group.copies.remove(&node).is_some() => {
+                    assert!(!group.members.voters.contains(&node), "seed {}: a voter's data is removed", self.seed);
+                }
+                false => {}
+            }
+        }
+    }
+
+    /// The leader takes something in, brings it to who is there, and does what an operation asks for.
+    fn lead(&mut self, shard: u64) {
+        let fast = self.below(4) > 0;
+        let Some(leader) = self.leader(shard) else { return };
+        let there: BTreeSet<u64> = self.state.nodes().keys().copied().filter(|node| self.is_there(*node)).collect();
+        let operation = self.state.operation_on(shard).cloned();
+        let group = self.groups.get_mut(&shard).expect("it is one of ours");
+        group.committed += 10;
+        let (committed, members) = (group.committed, group.members.clone());
+        for (node, applied) in
+            group.copies.iter_mut().filter(|(node, _)| there.contains(node) && members.contains(**node))
+        {
+            // A voter has it at once; a learner catches up by and by.
+            *applied = if members.voters.contains(node) || fast { committed } else { (*applied + 300).min(committed) };
+        }
+        let Some(change) = operation.and_then(|operation| operation.next_change(&members, leader)) else { return };
+        match change {
+            MemberChange::HandOver(_) => group.term += 1,
+            MemberChange::Members(next) => {
+                let copies = &group.copies;
+                let behind = |node: &&u64| copies.get(*node).is_none_or(|applied| applied + 256 < committed);
+                let new = |node: &&u64| !members.voters.contains(*node);
+                if next.voters.iter().filter(new).any(|node| behind(&node)) {
+                    return;
+                }
+                let good = next.voters.iter().filter(|node| there.contains(*node) && !behind(node)).count();
+                assert!(good > 0, "seed {}: {members:?} become {next:?}", self.seed);
+                if 2 * next.voters.iter().filter(|node| there.contains(*node)).count() > next.voters.len() {
+                    group.members = next;
+                }
+            }
+        }
+    }
+
+    /// Something happens to a node.
+    pub(super) fn trouble(&mut self) {
+        let nodes = self.state.nodes().len() as u64;
+        let node = 1 + self.below(nodes);
+        let status = self.state.nodes()[&node].status;
+        match self.below(8) {
+            // At most two at once are down, so that groups of three get over it one after the other.
+            0 if self.down.len() < 2 && matches!(status, NodeStatus::Up) => self.lose(node),
+            0 if self.down.is_empty() && status == NodeStatus::Draining => {
+                self.down.insert(node, Duration::ZERO);
+            }
+            1 | 2 => {
+                if let Some(silence) = self.down.get_mut(&node) {
+                    *silence += Duration::from_secs(400);
+                }
+            }
+            3 => self.come_back(node),
+            4 if status == NodeStatus::Up && self.draining() < 2 => self.set(node, NodeStatus::Draining),
+            5 if matches!(status, NodeStatus::Draining | NodeStatus::Drained) => self.set(node, NodeStatus::Up),
+            6 => {
+                let open = self.state.operations().find(|one| one.step.can_be_cancelled()).map(|one| one.id);
+                if let Some(id) = open {
+                    self.apply(Command::CancelOperation { id });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn draining(&self) -> usize {
+        let leaving = [NodeStatus::Draining, NodeStatus::Drained];
+        self.state.nodes().values().filter(|node| leaving.contains(&node.status)).count()
+    }
+
+    fn come_back(&mut self, node: u64) {
+        if self.down.remove(&node).is_some() && self.state.nodes()[&node].status == NodeStatus::Lost {
+            self.set(node, NodeStatus::Up);
+        }
+    }
+
+    /// Everybody is back; nothing happens any more.
+    pub(super) fn end_trouble(&mut self) {
+        for node in self.down.keys().copied().collect::<Vec<_>>() {
+            self.come_back(node);
+        }
+    }
+
+    /// Until nothing is left to do.
+    pub(super) fn run_to_rest(&mut self) {
+        for _ in 0..3_000 {
+            self.step();
+            let idle = self.plan() == Plan::default();
+            if idle && self.state.operations().all(|one| !one.is_under_way()) {
+                for shard in self.groups.keys().copied().collect::<Vec<_>>() {
+                    self.host(shard);
+                }
+                return;
+            }
+        }
+        let open: Vec<_> = self.state.operations().filter(|one| one.is_under_way()).collect();
+        panic!("seed {}: no rest: {open:?}, {:?}", self.seed, self.plan());
+    }
+}

@@ -1,0 +1,182 @@
+//! How operations begin, go on and end.
+
+use std::sync::Arc;
+
+use super::State;
+use crate::collection::{Collection, Floor, ShardDescriptor};
+use crate::limits::{MAX_ENDED_OPERATIONS, MAX_OPERATIONS, MAX_REASON_BYTES};
+use crate::operation::{Operation, OperationStep, may_advance};
+use crate::outcome::{Effect, Refusal};
+use crate::placement::takes_replicas;
+
+impl State {
+    /// All operations that are known, by their ids.
+    pub fn operations(&self) -> impl DoubleEndedIterator<Item = &Arc<Operation>> {
+        self.operations.values()
+    }
+
+    /// One operation.
+    pub fn operation(&self, id: u64) -> Result<&Arc<Operation>, Refusal> {
+        self.operations.get(&id).ok_or(Refusal::NoOperation(id))
+    }
+
+    /// The operation that is under way on a shard.
+    pub fn operation_on(&self, shard: u64) -> Option<&Arc<Operation>> {
+        self.operations.values().find(|operation| operation.shard == shard && operation.is_under_way())
+    }
+
+    /// The shards that a node hosts: those placed on it, and those that an operation brings there.
+    pub fn shards_on(&self, node: u64) -> impl Iterator<Item = (&Arc<Collection>, &ShardDescriptor)> {
+        let brought: Vec<u64> =
+            self.operations.values().filter(|operation| operation.brings_to(node)).map(|one| one.shard).collect();
+        self.shards().filter(move |(_, shard)| shard.replicas.contains(&node) || brought.contains(&shard.id))
+    }
+
+    /// `new` has neither an id nor a step yet.
+    pub(super) fn begin_operation(&mut self, mut new: Operation, epoch: u64) -> Result<Effect, Refusal> {
+        let (shard, to) = (new.shard, new.to);
+        let (_, descriptor) = self.shard(shard)?;
+        if let Some(known) = self.operation_on(shard) {
+            // Begun by the same command, whose answer was lost.
+            let same = known.kind == new.kind && (known.from, known.to) == (new.from, to);
+            if same && known.begun_unix_micros == new.begun_unix_micros {
+                return Ok(Effect::Operation(Arc::clone(known)));
+            }
+            return Err(Refusal::Busy { shard, operation: known.id });
+        }
+        if descriptor.epoch != epoch {
+            return Err(Refusal::Stale { shard, epoch: descriptor.epoch, expected: epoch });
+        }
+        if let Some(from) = new.from.filter(|from| !descriptor.replicas.contains(from)) {
+            return Err(Refusal::invalid("from", format!("is node {from}, which has no replica of shard {shard}")));
+        }
+        let node = self.nodes.get(&to).ok_or(Refusal::NoNode(to))?;
+        if descriptor.replicas.contains(&to) {
+            return Err(Refusal::invalid("to", format!("is node {to}, which has a replica of shard {shard}")));
+        }
+        if !takes_replicas(node) {
+            let reason = if node.place.roles.shard { format!("it is {}", node.status) } else { "it hosts none".into() };
+            return Err(Refusal::TakesNoReplicas { node: to, reason });
+        }
+        if new.reason.len() > MAX_REASON_BYTES {
+            return Err(Refusal::invalid("reason", format!("is longer than {MAX_REASON_BYTES} bytes")));
+        }
+        let under_way = self.operations.values().filter(|operation| operation.is_under_way()).count();
+        if under_way >= MAX_OPERATIONS {
+            return Err(Refusal::TooManyOperations(under_way));
+        }
+        self.begun_operations += 1;
+        new.id = self.begun_operations;
+        let operation = Arc::new(new);
+        Arc::make_mut(&mut self.operations).insert(operation.id, Arc::clone(&operation));
+        Ok(Effect::Operation(operation))
+    }
+
+    pub(super) fn advance_operation(
+        &mut self,
+        id: u64,
+        (from, to): (OperationStep, OperationStep),
+        at: Floor,
+        unix_micros: u64,
+    ) -> Result<Effect, Refusal> {
+        let known = self.operation(id)?;
+        if known.step == to {
+            return Ok(Effect::Operation(Arc::clone(known)));
+        }
+        if known.step != from || !may_advance(from, to) {
+            return Err(Refusal::OtherStep { operation: id, step: known.step, wanted: to });
+        }
+        let mut operation = Operation::clone(known);
+        operation.step = to;
+        match to {
+            OperationStep::Drop => self.place_by(&operation, at),
+            OperationStep::Cancelled => self.note_left(operation.shard, operation.to, at),
+            _ => {}
+        }
+        if operation.step.is_end() {
+            operation.ended_unix_micros = Some(unix_micros);
+        }
+        let operation = self.keep_operation(operation);
+        self.forget_ended();
+        Ok(Effect::Operation(operation))
+    }
+
+    pub(super) fn cancel_operation(&mut self, id: u64) -> Result<Effect, Refusal> {
+        let known = self.operation(id)?;
+        if known.cancelled {
+            return Ok(Effect::Operation(Arc::clone(known)));
+        }
+        if !known.step.can_be_cancelled() {
+            let wanted = OperationStep::Cancelled;
+            return Err(Refusal::OtherStep { operation: id, step: known.step, wanted });
+        }
+        let operation = Operation { cancelled: true, ..Operation::clone(known) };
+        Ok(Effect::Operation(self.keep_operation(operation)))
+    }
+
+    /// Forgets what was under way on shards that are gone.
+    pub(super) fn forget_operations_on(&mut self, shards: &[u64]) {
+        let gone = |operation: &Operation| operation.is_under_way() && shards.contains(&operation.shard);
+        if self.operations.values().any(|operation| gone(operation)) {
+            Arc::make_mut(&mut self.operations).retain(|_, operation| !gone(operation));
+        }
+    }
+
+    /// Which members the group of a shard may have: more than one answer while they are being changed.
+    pub(super) fn possible_members(&self, shard: &ShardDescriptor) -> Vec<Vec<u64>> {
+        let mut groups = vec![shard.replicas.clone()];
+        if let Some(operation) = self.operation_on(shard.id).filter(|operation| operation.brings_to(operation.to)) {
+            let both: Vec<u64> = shard.replicas.iter().copied().chain([operation.to]).collect();
+            groups.push(both.iter().copied().filter(|node| Some(*node) != operation.from).collect());
+            groups.push(both);
+        }
+        groups
+    }
+
+    fn keep_operation(&mut self, operation: Operation) -> Arc<Operation> {
+        let operation = Arc::new(operation);
+        Arc::make_mut(&mut self.operations).insert(operation.id, Arc::clone(&operation));
+        operation
+    }
+
+    fn forget_ended(&mut self) {
+        let ended: Vec<u64> = self.operations.values().filter(|one| !one.is_under_way()).map(|one| one.id).collect();
+        let surplus = ended.len().saturating_sub(MAX_ENDED_OPERATIONS);
+        for id in &ended[..surplus] {
+            Arc::make_mut(&mut self.operations).remove(id);
+        }
+    }
+
+    /// The placement follows what the group's members are.
+    fn place_by(&mut self, operation: &Operation, at: Floor) {
+        if let Some(from) = operation.from {
+            self.note_left(operation.shard, from, at);
+        }
+        self.change_shard(operation.shard, |shard| {
+            shard.replicas.retain(|node| Some(*node) != operation.from);
+            shard.replicas.push(operation.to);
+            shard.replicas.sort_unstable();
+            shard.epoch += 1;
+        });
+    }
+
+    fn note_left(&mut self, shard: u64, node: u64, at: Floor) {
+        self.change_shard(shard, |shard| {
+            // Two leaders may tell in the wrong order; the higher place holds for both.
+            let floor = shard.left.entry(node).or_insert(at);
+            if (floor.term, floor.index) < (at.term, at.index) {
+                *floor = at;
+            }
+        });
+    }
+
+    pub(super) fn change_shard(&mut self, id: u64, change: impl FnOnce(&mut ShardDescriptor)) {
+        let found = self.shard(id).map(|(collection, _)| collection.name.clone());
+        let Ok(name) = found else { return };
+        let Some(collection) = Arc::make_mut(&mut self.collections).get_mut(&name) else { return };
+        let shards = &mut Arc::make_mut(collection).shards;
+        if let Some(shard) = shards.iter_mut().find(|shard| shard.id == id) {
+            change(shard);
+        }
+    }
+}

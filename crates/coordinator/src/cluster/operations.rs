@@ -1,0 +1,123 @@
+//! What operators make of nodes, and what they are told of operations.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sagitta_cluster::{Command, Limits, NodeStatus, Operation, Refusal, State, Told, plan, schedule};
+use sagitta_env::Deadline;
+use sagitta_model::{NodeChange, NodeInfo, OperationInfo};
+
+use crate::client::NodeClient;
+use crate::cluster::view::View;
+use crate::{Coordinator, Error};
+
+/// Lines about what follows that are told at most.
+const MAX_LINES: usize = 1_000;
+
+impl<C> Coordinator<C> {
+    /// The first `limit` operations after an id, in the order of their ids, and whether there are more.
+    pub fn operation_infos(&self, after: Option<u64>, limit: usize) -> (Vec<OperationInfo>, bool) {
+        let state = self.control.state();
+        let told = self.told(&state, Duration::ZERO);
+        let operations = state.operations().filter(|one| after.is_none_or(|after| one.id > after));
+        let mut infos: Vec<_> = operations.take(limit + 1).map(|one| info(&state, &told, one)).collect();
+        let more = infos.len() > limit;
+        infos.truncate(limit);
+        (infos, more)
+    }
+
+    /// One operation.
+    pub fn operation_info(&self, id: u64) -> Result<OperationInfo, Error> {
+        let state = self.control.state();
+        let told = self.told(&state, Duration::ZERO);
+        Ok(info(&state, &told, state.operation(id)?))
+    }
+
+    /// What would be done about replicas, without limits on how much at once, in words.
+    fn follows(&self, before: &State, state: &State) -> Vec<String> {
+        let told = self.told(state, Duration::ZERO);
+        let limits = Limits { at_once: usize::MAX, per_node: usize::MAX, ..self.limits };
+        let all = |state: &State| plan(state, &told, &limits, 0);
+        let (known, then) = (all(before), all(state));
+        let name = |shard: u64| state.shard(shard).map_or(String::new(), |(owner, _)| format!(" of {}", owner.name));
+        let begun = then.commands.iter().filter_map(|command| match command {
+            Command::BeginOperation { kind, shard, from, to, reason, .. } => {
+                let from = from.map_or(String::new(), |from| format!("from node {from} "));
+                Some(format!("{kind} shard {shard}{}: {from}to node {to}: {reason}", name(*shard)))
+            }
+            _ => None,
+        });
+        let waiting = then.waiting.iter().filter(|waits| !known.waiting.contains(waits));
+        let waiting = waiting.map(|(shard, why)| format!("shard {shard}{} has to wait: {why}", name(*shard)));
+        begun.chain(waiting).take(MAX_LINES).collect()
+    }
+}
+
+impl<C: NodeClient> Coordinator<C> {
+    /// Changes how a node stands to the cluster, or only tells what would follow. Answers with the node and what follows, in words.
+    pub async fn change_node(
+        &self,
+        id: u64,
+        change: NodeChange,
+        dry_run: bool,
+        deadline: Deadline,
+    ) -> Result<(NodeInfo, Vec<String>), Error> {
+        self.catch_up(deadline).await?;
+        let before = self.control.state();
+        let status = wanted(&before, id, change)?;
+        let command = Command::SetNodeStatus { id, status };
+        let mut then = State::clone(&before);
+        then.apply(command.clone())?;
+        let follows = self.follows(&before, &then);
+        if !dry_run {
+            self.decide(command, deadline).await?;
+            then = State::clone(&self.control.state());
+        }
+        let view = View::new(then.into(), &self.reports, self.env.now());
+        let node = view.state.nodes().get(&id).ok_or(Refusal::NoNode(id))?;
+        Ok((view.node(node), follows))
+    }
+
+    /// Wants an operation not to come about, or only tells whether it could be.
+    pub async fn cancel_operation(&self, id: u64, dry_run: bool, deadline: Deadline) -> Result<OperationInfo, Error> {
+        self.catch_up(deadline).await?;
+        let command = Command::CancelOperation { id };
+        State::clone(&self.control.state()).apply(command.clone())?;
+        if !dry_run {
+            self.decide(command, deadline).await?;
+        }
+        self.operation_info(id)
+    }
+}
+
+/// The status that a change asks for. What a node is already is no mistake, but for what it could not have become.
+fn wanted(state: &State, id: u64, change: NodeChange) -> Result<NodeStatus, Refusal> {
+    let from = state.nodes().get(&id).ok_or(Refusal::NoNode(id))?.status;
+    match (change, from) {
+        (NodeChange::Drain, NodeStatus::Drained) => Ok(NodeStatus::Drained),
+        (NodeChange::Drain, _) => Ok(NodeStatus::Draining),
+        // Whether a node is heard of is not for an operator to say.
+        (NodeChange::Undrain, NodeStatus::Lost | NodeStatus::Joining) => {
+            Err(Refusal::Transition { node: id, from, to: NodeStatus::Up })
+        }
+        (NodeChange::Undrain, _) => Ok(NodeStatus::Up),
+        (NodeChange::Remove, _) => Ok(NodeStatus::Removed),
+    }
+}
+
+fn info(state: &State, told: &BTreeMap<u64, Told>, operation: &Operation) -> OperationInfo {
+    OperationInfo {
+        id: operation.id,
+        kind: operation.kind,
+        collection: state.shard(operation.shard).ok().map(|(owner, _)| owner.name.clone()),
+        shard: operation.shard,
+        from: operation.from,
+        to: operation.to,
+        step: operation.step,
+        reason: operation.reason.clone(),
+        waits_for: schedule::waits_for(state, told, operation),
+        cancelled: operation.cancelled,
+        begun_unix_micros: operation.begun_unix_micros,
+        ended_unix_micros: operation.ended_unix_micros,
+    }
+}

@@ -1,0 +1,49 @@
+//! Has replicas where they should be: proposes what the scheduler says.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sagitta_cluster::{Command, State, Told, plan};
+use sagitta_env::Deadline;
+
+use crate::client::NodeClient;
+use crate::reports::SILENT;
+use crate::{Coordinator, Error};
+
+impl<C: NodeClient> Coordinator<C> {
+    /// Decides what is to be done about replicas now. Nothing is kept from one look to the next.
+    pub(super) async fn keep_replicas(&self, since: Duration, deadline: Deadline) -> Result<(), Error> {
+        let state = self.control.state();
+        let plan = plan(&state, &self.told(&state, since), &self.limits, self.env.unix_micros());
+        for (shard, why) in plan.waiting {
+            tracing::debug!(shard, why, "a shard needs a replica elsewhere, and nothing can be begun");
+        }
+        for command in plan.commands {
+            match &command {
+                Command::BeginOperation { kind, shard, from, to, reason, .. } => {
+                    tracing::info!(%kind, shard, from, to, reason, "beginning an operation");
+                }
+                Command::AdvanceOperation { id, from, to, .. } => {
+                    tracing::info!(operation = id, before = %from, now = %to, "an operation goes on");
+                }
+                _ => {}
+            }
+            self.note(command, deadline).await?;
+        }
+        Ok(())
+    }
+}
+
+impl<C> Coordinator<C> {
+    /// What nodes told, for the scheduler. Silence counts while this coordinator has listened, from `since` on.
+    pub(crate) fn told(&self, state: &State, since: Duration) -> BTreeMap<u64, Told> {
+        let now = self.env.now();
+        let told = state.nodes().keys().map(|node| {
+            let heard = self.reports.of(*node);
+            let at = heard.as_ref().map_or(since, |heard| heard.at.max(since));
+            let report = heard.filter(|heard| now.saturating_sub(heard.at) < SILENT).map(|heard| heard.report);
+            (*node, Told { report, silence: now.saturating_sub(at) })
+        });
+        told.collect()
+    }
+}

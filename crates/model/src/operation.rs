@@ -1,0 +1,134 @@
+//! What a cluster does about its replicas by itself, as operators see it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::{CollectionName, Violation};
+
+/// Why a replica is made on another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OperationKind {
+    /// The node that held it is lost.
+    Repair,
+    /// The node that holds it is to hold none.
+    Drain,
+    /// Somebody wants it elsewhere.
+    Move,
+}
+
+/// How far an operation is. It is taken up from here after any crash, since each step says what should be and not what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OperationStep {
+    /// The node that gets the replica joins the shard's group, and receives.
+    Join,
+    /// It receives what it lacks.
+    CatchUp,
+    /// It votes, and the node that gives the replica up does not any more.
+    Switch,
+    /// The node that gave the replica up removes its data.
+    Drop,
+    /// It does not come about: the node that was to get the replica leaves the group again.
+    Undo,
+    /// It has ended, and the replica is on the other node.
+    Done,
+    /// It has ended, and all is as it was before.
+    Cancelled,
+}
+
+/// What an operator makes of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeChange {
+    /// Its replicas are moved to others, and it gets none.
+    Drain,
+    /// It takes replicas again.
+    Undrain,
+    /// It never comes back.
+    Remove,
+}
+
+macro_rules! named {
+    ($kind:ident, $field:literal, [$(($variant:ident, $name:literal)),+ $(,)?]) => {
+        impl $kind {
+            /// Every one, with its name.
+            pub const NAMES: &[(Self, &str)] = &[$((Self::$variant, $name)),+];
+
+            /// As people and logs name it.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+
+        impl fmt::Display for $kind {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
+        impl FromStr for $kind {
+            type Err = Violation;
+
+            fn from_str(name: &str) -> Result<Self, Violation> {
+                let found = Self::NAMES.iter().find(|(_, known)| *known == name).map(|(found, _)| *found);
+                found.ok_or_else(|| Violation::new($field, format!("`{name}` is none of an operation")))
+            }
+        }
+    };
+}
+
+named!(OperationKind, "kind", [(Repair, "repair"), (Drain, "drain"), (Move, "move")]);
+named!(
+    OperationStep,
+    "step",
+    [
+        (Join, "join"),
+        (CatchUp, "catch-up"),
+        (Switch, "switch"),
+        (Drop, "drop"),
+        (Undo, "undo"),
+        (Done, "done"),
+        (Cancelled, "cancelled"),
+    ]
+);
+
+impl OperationStep {
+    /// Whether nothing comes after it.
+    pub fn is_end(self) -> bool {
+        matches!(self, Self::Done | Self::Cancelled)
+    }
+
+    /// Whether the operation can still be cancelled. From [`OperationStep::Switch`] on the group may have its new members already.
+    pub fn can_be_cancelled(self) -> bool {
+        matches!(self, Self::Join | Self::CatchUp)
+    }
+}
+
+/// An operation as operators see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperationInfo {
+    /// Identity, never handed out twice.
+    pub id: u64,
+    /// Why it is done.
+    pub kind: OperationKind,
+    /// The collection; `None` once that is deleted.
+    pub collection: Option<CollectionName>,
+    /// The shard.
+    pub shard: u64,
+    /// The node that gives its replica up, if one does.
+    pub from: Option<u64>,
+    /// The node that gets a replica.
+    pub to: u64,
+    /// How far it is.
+    pub step: OperationStep,
+    /// Why it was begun, in words.
+    pub reason: String,
+    /// What it waits for, in words; empty when it has ended.
+    pub waits_for: String,
+    /// Whether somebody wants it cancelled.
+    pub cancelled: bool,
+    /// When it was begun, in microseconds since 1970.
+    pub begun_unix_micros: u64,
+    /// When it ended, in microseconds since 1970.
+    pub ended_unix_micros: Option<u64>,
+}

@@ -1,0 +1,214 @@
+//! Operations, and what operators make of nodes.
+
+use sagitta_model::{CollectionName, NodeChange, NodeInfo, OperationInfo, OperationKind, OperationStep, Violation};
+
+use super::id_from;
+use crate::common::{Convert, collection_name, each, narrow, required, unknown_enum};
+use crate::error::WireError;
+use crate::filter::{micros_from, micros_into};
+use crate::page::{OperationPlace, Page};
+use crate::v1;
+
+/// Lists the operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListOperations;
+
+/// One page of operations.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OperationPage {
+    /// The operations, ascending by id.
+    pub operations: Vec<OperationInfo>,
+    /// The token of the next page; empty when there is none.
+    pub next_page_token: String,
+}
+
+/// Changes how a node stands to the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChangeNode {
+    /// The node.
+    pub id: u64,
+    /// What becomes of it.
+    pub change: NodeChange,
+    /// Only tell what would follow.
+    pub dry_run: bool,
+}
+
+/// What comes of that.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeChanged {
+    /// The node, as it is or would be.
+    pub node: NodeInfo,
+    /// What follows, for people.
+    pub follows: Vec<String>,
+}
+
+/// Wants an operation not to come about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CancelOperation {
+    /// The operation.
+    pub id: u64,
+    /// Only tell whether it could be.
+    pub dry_run: bool,
+}
+
+impl ListOperations {
+    /// Reads the request and which page it asks for.
+    pub fn from_proto(proto: &v1::ListOperationsRequest) -> Result<(Self, Page<OperationPlace>), WireError> {
+        let page = Page::new(proto.page_size, &proto.page_token, &v1::ListOperationsRequest::default())?;
+        Ok((Self, page))
+    }
+
+    /// The request for a page of at most `page_size` (0: as many as the server likes) operations.
+    pub fn into_proto(self, page_size: usize, page_token: String) -> v1::ListOperationsRequest {
+        v1::ListOperationsRequest { page_size: narrow(page_size), page_token }
+    }
+}
+
+impl Convert for OperationPage {
+    type Proto = v1::ListOperationsResponse;
+    type Error = Violation;
+
+    fn from_proto(proto: v1::ListOperationsResponse) -> Result<Self, Violation> {
+        let operations = each("operations", proto.operations, OperationInfo::from_proto)?;
+        Ok(Self { operations, next_page_token: proto.next_page_token })
+    }
+
+    fn into_proto(self) -> v1::ListOperationsResponse {
+        let operations = self.operations.into_iter().map(Convert::into_proto).collect();
+        v1::ListOperationsResponse { operations, next_page_token: self.next_page_token }
+    }
+}
+
+impl Convert for ChangeNode {
+    type Proto = v1::ChangeNodeRequest;
+    type Error = Violation;
+
+    fn from_proto(proto: v1::ChangeNodeRequest) -> Result<Self, Violation> {
+        let change = match v1::NodeChange::try_from(proto.change) {
+            Ok(v1::NodeChange::Drain) => NodeChange::Drain,
+            Ok(v1::NodeChange::Undrain) => NodeChange::Undrain,
+            Ok(v1::NodeChange::Remove) => NodeChange::Remove,
+            Ok(v1::NodeChange::Unspecified) => return Err(Violation::new("change", "is missing")),
+            Err(_) => return Err(unknown_enum("change", proto.change)),
+        };
+        Ok(Self { id: id_from("id", proto.id)?, change, dry_run: proto.dry_run })
+    }
+
+    fn into_proto(self) -> v1::ChangeNodeRequest {
+        let change = match self.change {
+            NodeChange::Drain => v1::NodeChange::Drain,
+            NodeChange::Undrain => v1::NodeChange::Undrain,
+            NodeChange::Remove => v1::NodeChange::Remove,
+        };
+        v1::ChangeNodeRequest { id: self.id, change: change.into(), dry_run: self.dry_run }
+    }
+}
+
+impl Convert for NodeChanged {
+    type Proto = v1::ChangeNodeResponse;
+    type Error = Violation;
+
+    fn from_proto(proto: v1::ChangeNodeResponse) -> Result<Self, Violation> {
+        let node = NodeInfo::from_proto(required("node", proto.node)?).map_err(|v| v.within("node"))?;
+        Ok(Self { node, follows: proto.follows })
+    }
+
+    fn into_proto(self) -> v1::ChangeNodeResponse {
+        v1::ChangeNodeResponse { node: Some(self.node.into_proto()), follows: self.follows }
+    }
+}
+
+impl Convert for CancelOperation {
+    type Proto = v1::CancelOperationRequest;
+    type Error = Violation;
+
+    fn from_proto(proto: v1::CancelOperationRequest) -> Result<Self, Violation> {
+        Ok(Self { id: id_from("id", proto.id)?, dry_run: proto.dry_run })
+    }
+
+    fn into_proto(self) -> v1::CancelOperationRequest {
+        v1::CancelOperationRequest { id: self.id, dry_run: self.dry_run }
+    }
+}
+
+impl Convert for OperationInfo {
+    type Proto = v1::Operation;
+    type Error = Violation;
+
+    fn from_proto(proto: v1::Operation) -> Result<Self, Violation> {
+        let micros = |field: &str, time: &prost_types::Timestamp| {
+            let micros = micros_from(time).map_err(|reason| Violation::new(field, reason))?;
+            Ok::<_, Violation>(u64::try_from(micros).unwrap_or_default())
+        };
+        let collection: Option<CollectionName> = match proto.collection.as_str() {
+            "" => None,
+            name => Some(collection_name(name)?),
+        };
+        Ok(Self {
+            id: proto.id,
+            kind: kind_from(proto.kind)?,
+            collection,
+            shard: proto.shard,
+            from: proto.from,
+            to: proto.to,
+            step: step_from(proto.step)?,
+            reason: proto.reason,
+            waits_for: proto.waits_for,
+            cancelled: proto.cancelled,
+            begun_unix_micros: micros("begin_time", &required("begin_time", proto.begin_time)?)?,
+            ended_unix_micros: proto.end_time.map(|time| micros("end_time", &time)).transpose()?,
+        })
+    }
+
+    fn into_proto(self) -> v1::Operation {
+        let time = |micros: u64| micros_into(i64::try_from(micros).unwrap_or(i64::MAX));
+        v1::Operation {
+            id: self.id,
+            kind: kind_into(self.kind),
+            collection: self.collection.map(|name| name.to_string()).unwrap_or_default(),
+            shard: self.shard,
+            from: self.from,
+            to: self.to,
+            step: step_into(self.step),
+            reason: self.reason,
+            waits_for: self.waits_for,
+            cancelled: self.cancelled,
+            begin_time: Some(time(self.begun_unix_micros)),
+            end_time: self.ended_unix_micros.map(time),
+        }
+    }
+}
+
+const KINDS: [(OperationKind, v1::OperationKind); 3] = [
+    (OperationKind::Repair, v1::OperationKind::Repair),
+    (OperationKind::Drain, v1::OperationKind::Drain),
+    (OperationKind::Move, v1::OperationKind::Move),
+];
+
+const STEPS: [(OperationStep, v1::OperationStep); 7] = [
+    (OperationStep::Join, v1::OperationStep::Join),
+    (OperationStep::CatchUp, v1::OperationStep::CatchUp),
+    (OperationStep::Switch, v1::OperationStep::Switch),
+    (OperationStep::Drop, v1::OperationStep::Drop),
+    (OperationStep::Undo, v1::OperationStep::Undo),
+    (OperationStep::Done, v1::OperationStep::Done),
+    (OperationStep::Cancelled, v1::OperationStep::Cancelled),
+];
+
+fn kind_from(proto: i32) -> Result<OperationKind, Violation> {
+    let found = KINDS.iter().find(|(_, known)| i32::from(*known) == proto);
+    found.map(|(kind, _)| *kind).ok_or_else(|| unknown_enum("kind", proto))
+}
+
+fn kind_into(kind: OperationKind) -> i32 {
+    KINDS.iter().find(|(known, _)| *known == kind).map_or(0, |(_, proto)| (*proto).into())
+}
+
+fn step_from(proto: i32) -> Result<OperationStep, Violation> {
+    let found = STEPS.iter().find(|(_, known)| i32::from(*known) == proto);
+    found.map(|(step, _)| *step).ok_or_else(|| unknown_enum("step", proto))
+}
+
+fn step_into(step: OperationStep) -> i32 {
+    STEPS.iter().find(|(known, _)| *known == step).map_or(0, |(_, proto)| (*proto).into())
+}
