@@ -70,6 +70,7 @@ cluster partitions PARTITIONS=12
 cluster failover FAILOVERS=5
 cluster full_disk FILLS=4
 cluster states whole_state
+cluster heal
 cluster others clocks entrance gone partial returns strangers
 step simulation make simulate
 

@@ -8,31 +8,31 @@ use crate::harness::{Cluster, Role, eventually, run};
 use crate::ran::{CONFLICT, DATA, DEGRADED, DONE, NOT_FOUND, Ran, UNAVAILABLE, USAGE, inspect, picture, sagitta};
 
 impl Cluster {
-    fn sagitta(&self, endpoint: &str, args: &[&str]) -> Ran {
+    pub(crate) fn sagitta(&self, endpoint: &str, args: &[&str]) -> Ran {
         let mut command = Command::new(sagitta());
         command.args(args).env("SAGITTA_ENDPOINT", endpoint).stdin(Stdio::null());
         command.output().expect("the program runs").into()
     }
 
-    fn api(&self, at: usize) -> String {
+    pub(crate) fn api(&self, at: usize) -> String {
         self.members[at].api.address()
     }
 
     /// Asks the first coordinator.
-    fn ask(&self, args: &[&str]) -> Ran {
+    pub(crate) fn ask(&self, args: &[&str]) -> Ran {
         self.sagitta(&self.api(0), args)
     }
 
-    fn json(&self, args: &[&str]) -> Value {
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
         self.ask(&[args, &["--output", "json"]].concat()).ends_with(DONE).json()
     }
 }
 
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+pub(crate) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_else(|| panic!("no {key} in {value:#}"))
 }
 
-fn list<'a>(value: &'a Value, key: &str) -> &'a Vec<Value> {
+pub(crate) fn list<'a>(value: &'a Value, key: &str) -> &'a Vec<Value> {
     value[key].as_array().unwrap_or_else(|| panic!("no {key} in {value:#}"))
 }
 

@@ -8,6 +8,7 @@ mod failover;
 mod full_disk;
 mod gone;
 mod harness;
+mod heal;
 mod history;
 mod merge;
 mod network;

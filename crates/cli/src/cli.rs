@@ -52,7 +52,7 @@ pub struct Global {
     pub output: Format,
 
     /// How long a call to the cluster may take, its retries included, such as 500ms, 30s or 2m; seconds without a unit
-    #[arg(long, global = true, value_name = "TIME", default_value = "30s", value_parser = args::duration)]
+    #[arg(long, global = true, value_name = "TIME", default_value = "30s", value_parser = sagitta_console::duration)]
     #[arg(help_heading = "Global options")]
     pub timeout: Duration,
 }

@@ -8,9 +8,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use sagitta_console::duration;
 use sagitta_engine_faiss::{FaissEngine, release_free_memory};
 use sagitta_engine_rocksdb::{RocksBudget, RocksEngine};
 use sagitta_env::Env;
@@ -93,6 +95,10 @@ enum Command {
         /// The secret that `sagitta cluster init` printed. Best given by the environment, which other users cannot see
         #[arg(long, value_name = "TOKEN", env = "SAGITTA_JOIN_TOKEN", hide_env_values = true)]
         join_token: Option<String>,
+        /// How long a node may be silent before what it held is made anew on others, such as 10m or 1h; every coordinator should be
+        /// told the same. By default ten minutes
+        #[arg(long, value_name = "TIME", env = "SAGITTA_REPAIR_AFTER", value_parser = duration)]
+        repair_after: Option<Duration>,
     },
     /// Look at the data folder of a process that has stopped, without changing it
     ///
@@ -127,10 +133,10 @@ struct Common {
 }
 
 fn main() -> std::process::ExitCode {
-    let (common, cluster) = match Arguments::parse().command {
-        Command::Dev { common } => (common, None),
-        Command::Serve { common, peer_listen, roles, zone, join, join_token } => {
-            (common, Some(ClusterConfig { peer_listen, roles, zone, join, join_token }))
+    let (common, cluster, repair_after) = match Arguments::parse().command {
+        Command::Dev { common } => (common, None, None),
+        Command::Serve { common, peer_listen, roles, zone, join, join_token, repair_after } => {
+            (common, Some(ClusterConfig { peer_listen, roles, zone, join, join_token }), repair_after)
         }
         Command::Inspect(inspect) => return inspect.run(),
     };
@@ -138,6 +144,7 @@ fn main() -> std::process::ExitCode {
     let mut config = Config::new(data, listen);
     config.cluster = cluster;
     config.memory = memory.unwrap_or(config.memory);
+    config.repair_after = repair_after.unwrap_or(config.repair_after);
     config.release_memory = release_free_memory;
     config.search_threads = search_threads.unwrap_or(config.search_threads);
     match telemetry::start(&log, log_json).map_err(anyhow::Error::from).and_then(|()| run(config)) {

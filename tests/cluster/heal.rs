@@ -1,0 +1,133 @@
+//! A cluster that runs itself, by the commands that operators have: nodes are drained and removed, and what a lost one held is made anew.
+
+use std::time::Duration;
+
+use sagitta_callers::{name, point};
+use serde_json::{Value, json};
+
+use crate::commands::{list, text};
+use crate::harness::{Cluster, eventually, run};
+use crate::ran::{CONFLICT, DONE, NOT_FOUND};
+use crate::workload::{CALL, at_rest, create};
+
+const IDS: u64 = 200;
+const SHARDS: u32 = 2;
+
+/// A collection with three replicas on four nodes, and who has some of them.
+fn filled(cluster: &Cluster) -> Vec<usize> {
+    run(async {
+        create(cluster, SHARDS).await;
+        let client = cluster.client(0, CALL * 6);
+        client.upsert(name("points"), (0..IDS).map(|id| point(id, id)).collect()).await.expect("written");
+        let mut holders = Vec::new();
+        for at in cluster.shard_nodes() {
+            let id = cluster.node_id(&client, at).await;
+            let holds = async || match client.get_node(id).await {
+                Ok(node) => Ok(node.wanted_replicas),
+                Err(error) => Err(error.to_string()),
+            };
+            if eventually("a node", holds).await > 0 {
+                holders.push(at);
+            }
+        }
+        holders
+    })
+}
+
+/// Waits until every shard has three replicas that work and none on a node.
+fn wait_whole_without(cluster: &Cluster, node: &str) {
+    let whole = async || {
+        let shards = cluster.json(&["shard", "list", "--collection", "points"]);
+        for shard in list(&shards, "shards") {
+            let shown = cluster.json(&["shard", "show", &shard["id"].to_string()]);
+            let replicas: Vec<_> = list(&shown, "replicas").iter().map(|replica| text(replica, "node")).collect();
+            if shown["health"] != "healthy" || replicas.len() != 3 || replicas.contains(&node) {
+                return Err(shown.to_string());
+            }
+        }
+        Ok(())
+    };
+    run(eventually("whole shards", whole));
+}
+
+fn wait_for_status(cluster: &Cluster, node: &str, status: &str) {
+    let reached = async || match cluster.json(&["node", "show", node]) {
+        shown if shown["status"] == status => Ok(()),
+        shown => Err(shown.to_string()),
+    };
+    run(eventually(status, reached));
+}
+
+fn operations(cluster: &Cluster) -> Vec<Value> {
+    list(&cluster.json(&["operation", "list", "--all"]), "operations").clone()
+}
+
+fn all_there(cluster: &Cluster) {
+    run(async {
+        assert_eq!(at_rest(&cluster.client(0, CALL * 6), "points", IDS).await.len() as u64, IDS);
+    });
+}
+
+#[test]
+fn a_node_is_drained_and_removed_by_commands_that_say_what_they_do() {
+    let mut cluster = Cluster::start(1, 4);
+    let at = filled(&cluster)[0];
+    let node = text(&cluster.json(&["node", "show", &cluster.api(at)]), "id").to_owned();
+    cluster.ask(&["node", "drain", "db-9"]).ends_with(NOT_FOUND).says("there is no node `db-9`");
+    let coordinator = cluster.api(0);
+    let refused = cluster.ask(&["node", "remove", &node, "--yes"]).ends_with(CONFLICT).says("drain it first");
+    refused.says("hint: sagitta node drain ");
+
+    let dry = cluster.ask(&["node", "drain", &node, "--dry-run"]).ends_with(DONE).shows("would be draining");
+    dry.shows("is being drained");
+    assert_eq!((operations(&cluster), &cluster.json(&["node", "show", &node])["status"]), (vec![], &json!("up")));
+
+    cluster.ask(&["node", "drain", &node]).ends_with(DONE).shows("is draining");
+    wait_for_status(&cluster, &node, "drained");
+    wait_whole_without(&cluster, &node);
+    let moved = operations(&cluster);
+    assert!(!moved.is_empty(), "something was moved");
+    for operation in &moved {
+        assert_eq!((text(operation, "kind"), text(operation, "step")), ("drain", "done"), "{operation:#}");
+        assert_eq!(text(operation, "from"), node);
+    }
+    let id = moved[0]["id"].to_string();
+    cluster.ask(&["operation", "show", &id]).ends_with(DONE).shows(": drain, step done").shows("is being drained");
+    cluster.ask(&["operation", "list"]).ends_with(DONE).shows("no operations under way");
+    cluster.ask(&["operation", "show", "99"]).ends_with(NOT_FOUND).says("hint: sagitta operation list --all");
+    cluster.ask(&["operation", "cancel", &id]).ends_with(CONFLICT);
+
+    cluster.ask(&["node", "remove", &node, "--yes"]).ends_with(DONE).shows("is removed");
+    cluster.kill(at);
+    all_there(&cluster);
+    let health = cluster.ask(&["cluster", "health"]).ends_with(DONE);
+    assert_eq!(health.out.trim(), "healthy");
+    // The only coordinator cannot be done without.
+    cluster.ask(&["node", "remove", &coordinator, "--yes"]).ends_with(CONFLICT);
+}
+
+#[test]
+#[ignore = "takes a minute: `make chaos` runs it"]
+fn what_a_killed_node_held_is_made_anew_and_the_node_comes_back_empty() {
+    let after = Duration::from_secs(2);
+    let env = move |_, member: &mut crate::harness::Member| {
+        member.env.push(("SAGITTA_REPAIR_AFTER", format!("{}s", after.as_secs())));
+    };
+    let mut cluster = Cluster::start_with(1, 4, env);
+    let at = filled(&cluster)[0];
+    let node = text(&cluster.json(&["node", "show", &cluster.api(at)]), "id").to_owned();
+    cluster.kill(at);
+    wait_whole_without(&cluster, &node);
+    all_there(&cluster);
+    let repairs = operations(&cluster);
+    assert!(!repairs.is_empty(), "something was made anew");
+    assert!(repairs.iter().all(|one| text(one, "kind") == "repair" && text(one, "from") == node), "{repairs:#?}");
+    cluster.restart(at);
+    let empty = async || match cluster.json(&["node", "show", &node]) {
+        shown if shown["status"] == "up" && shown["hosted_replicas"] == 0 => Ok(()),
+        shown => Err(shown.to_string()),
+    };
+    run(eventually("an empty node", empty));
+    all_there(&cluster);
+    println!("seed 0: {} replicas of a killed node were made anew", repairs.len());
+}
