@@ -83,10 +83,10 @@ pub enum Command {
     #[command(subcommand)]
     Cluster(cluster::Cluster),
     /// See the nodes of the cluster, and take them out of service
-    #[command(subcommand, visible_alias = "nodes")]
+    #[command(subcommand)]
     Node(node::Node),
     /// See what the cluster does about its replicas by itself, and cancel it
-    #[command(subcommand, visible_alias = "operations")]
+    #[command(subcommand, alias = "operations")]
     Operation(operation::Operation),
     /// See the shards of collections and who leads them
     #[command(subcommand)]

@@ -32,7 +32,7 @@ pub enum Operation {
 Examples:
   sagitta operation list
   sagitta operation list --all
-  sagitta operation list --output json | jq '.operations[] | {shard, step, waits_for}'")]
+  sagitta operation list --output json | jq '.operations[].waits_for'")]
 pub struct List {
     /// Those that have ended, too
     #[arg(long)]

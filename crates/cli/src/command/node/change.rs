@@ -15,10 +15,10 @@ use crate::session::Session;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  sagitta node drain 72310433 --dry-run          # what would be moved, and where to
+  sagitta node drain 72310433 --dry-run      # what would be moved, and where to
   sagitta node drain 72310433
-  sagitta operation list                         # how far it is
-  sagitta node show 72310433                     # drained, once it holds nothing
+  sagitta operation list                     # how far it is
+  sagitta node show 72310433                 # drained, once it holds nothing
 
 A node is named by its id, the beginning of its id, or an address of it. A drained node takes part in
 everything else until it is removed.")]
@@ -53,7 +53,7 @@ pub struct Undrain {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  sagitta node drain 72310433                    # first, unless the node is lost
+  sagitta node drain 72310433                # first, unless the node is lost
   sagitta node remove 72310433 --dry-run
   sagitta node remove 72310433 --yes
 
