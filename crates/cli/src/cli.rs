@@ -7,7 +7,6 @@ use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser as _};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use sagitta_console::Format;
 
-use crate::args;
 use crate::command::{
     cluster, collection, completion, count, delete, export, get, import, inspect, node, operation, recall, search,
     shard, status,
