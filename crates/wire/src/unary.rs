@@ -25,8 +25,9 @@ struct EndedEarly {
 /// What comes after the first frame.
 enum Second {
     Unasked,
-    /// Nothing, or not yet known.
+    /// Not there yet, or passed on.
     Asked,
+    Never,
     Frame(Result<Frame<Bytes>, Status>),
 }
 
@@ -38,14 +39,21 @@ impl http_body::Body for EndedEarly {
         let this = &mut *self;
         match std::mem::replace(&mut this.second, Second::Asked) {
             Second::Frame(frame) => Poll::Ready(Some(frame)),
+            Second::Never => {
+                this.second = Second::Never;
+                Poll::Ready(None)
+            }
             Second::Asked => Pin::new(&mut this.body).poll_frame(cx),
             Second::Unasked => {
                 let Poll::Ready(first) = Pin::new(&mut this.body).poll_frame(cx) else {
                     this.second = Second::Unasked;
                     return Poll::Pending;
                 };
-                if let Poll::Ready(Some(frame)) = Pin::new(&mut this.body).poll_frame(cx) {
-                    this.second = Second::Frame(frame);
+                let second = first.as_ref().map(|_| Pin::new(&mut this.body).poll_frame(cx));
+                match second {
+                    Some(Poll::Ready(Some(frame))) => this.second = Second::Frame(frame),
+                    Some(Poll::Ready(None)) | None => this.second = Second::Never,
+                    Some(Poll::Pending) => {}
                 }
                 Poll::Ready(first)
             }
@@ -53,7 +61,11 @@ impl http_body::Body for EndedEarly {
     }
 
     fn is_end_stream(&self) -> bool {
-        !matches!(self.second, Second::Frame(_)) && self.body.is_end_stream()
+        match self.second {
+            Second::Never => true,
+            Second::Frame(_) => false,
+            Second::Unasked | Second::Asked => self.body.is_end_stream(),
+        }
     }
 }
 
@@ -65,35 +77,25 @@ mod tests {
 
     use super::*;
 
-    /// Tells that it is over only when it is asked for more, as tonic's does.
-    struct Frames {
-        left: VecDeque<Poll<&'static str>>,
-        over: bool,
-    }
+    /// Tells that it is over only to whoever asks for more, as tonic's does.
+    struct Frames(VecDeque<Poll<&'static str>>);
 
     impl http_body::Body for Frames {
         type Data = Bytes;
         type Error = Status;
 
         fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-            match self.left.pop_front() {
+            match self.0.pop_front() {
                 Some(Poll::Ready(text)) => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(text.as_bytes()))))),
                 Some(Poll::Pending) => Poll::Pending,
-                None => {
-                    self.over = true;
-                    Poll::Ready(None)
-                }
+                None => Poll::Ready(None),
             }
-        }
-
-        fn is_end_stream(&self) -> bool {
-            self.over
         }
     }
 
     /// What is sent, poll by poll, and after which of them it is known that nothing comes.
     fn sent(left: impl IntoIterator<Item = Poll<&'static str>>) -> Vec<(Option<String>, bool)> {
-        let frames = Frames { left: left.into_iter().collect(), over: false };
+        let frames = Frames(left.into_iter().collect());
         let (_, mut body) = ended_early(http::Request::new(Body::new(frames))).into_parts();
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let mut sent = Vec::new();
