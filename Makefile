@@ -33,6 +33,10 @@ cluster-demo: setup ## Start a cluster of six processes, kill and revive nodes, 
 cluster-demo-stop: ## Stop the cluster of the demo and remove its data
 	@deploy/cluster-demo.sh stop
 
+.PHONY: release
+release: setup ## Build `sagittad` and `sagitta` as they are deployed, into target/release
+	cargo build --release --workspace --locked --bin sagittad --bin sagitta
+
 .PHONY: test
 test: setup ## Everything that CI runs
 	@deploy/test.sh
@@ -59,6 +63,11 @@ bench: ## Measure what the server adds to its index, in CPU time; see benches/RE
 bench-writes: ## Measure writes that three nodes keep against the disks' own limit; see benches/README.md
 	cargo build --workspace --locked --bin sagittad --bin overhead --bin replicated
 	"$${CARGO_TARGET_DIR:-target}/debug/replicated"
+
+.PHONY: bench-hops
+bench-hops: ## Measure what a query costs a coordinator and the shard nodes, in CPU time; see benches/README.md
+	cargo build --release --workspace --locked --bin sagittad --bin overhead --bin hops
+	"$${CARGO_TARGET_DIR:-target}/release/hops"
 
 .PHONY: fmt
 fmt: ## Format the code

@@ -26,12 +26,16 @@ impl Data {
         if folder.join(format!("{full}.base.f16.npy")).is_file() {
             return Self::open(full, folder);
         }
-        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data");
         println!(
             "no {full} in {}: set SAGITTA_DATA or --data. Going on with the repository's sample of 4,000 points, which is too small for figures that mean much.",
             folder.display()
         );
-        Self::open("text384-4k", &sample)
+        Self::sample()
+    }
+
+    /// The repository's sample of 4,000 points.
+    pub fn sample() -> Result<Self> {
+        Self::open("text384-4k", &Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data"))
     }
 
     fn open(name: &'static str, folder: &Path) -> Result<Self> {

@@ -2,7 +2,9 @@
 //!
 //! Knows the client side and nothing of a server's inside.
 
+pub mod cluster;
 pub mod cpu;
 pub mod data;
 pub mod echo;
 pub mod process;
+pub mod traffic;

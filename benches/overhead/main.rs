@@ -6,7 +6,6 @@ mod load;
 mod local;
 mod report;
 mod rounds;
-mod traffic;
 
 use std::path::{Path, PathBuf};
 
@@ -16,10 +15,10 @@ use sagitta_env::Env;
 
 use crate::local::Local;
 use crate::rounds::{Bench, Calls, Kind};
-use crate::traffic::Traffic;
 use sagitta_benches::data::Data;
 use sagitta_benches::echo;
 use sagitta_benches::process::Process;
+use sagitta_benches::traffic::Traffic;
 
 /// Hits that each search asks for.
 const K: usize = 10;

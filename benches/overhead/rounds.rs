@@ -14,12 +14,13 @@ use sagitta_env::Env;
 use sagitta_model::{PointId, SearchQuery, Selection};
 use sagitta_wire::v1;
 
+use crate::load::collection;
 use crate::local::{Local, Pace};
-use crate::traffic::{Call, Traffic};
 use crate::{BATCH, K};
 use sagitta_benches::cpu::Usage;
 use sagitta_benches::data::Data;
 use sagitta_benches::process::Process;
+use sagitta_benches::traffic::{Call, Traffic};
 
 /// Before the books are read: threads go to sleep, and the scheduler books what they used.
 pub(crate) const REST: Duration = Duration::from_millis(20);
@@ -107,8 +108,11 @@ impl Calls {
         let searches = searches / BATCH * BATCH;
         let searches: Vec<_> =
             data.queries().iter().cycle().take(searches).map(|q| Search::nearest(q.clone(), K)).collect();
-        let single: Vec<_> = searches.iter().cloned().map(Call::search).collect::<Result<_>>()?;
-        let batch: Vec<_> = searches.chunks(BATCH).map(|part| Call::batch(part.to_vec())).collect::<Result<_>>()?;
+        let collection = collection()?;
+        let single: Vec<_> =
+            searches.iter().cloned().map(|search| Call::search(collection.clone(), search)).collect::<Result<_>>()?;
+        let batch: Vec<_> =
+            searches.chunks(BATCH).map(|part| Call::batch(collection.clone(), part.to_vec())).collect::<Result<_>>()?;
         let queries: Vec<_> = searches.into_iter().map(|search| search.query).collect();
 
         let (singly, batched) = (server.answers(&single).await?, server.answers(&batch).await?);
@@ -130,10 +134,14 @@ impl Calls {
 
 /// Sends so many calls of a kind, and nothing else.
 pub(crate) async fn traffic(folder: &Path, endpoint: &str, kind: Kind, calls: usize, concurrency: usize) -> Result<()> {
-    let data = Data::find(folder)?;
+    let (data, collection) = (Data::find(folder)?, collection()?);
     let searches: Vec<_> = data.queries().iter().map(|query| Search::nearest(query.clone(), K)).collect();
-    let single: Vec<_> = searches.iter().cloned().map(Call::search).collect::<Result<_>>()?;
-    let batch: Vec<_> = searches.chunks_exact(BATCH).map(|part| Call::batch(part.to_vec())).collect::<Result<_>>()?;
+    let single: Vec<_> =
+        searches.iter().cloned().map(|search| Call::search(collection.clone(), search)).collect::<Result<_>>()?;
+    let batch: Vec<_> = searches
+        .chunks_exact(BATCH)
+        .map(|part| Call::batch(collection.clone(), part.to_vec()))
+        .collect::<Result<_>>()?;
     let some = match kind {
         Kind::Local | Kind::Rested | Kind::Single => single,
         Kind::Batch => batch,

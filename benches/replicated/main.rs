@@ -2,7 +2,6 @@
 //!
 //! Knows the client side, from outside; nothing may know it. See `benches/README.md` for what is measured and how to run it.
 
-mod cluster;
 mod disks;
 mod report;
 mod writes;
@@ -12,11 +11,11 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
+use sagitta_benches::cluster::{Cluster, connect};
 use sagitta_benches::data::Data;
 use sagitta_benches::process::Process;
 use sagitta_env::Env;
 
-use crate::cluster::{Cluster, connect};
 use crate::disks::Disks;
 use crate::report::{Column, Table};
 use crate::writes::{Points, echoes, writes};
@@ -61,7 +60,7 @@ async fn measure(arguments: &Arguments) -> Result<()> {
     println!("{}: writes of {batch} points of {} dimensions, {bytes} bytes each", data.name(), data.dim());
 
     let alone = Process::server(&folder.path().join("alone"))?;
-    let cluster = Cluster::start(&env, folder.path()).await?;
+    let cluster = Cluster::start(&env, folder.path(), &["coordinator,shard"; 3]).await?;
     let echo = Process::echo()?;
     let (to_alone, to_cluster) = (connect(alone.endpoint())?, connect(cluster.endpoint())?);
     to_alone.create(points.collection(&data, 1)?).await?;
@@ -80,7 +79,9 @@ async fn measure(arguments: &Arguments) -> Result<()> {
             table.book(Column::Alone, &[("the node", alone.cpu()?.since(&before))]);
             let before = cluster.cpu()?;
             table.add(Column::Cluster, writes(&env, &to_cluster, &points, concurrency, count).await?);
-            table.book(Column::Cluster, &cluster.since(&before)?);
+            let used = cluster.since(&before)?;
+            let roles = ["the leader", "a follower", "a follower"];
+            table.book(Column::Cluster, &roles.into_iter().zip(used).collect::<Vec<_>>());
         }
         table.print();
     }

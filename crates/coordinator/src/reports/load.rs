@@ -16,6 +16,9 @@ const ENOUGH: u32 = 20;
 
 /// What is usual for a node of which too little is known: longer than nearly every search.
 const USUAL: Duration = Duration::from_millis(100);
+/// Nobody is slow who answers within this, however quick the others are. A second call costs two processes as much as the first one, and
+/// watching for what ends sooner would wake this one up for every query.
+const SOONEST: Duration = Duration::from_millis(5);
 
 /// Calls of one node, as this coordinator sees them.
 #[derive(Debug, Default)]
@@ -74,7 +77,7 @@ impl Load {
 
     /// Whoever has not answered within this is slow.
     pub(crate) fn usual(&self) -> Duration {
-        self.p95().unwrap_or(USUAL)
+        self.p95().unwrap_or(USUAL).max(SOONEST)
     }
 
     /// Smooths the latency. Races between answers lose one of them, which changes nothing.
@@ -143,9 +146,11 @@ mod tests {
         assert_eq!(load.p95(), None);
         after(&load, 100);
         assert_eq!(load.p95(), Some(Duration::from_micros(128)));
+        assert_eq!(load.usual(), SOONEST, "so soon nobody is late");
         after(&load, 5_000);
         after(&load, 5_000);
         assert_eq!(load.p95(), Some(Duration::from_micros(8_192)));
+        assert_eq!(load.usual(), Duration::from_micros(8_192));
     }
 
     #[test]

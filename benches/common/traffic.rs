@@ -9,14 +9,14 @@ use bytes::{Buf, BufMut, Bytes};
 use prost::Message as _;
 use sagitta_client::{Search, Searches};
 use sagitta_env::Env;
+use sagitta_model::CollectionName;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-use crate::load::collection;
-use sagitta_benches::echo::{self, Opaque};
+use crate::echo::{self, Opaque};
 
 const SEARCH: &str = "/sagitta.v1.SearchService/Search";
 const SEARCH_BATCH: &str = "/sagitta.v1.SearchService/SearchBatch";
@@ -25,44 +25,45 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One call, encoded: of which method, and the request.
 #[derive(Clone)]
-pub(crate) struct Call {
+pub struct Call {
     path: &'static str,
     request: Bytes,
 }
 
 /// Connections to a process.
 #[derive(Clone)]
-pub(crate) struct Traffic {
+pub struct Traffic {
     env: Env,
     channels: Vec<Channel>,
 }
 
 impl Call {
-    /// One search.
-    pub(crate) fn search(search: Search) -> Result<Self> {
-        let request = Searches::one(collection()?, search).into_single();
+    /// One search in a collection.
+    pub fn search(collection: CollectionName, search: Search) -> Result<Self> {
+        let request = Searches::one(collection, search).into_single();
         Ok(Self { path: SEARCH, request: request.encode_to_vec().into() })
     }
 
-    /// A batch of searches.
-    pub(crate) fn batch(searches: Vec<Search>) -> Result<Self> {
-        let request = Searches::batch(collection()?, searches).into_batch();
+    /// A batch of searches in a collection.
+    pub fn batch(collection: CollectionName, searches: Vec<Search>) -> Result<Self> {
+        let request = Searches::batch(collection, searches).into_batch();
         Ok(Self { path: SEARCH_BATCH, request: request.encode_to_vec().into() })
     }
 
     /// The call of the echo whose request is as large as this one's and whose answer has so many bytes.
-    pub(crate) fn echo(&self, answer_bytes: usize) -> Self {
+    pub fn echo(&self, answer_bytes: usize) -> Self {
         Self { path: echo::PATH, request: Opaque::request(self.request.len(), answer_bytes) }
     }
 
-    pub(crate) fn request_bytes(&self) -> usize {
+    /// How long the request is.
+    pub fn request_bytes(&self) -> usize {
         self.request.len()
     }
 }
 
 impl Traffic {
     /// Connects.
-    pub(crate) async fn connect(env: &Env, endpoint: &str, connections: usize) -> Result<Self> {
+    pub async fn connect(env: &Env, endpoint: &str, connections: usize) -> Result<Self> {
         let mut channels = Vec::new();
         for _ in 0..connections.max(1) {
             let endpoint = Endpoint::from_shared(endpoint.to_owned())?.tcp_nodelay(true);
@@ -72,7 +73,7 @@ impl Traffic {
     }
 
     /// Makes the calls one after the other and returns the encoded answers.
-    pub(crate) async fn answers(&self, calls: &[Call]) -> Result<Vec<Bytes>> {
+    pub async fn answers(&self, calls: &[Call]) -> Result<Vec<Bytes>> {
         let mut answers = Vec::with_capacity(calls.len());
         for call in calls {
             answers.push(make(self.channels[0].clone(), call).await?);
@@ -81,7 +82,7 @@ impl Traffic {
     }
 
     /// Makes all calls, so many at once.
-    pub(crate) async fn run(&self, calls: &Arc<[Call]>, concurrency: usize) -> Result<()> {
+    pub async fn run(&self, calls: &Arc<[Call]>, concurrency: usize) -> Result<()> {
         let next = Arc::new(AtomicUsize::new(0));
         let lane = |lane: usize| {
             let (calls, next) = (calls.clone(), next.clone());

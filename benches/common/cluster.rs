@@ -1,4 +1,4 @@
-//! Three nodes of one cluster, each of which routes and holds replicas.
+//! A cluster of real processes on this machine.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -6,30 +6,31 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use sagitta_benches::cpu::{Reading, Usage};
-use sagitta_benches::process::{Process, Starting, sagittad};
 use sagitta_client::{Client, ClientConfig, ListShards};
 use sagitta_env::Env;
 
-const NODES: usize = 3;
+use crate::cpu::{Reading, Usage};
+use crate::process::{Process, Starting, sagittad};
+
 /// Between two looks at a condition.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A running cluster.
-pub(crate) struct Cluster {
+pub struct Cluster {
     nodes: Vec<Process>,
 }
 
 /// A client of one process.
-pub(crate) fn connect(endpoint: &str) -> Result<Client> {
+pub fn connect(endpoint: &str) -> Result<Client> {
     Ok(Client::connect(ClientConfig::new(endpoint))?)
 }
 
 impl Cluster {
-    /// Founds a cluster in folders of its own and waits until all nodes are in.
-    pub(crate) async fn start(env: &Env, folder: &Path) -> Result<Self> {
-        let addresses = addresses()?;
-        let founder = Starting::new(serve(folder, 1, &addresses)?)?;
+    /// Founds a cluster in folders of its own, with a node for each of the roles (as `--roles` takes them), and waits until all are in.
+    /// The first one is a coordinator; requests go to it.
+    pub async fn start(env: &Env, folder: &Path, roles: &[&str]) -> Result<Self> {
+        let addresses = addresses(roles.len())?;
+        let founder = Starting::new(serve(folder, 1, roles[0], &addresses)?)?;
         let client = connect(&addresses[0].0)?;
         let token = loop {
             match client.init_cluster().await {
@@ -39,26 +40,27 @@ impl Cluster {
             }
         };
         let mut nodes = vec![founder.ready()?];
-        for node in 2..=NODES {
-            let mut command = serve(folder, node, &addresses)?;
+        for (node, roles) in (2..).zip(&roles[1..]) {
+            let mut command = serve(folder, node, roles, &addresses)?;
             let founder = format!("http://{}", addresses[0].1);
             command.args(["--join", &founder]).env("SAGITTA_JOIN_TOKEN", &token);
             nodes.push(Starting::new(command)?.ready()?);
         }
-        while client.get_cluster().await?.voters.len() < NODES {
+        let coordinators = roles.iter().filter(|roles| roles.contains("coordinator")).count();
+        while client.get_cluster().await?.voters.len() < coordinators {
             env.sleep(LOOK).await;
         }
         Ok(Self { nodes })
     }
 
-    /// The node that writes are sent to.
-    pub(crate) fn endpoint(&self) -> &str {
+    /// The node that requests are sent to.
+    pub fn endpoint(&self) -> &str {
         self.nodes[0].endpoint()
     }
 
-    /// Has the node that writes are sent to lead the only shard, so that what is measured is replication and no detour.
-    pub(crate) async fn lead_here(&self, env: &Env, client: &Client) -> Result<()> {
-        let nodes = client.list_nodes(NODES, String::new()).await?.nodes;
+    /// Has the node that requests are sent to lead the only shard, so that what is measured is replication and no detour.
+    pub async fn lead_here(&self, env: &Env, client: &Client) -> Result<()> {
+        let nodes = client.list_nodes(self.nodes.len(), String::new()).await?.nodes;
         let here = nodes.iter().find(|node| self.endpoint().ends_with(&node.api_address));
         let here = here.context("the node is not in its cluster")?.id;
         loop {
@@ -75,30 +77,28 @@ impl Cluster {
     }
 
     /// CPU time of each node so far.
-    pub(crate) fn cpu(&self) -> Result<Vec<Reading>> {
+    pub fn cpu(&self) -> Result<Vec<Reading>> {
         self.nodes.iter().map(Process::cpu).collect()
     }
 
     /// What each node has used since.
-    pub(crate) fn since(&self, before: &[Reading]) -> Result<Vec<(&'static str, Usage)>> {
-        let now = self.cpu()?;
-        let roles = ["the leader", "a follower", "a follower"];
-        Ok(roles.into_iter().zip(now.iter().zip(before).map(|(now, before)| now.since(before))).collect())
+    pub fn since(&self, before: &[Reading]) -> Result<Vec<Usage>> {
+        Ok(self.cpu()?.iter().zip(before).map(|(now, before)| now.since(before)).collect())
     }
 }
 
-fn serve(folder: &Path, node: usize, addresses: &[(String, String)]) -> Result<Command> {
+fn serve(folder: &Path, node: usize, roles: &str, addresses: &[(String, String)]) -> Result<Command> {
     let (api, peers) = &addresses[node - 1];
     let mut command = sagittad()?;
     command.arg("serve").arg("--data").arg(folder.join(format!("node-{node}")));
-    command.args(["--listen", api, "--peer-listen", peers, "--log", "error"]);
+    command.args(["--listen", api, "--peer-listen", peers, "--roles", roles, "--log", "error"]);
     Ok(command)
 }
 
 /// Free addresses of the nodes' interfaces: API, peers.
-fn addresses() -> Result<Vec<(String, String)>> {
+fn addresses(nodes: usize) -> Result<Vec<(String, String)>> {
     // All are held until all are found, so that none is found twice.
-    let held: Vec<_> = (0..2 * NODES).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+    let held: Vec<_> = (0..2 * nodes).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
     let address = |listener: &TcpListener| listener.local_addr().map(|address| address.to_string());
     held.chunks(2).map(|pair| Ok((address(&pair[0])?, address(&pair[1])?))).collect()
 }
