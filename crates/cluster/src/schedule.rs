@@ -22,6 +22,8 @@ pub use progress::waits_for;
 
 /// Entries that a replica may lack when it is to vote: as many as its group lets pass.
 const CAUGHT_UP: u64 = 256;
+/// A node that has not been heard of for so long is lost. Longer than a restart takes, so that one causes nothing.
+pub const LOST_AFTER: Duration = Duration::from_secs(30);
 
 /// How much is done at once, and how soon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

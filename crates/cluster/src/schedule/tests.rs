@@ -1,6 +1,7 @@
 //! The scheduler over a cluster that is played: groups follow the steps, nodes come and go.
 
 mod played;
+mod steps;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
