@@ -134,8 +134,9 @@ pub fn plan(state: &State, told: &BTreeMap<u64, Told>, limits: &Limits, unix_mic
         }
     }
     for node in state.nodes().values().filter(|node| node.status == NodeStatus::Draining) {
-        let involved = |one: &Arc<Operation>| one.is_under_way() && (one.from == Some(node.id) || one.to == node.id);
-        if state.shards_on(node.id).next().is_none() && !state.operations().any(involved) {
+        // What is brought there is among its shards.
+        let leaves = |one: &Arc<Operation>| one.is_under_way() && one.from == Some(node.id);
+        if state.shards_on(node.id).next().is_none() && !state.operations().any(leaves) {
             plan.commands.push(Command::SetNodeStatus { id: node.id, status: NodeStatus::Drained });
         }
     }
