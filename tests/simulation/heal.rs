@@ -147,6 +147,33 @@ fn a_replica_that_was_moved_away_and_back_joins_its_group_and_is_needed_there() 
     settle(&mut world, &workload, "points");
 }
 
+/// Nothing else has what it holds, so it must not go before the other one decides; and a founder of a group of one needs nobody's vote, so
+/// that it could begin anew where it comes back.
+#[test]
+fn the_only_replica_moves_away_and_back_and_nothing_is_lost() {
+    let mut world = found(seed());
+    world.create("points", 1, 1);
+    let workload = Workload::new("points", IDS, 50).pausing(100);
+    workload.start(&world, CLIENTS);
+    workload.wait_for(&mut world, 50);
+    let home = world.leader("points");
+    let mut others = world.shard_nodes();
+    others.retain(|at| *at != home);
+    let away = others.pop().expect("there are four");
+    for other in others {
+        let id = world.id(other);
+        drain(&mut world, 0, id);
+    }
+    for (from, to) in [(home, away), (away, home)] {
+        let id = world.id(from);
+        drain(&mut world, 0, id);
+        assert_eq!(world.leader("points"), to, "seed {}", world.seed);
+        change(&mut world, 0, id, NodeChange::Undrain);
+        workload.wait_for(&mut world, 50);
+    }
+    settle(&mut world, &workload, "points");
+}
+
 /// The leader of the control group is killed at each step, once the step is agreed on.
 #[test]
 fn an_operation_goes_on_wherever_the_control_leader_is_killed() {

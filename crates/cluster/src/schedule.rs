@@ -22,6 +22,8 @@ pub use progress::waits_for;
 
 /// Entries that a replica may lack when it is to vote: as many as its group lets pass.
 const CAUGHT_UP: u64 = 256;
+/// A node that has not been heard of for so long is lost. Longer than a restart takes, so that one causes nothing.
+pub const LOST_AFTER: Duration = Duration::from_secs(30);
 
 /// How much is done at once, and how soon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,8 +134,9 @@ pub fn plan(state: &State, told: &BTreeMap<u64, Told>, limits: &Limits, unix_mic
         }
     }
     for node in state.nodes().values().filter(|node| node.status == NodeStatus::Draining) {
-        let involved = |one: &Arc<Operation>| one.is_under_way() && (one.from == Some(node.id) || one.to == node.id);
-        if state.shards_on(node.id).next().is_none() && !state.operations().any(involved) {
+        // What is brought there is among its shards.
+        let leaves = |one: &Arc<Operation>| one.is_under_way() && one.from == Some(node.id);
+        if state.shards_on(node.id).next().is_none() && !state.operations().any(leaves) {
             plan.commands.push(Command::SetNodeStatus { id: node.id, status: NodeStatus::Drained });
         }
     }

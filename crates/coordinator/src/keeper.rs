@@ -4,6 +4,7 @@ mod replicas;
 
 use std::time::Duration;
 
+use sagitta_cluster::schedule::LOST_AFTER;
 use sagitta_cluster::{Command, Node, NodeStatus, State};
 use sagitta_consensus::{Members, Membership, NodeId, Outcome, Role};
 use sagitta_env::Deadline;
@@ -15,8 +16,6 @@ use crate::{Coordinator, Error};
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often it looks whether replicas are where they should be: it looks at every shard, and nodes report once a second.
 const LOOK_AT_REPLICAS_EVERY: Duration = Duration::from_secs(1);
-/// A node that has not been heard of for so long is lost. Longer than a restart takes, so that one causes nothing.
-const LOST_AFTER: Duration = Duration::from_secs(30);
 /// How long one decision may take; what was not decided is looked at again.
 const DECIDE_WITHIN: Duration = Duration::from_secs(5);
 /// Coordinators that vote at most. More make decisions slower, and no safer.

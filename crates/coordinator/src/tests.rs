@@ -2,6 +2,7 @@
 
 mod doubts;
 mod names;
+mod operations;
 mod replicas;
 mod rig;
 

@@ -1,6 +1,6 @@
 //! How an operation that is under way goes on.
 
-use super::{CAUGHT_UP, Told, View};
+use super::{CAUGHT_UP, LOST_AFTER, Told, View};
 use std::collections::BTreeMap;
 
 use crate::collection::Floor;
@@ -37,8 +37,12 @@ fn progress(state: &State, view: &View<'_>, operation: &Operation) -> Progress {
     let nowhere = Floor { term: 0, index: 0 };
     let (shard, to) = (operation.shard, operation.to);
     let gone = |node: u64| {
-        let status = state.nodes().get(&node).map(|node| node.status);
-        matches!(status, None | Some(NodeStatus::Lost | NodeStatus::Removed))
+        match state.nodes().get(&node).map(|node| node.status) {
+            None | Some(NodeStatus::Lost | NodeStatus::Removed) => true,
+            // It is not called lost, whether it is heard of or not.
+            Some(NodeStatus::Draining | NodeStatus::Drained) => view.silence(node) >= LOST_AFTER,
+            Some(NodeStatus::Joining | NodeStatus::Up) => false,
+        }
     };
     let leaves = |node: u64| state.nodes().get(&node).is_some_and(|node| node.status == NodeStatus::Draining);
     let group = view.group(shard);

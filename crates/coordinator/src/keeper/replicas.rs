@@ -8,7 +8,7 @@ use sagitta_env::Deadline;
 
 use crate::client::NodeClient;
 use crate::reports::SILENT;
-use crate::{Coordinator, Error};
+use crate::{Coordinator, Error, Reports};
 
 impl<C: NodeClient> Coordinator<C> {
     /// Decides what is to be done about replicas now. Nothing is kept from one look to the next.
@@ -37,13 +37,16 @@ impl<C: NodeClient> Coordinator<C> {
 impl<C> Coordinator<C> {
     /// What nodes told, for the scheduler. Silence counts while this coordinator has listened, from `since` on.
     pub(crate) fn told(&self, state: &State, since: Duration) -> BTreeMap<u64, Told> {
-        let now = self.env.now();
-        let told = state.nodes().keys().map(|node| {
-            let heard = self.reports.of(*node);
-            let at = heard.as_ref().map_or(since, |heard| heard.at.max(since));
-            let report = heard.filter(|heard| now.saturating_sub(heard.at) < SILENT).map(|heard| heard.report);
-            (*node, Told { report, silence: now.saturating_sub(at) })
-        });
-        told.collect()
+        told(state, &self.reports, self.env.now(), since)
     }
+}
+
+pub(super) fn told(state: &State, reports: &Reports, now: Duration, since: Duration) -> BTreeMap<u64, Told> {
+    let told = state.nodes().keys().map(|node| {
+        let heard = reports.of(*node);
+        let at = heard.as_ref().map_or(since, |heard| heard.at.max(since));
+        let report = heard.filter(|heard| now.saturating_sub(heard.at) < SILENT).map(|heard| heard.report);
+        (*node, Told { report, silence: now.saturating_sub(at) })
+    });
+    told.collect()
 }

@@ -1,6 +1,9 @@
-use sagitta_cluster::{Place, Roles};
+use sagitta_cluster::{Place, Report, Roles};
+use sagitta_env::Env;
 
 use super::*;
+use crate::Reports;
+use crate::reports::SILENT;
 
 /// Coordinators of these statuses, numbered from 1.
 fn state(statuses: &[NodeStatus]) -> State {
@@ -73,4 +76,30 @@ fn no_more_than_five_vote() {
     }
     assert_eq!(wanted(&seven, &[1, 2, 3], &[4, 5, 6, 7], &[4, 5, 6, 7]), Some(members(&[1, 2, 3, 4, 5], &[6, 7])));
     assert_eq!(wanted(&seven, &[1, 2, 3, 4, 5], &[6, 7], &[6, 7]), None);
+}
+
+#[test]
+fn silence_counts_while_the_leader_listens_and_what_a_silent_node_told_counts_no_more() {
+    let (env, clock) = Env::seeded(1);
+    let reports = Reports::new(env.clone());
+    let state = state(&[NodeStatus::Up, NodeStatus::Up, NodeStatus::Up]);
+    clock.advance(Duration::from_secs(50));
+    reports.heard(1, Report::default());
+    clock.advance(Duration::from_secs(100));
+    let since = env.now();
+    reports.heard(2, Report::default());
+    let told = |since| {
+        let told = replicas::told(&state, &reports, env.now(), since);
+        told.into_iter().map(|(node, told)| (node, told.report.is_some(), told.silence)).collect::<Vec<_>>()
+    };
+    let moment = Duration::from_millis(1);
+    clock.advance(SILENT - moment);
+    let short = SILENT - moment;
+    assert_eq!(told(since), [(1, false, short), (2, true, short), (3, false, short)], "it has just begun to listen");
+    clock.advance(moment);
+    let long = Duration::from_secs(100) + SILENT;
+    assert_eq!(
+        told(Duration::ZERO),
+        [(1, false, long), (2, false, SILENT), (3, false, Duration::from_secs(50) + long)]
+    );
 }

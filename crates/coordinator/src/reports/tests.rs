@@ -80,21 +80,30 @@ fn replicas_that_lag_or_know_no_leader_are_ranked_behind_those_that_follow_one()
 }
 
 #[test]
-fn of_two_replicas_the_less_busy_one_comes_first() {
-    let reports = Reports::new(Env::seeded(3).0);
-    for node in [1, 2] {
-        reports.heard(node, report(vec![replica(7, ReplicaRole::Follower, Some(3), 1)]));
+fn of_two_replicas_of_any_rank_the_less_busy_one_comes_first() {
+    let well = || replica(7, ReplicaRole::Follower, Some(3), 1);
+    let ranks = [
+        ("well", well(), 0),
+        ("behind", replica(7, ReplicaRole::Follower, None, 1), 0),
+        ("late", well(), 11),
+        ("doubtful", ReplicaReport { problem: Some("damaged".into()), ..well() }, 0),
+    ];
+    for (rank, told, at_least) in ranks {
+        let reports = Reports::new(Env::seeded(3).0);
+        for node in [1, 2] {
+            reports.heard(node, report(vec![told.clone()]));
+        }
+        let first = |reports: &Reports| {
+            let first = (0..200).filter(|_| reports.rank(7, &[1, 2], at_least)[0] == 1).count();
+            first as f64 / 200.0
+        };
+        let share = first(&reports);
+        assert!((0.3..0.7).contains(&share), "{rank}: equal ones share the work: {share}");
+        let load = reports.load(1);
+        let env = Env::seeded(3).0;
+        let _busy = load.begin(&env);
+        assert!(first(&reports) < 0.01, "{rank}");
     }
-    let first = |reports: &Reports| {
-        let first = (0..200).filter(|_| reports.rank(7, &[1, 2], 0)[0] == 1).count();
-        first as f64 / 200.0
-    };
-    let share = first(&reports);
-    assert!((0.3..0.7).contains(&share), "equal ones share the work: {share}");
-    let load = reports.load(1);
-    let env = Env::seeded(3).0;
-    let _busy = load.begin(&env);
-    assert!(first(&reports) < 0.01);
 }
 
 #[tokio::test]

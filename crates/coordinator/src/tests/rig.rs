@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use sagitta_cluster::{Collection, Command, NodeStatus, Place, ReplicaReport, ReplicaRole, Report, Roles};
+use sagitta_cluster::{
+    Collection, Command, GroupMembers, NodeStatus, Place, ReplicaReport, ReplicaRole, Report, Roles,
+};
 use sagitta_consensus::{ClusterId, Host, HostSettings, MemoryLog, NodeId, SilentTransport, States};
 use sagitta_env::{Deadline, Env};
 use sagitta_model::{
@@ -111,7 +113,7 @@ impl Rig {
         }
     }
 
-    async fn decide(&self, command: Command) {
+    pub(super) async fn decide(&self, command: Command) {
         self.coordinator.decide(command, self.deadline()).await.expect("decided");
     }
 
@@ -167,11 +169,20 @@ impl Rig {
         self.coordinator.reports().heard(node, Report { replicas, ..all_followed() });
     }
 
-    /// A node says that it leads all shards since a term.
+    /// A node says that it leads all shards since a term, and that their members are those that should be.
     pub(super) fn leads(&self, node: u64, term: u64) {
         let heard = self.coordinator.reports().of(node).expect("it has reported");
         let replicas = heard.report.replicas.iter().cloned();
-        let replicas = replicas.map(|replica| ReplicaReport { role: ReplicaRole::Leader, term, ..replica }).collect();
+        let state = self.coordinator.control().state();
+        let members = |shard: u64| {
+            let voters = state.shard(shard).ok()?.1.replicas.clone();
+            Some(GroupMembers { voters, learners: Vec::new() })
+        };
+        let leads = |replica: ReplicaReport| {
+            let members = members(replica.shard);
+            ReplicaReport { role: ReplicaRole::Leader, term, members, ..replica }
+        };
+        let replicas = replicas.map(leads).collect();
         self.coordinator.reports().heard(node, Report { replicas, ..all_followed() });
     }
 

@@ -1,7 +1,7 @@
 //! An agent of a node over the twins of its engines.
 
-use sagitta_cluster::{Command, NodeStatus, Place, Roles};
-use sagitta_consensus::{ClusterId, Host, HostSettings, MemoryLog, SilentTransport, States};
+use sagitta_cluster::{Command, Floor, NodeStatus, OperationKind, OperationStep, Place, Roles};
+use sagitta_consensus::{ClusterId, Host, HostSettings, Membership, MemoryLog, SilentTransport, States};
 use sagitta_engine::index::exact::ExactEngine;
 use sagitta_engine::kv::MemoryEngine;
 use sagitta_model::{IndexPolicy, Metric, Schema, VectorSpec};
@@ -102,6 +102,71 @@ async fn a_node_that_never_had_the_replica_has_followed_a_deletion_only_once_tha
     agent.follow(&deleted).await.unwrap();
     assert_eq!(agent.deletions, 1);
     node.close().await;
+}
+
+/// Agrees on a command and has the agent follow the state.
+async fn decide(agent: &mut Agent, state: &mut State, command: Command) {
+    state.apply(command).unwrap();
+    let index = agent.followed.last().map_or(1, |last| last.index + 1);
+    agent.follow(&Seen { index, state: Arc::new(state.clone()) }).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_replica_goes_once_another_has_its_place_and_comes_back_above_where_the_log_stood() {
+    use OperationStep::{Cancelled, CatchUp, Done, Drop, Join, Switch, Undo};
+    const OTHER: u64 = 2;
+    const SHARD: u64 = 16;
+    let dir = tempfile::tempdir().unwrap();
+    let (_host, node) = node(dir.path());
+    let followed = Followed::open(dir.path().join("followed.json")).unwrap();
+    let mut agent = Agent::new(Env::real(), ME, node.clone(), Placed::default(), followed);
+    let up = |id| Command::SetNodeStatus { id, status: NodeStatus::Up };
+    let roles = Roles { coordinator: false, shard: true };
+    let place = Place { peer_address: "http://n2:2".into(), api_address: "http://n2:1".into(), zone: "".into(), roles };
+    let other = Command::Join { id: OTHER, incarnation: 2, run: 0, place, unix_micros: 1 };
+    let mut state = State::new(1);
+    for command in [join(), up(ME), create(1), other, up(OTHER)] {
+        state.apply(command).unwrap();
+    }
+    let begin = |from: u64, to: u64, epoch: u64| {
+        let (kind, from, reason) = (OperationKind::Move, Some(from), String::new());
+        Command::BeginOperation { kind, shard: SHARD, epoch, from, to, reason, unix_micros: 1 }
+    };
+    let at = Floor { term: 7, index: 100 };
+    let advance = |id, from, to| Command::AdvanceOperation { id, from, to, at, unix_micros: 1 };
+    for command in [begin(ME, OTHER, 1), advance(1, Join, CatchUp), advance(1, CatchUp, Switch)] {
+        decide(&mut agent, &mut state, command).await;
+        assert!(node.replica(SHARD).is_ok(), "nobody else may have what it holds");
+    }
+    decide(&mut agent, &mut state, advance(1, Switch, Drop)).await;
+    assert_eq!(node.hosted().unwrap(), [0; 0]);
+    decide(&mut agent, &mut state, advance(1, Drop, Done)).await;
+    decide(&mut agent, &mut state, begin(OTHER, ME, 2)).await;
+    let status = node.replica(SHARD).unwrap().status();
+    assert_eq!((status.role, status.term), (Role::Follower, at.term), "it founded its group anew");
+    decide(&mut agent, &mut state, advance(2, Join, Undo)).await;
+    assert_eq!(node.hosted().unwrap(), [SHARD], "it is a member yet");
+    decide(&mut agent, &mut state, advance(2, Undo, Cancelled)).await;
+    assert_eq!(node.hosted().unwrap(), [0; 0]);
+    node.close().await;
+}
+
+#[test]
+fn only_a_leader_tells_the_members_and_not_while_they_are_being_changed() {
+    let ids = |ids: &[u64]| ids.iter().copied().map(NodeId).collect::<Vec<_>>();
+    let now = Membership { voters: ids(&[3, 1, 2]), learners: ids(&[5, 4]), ..Membership::default() };
+    let joint = Membership { outgoing: ids(&[1, 2, 6]), ..now.clone() };
+    let told = |role, membership: &Membership| {
+        let (leader, condition, membership) = (Some(NodeId(1)), Condition::Running, membership.clone());
+        let (term, committed, applied, durable, first, last) = (5, 9, 9, 9, 1, 9);
+        let status =
+            GroupStatus { role, leader, term, committed, applied, durable, first, last, membership, condition };
+        members(&status)
+    };
+    let expected = GroupMembers { voters: vec![1, 2, 3], learners: vec![4, 5] };
+    assert_eq!(told(Role::Leader, &now), Some(expected));
+    assert_eq!(told(Role::Leader, &joint), None, "the old voters are needed yet");
+    assert_eq!((told(Role::Follower, &now), told(Role::Candidate, &now)), (None, None), "others may know more");
 }
 
 #[test]

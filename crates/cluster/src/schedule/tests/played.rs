@@ -119,8 +119,18 @@ impl Played {
         self.groups.values().filter(|group| group.copies.contains_key(&node)).count()
     }
 
-    pub(super) fn voters(&self, shard: u64) -> Vec<u64> {
-        self.groups[&shard].members.voters.clone()
+    pub(super) fn members(&self, shard: u64) -> &GroupMembers {
+        &self.groups[&shard].members
+    }
+
+    /// Has the group of a shard these members, whatever operations ask for.
+    pub(super) fn have_members(&mut self, shard: u64, voters: &[u64], learners: &[u64]) {
+        let members = GroupMembers { voters: voters.to_vec(), learners: learners.to_vec() };
+        let group = self.groups.get_mut(&shard).expect("it is one of ours");
+        for node in voters.iter().chain(learners) {
+            group.copies.entry(*node).or_insert(group.committed);
+        }
+        group.members = members;
     }
 
     fn below(&mut self, bound: u64) -> u64 {
@@ -184,6 +194,12 @@ impl Played {
     pub(super) fn step(&mut self) {
         self.now += 1;
         let commands = self.plan().commands;
+        for command in &commands {
+            let Command::SetNodeStatus { id, status: NodeStatus::Drained } = command else { continue };
+            let leaves = |one: &Arc<Operation>| one.is_under_way() && one.from == Some(*id);
+            let leaving = self.state.operations().find(|one| leaves(one));
+            assert!(leaving.is_none(), "seed {}: node {id} may still hold what it gave up: {leaving:?}", self.seed);
+        }
         let heard = self.below(commands.len() as u64 + 1) as usize;
         for command in commands.into_iter().take(heard.max(1)) {
             self.apply(command);

@@ -132,3 +132,115 @@ fn so_many_that_have_ended_are_known_and_no_more() {
     assert_eq!(state.operations().count(), crate::limits::MAX_ENDED_OPERATIONS);
     assert_eq!(state.operations().next().map(|one| one.id), Some(6), "the oldest go");
 }
+
+#[test]
+fn a_node_that_left_more_than_once_is_told_the_highest_place_that_it_may_have_reached() {
+    let mut state = placed();
+    let mut left = Vec::new();
+    for (id, at) in (1..).zip([(3, 70), (3, 60), (2, 90), (4, 10)]) {
+        apply(&mut state, begin(16, 1, Some(1), 4)).expect("begun");
+        apply(&mut state, advance(id, OperationStep::Join, OperationStep::Undo)).expect("undone");
+        let (from, to) = (OperationStep::Undo, OperationStep::Cancelled);
+        let at = Floor { term: at.0, index: at.1 };
+        apply(&mut state, Command::AdvanceOperation { id, from, to, at, unix_micros: 8 }).expect("ended");
+        let floor = state.shard(16).expect("there").1.left[&4];
+        left.push((floor.term, floor.index));
+    }
+    assert_eq!(left, [(3, 70), (3, 70), (3, 70), (4, 10)], "two leaders may tell in the wrong order");
+}
+
+#[test]
+fn what_begins_at_another_time_or_goes_to_a_node_that_takes_nothing_is_no_repetition_and_refused() {
+    let mut state = placed();
+    let reason = |bytes: usize| {
+        let Command::BeginOperation { kind, shard, epoch, from, to, unix_micros, .. } = begin(16, 1, Some(1), 4) else {
+            panic!("it begins one");
+        };
+        Command::BeginOperation { kind, shard, epoch, from, to, reason: "x".repeat(bytes), unix_micros }
+    };
+    let most = crate::limits::MAX_REASON_BYTES;
+    let refused = apply(&mut state, reason(most + 1));
+    assert!(matches!(&refused, Err(Refusal::Invalid { field, .. }) if field == "reason"), "{refused:?}");
+    apply(&mut state, status(4, NodeStatus::Draining)).expect("draining");
+    let refused = apply(&mut state, begin(16, 1, Some(1), 4));
+    assert!(matches!(refused, Err(Refusal::TakesNoReplicas { node: 4, .. })), "{refused:?}");
+    apply(&mut state, status(4, NodeStatus::Up)).expect("up");
+    apply(&mut state, reason(most)).expect("begun");
+    apply(&mut state, begin(16, 1, Some(1), 4)).expect("the answer was lost");
+    let Command::BeginOperation { kind, shard, epoch, from, to, reason, .. } = begin(16, 1, Some(1), 4) else {
+        panic!("it begins one");
+    };
+    let later = Command::BeginOperation { kind, shard, epoch, from, to, reason, unix_micros: 7 };
+    assert_eq!(apply(&mut state, later), Err(Refusal::Busy { shard: 16, operation: 1 }));
+}
+
+#[test]
+fn no_more_operations_are_under_way_than_the_state_has_room_for() {
+    let mut state = placed();
+    let most = crate::limits::MAX_OPERATIONS as u64;
+    apply(&mut state, create_replicated(2, "many", most as u32, 1)).expect("created");
+    let shards: Vec<(u64, u64)> = state.shards().map(|(_, shard)| (shard.id, shard.replicas[0])).collect();
+    // The checks after every command would take as long as the square of that.
+    for (shard, held_by) in shards {
+        let to = if held_by == 4 { 1 } else { 4 };
+        let to = if shard == 16 { 4 } else { to };
+        let outcome = state.apply(begin(shard, 1, Some(held_by), to));
+        let begun = state.operations().count() as u64;
+        assert!(outcome.is_ok() == (shard < 16 + most), "shard {shard}: {outcome:?}");
+        assert!(begun <= most);
+    }
+    assert_eq!(state.check(None), Ok(()));
+}
+
+#[test]
+fn an_operation_goes_only_where_its_step_leads_and_the_node_hosts_the_shard_until_it_is_cancelled() {
+    use OperationStep::*;
+    let all = [Join, CatchUp, Switch, Drop, Done, Undo, Cancelled];
+    let ways: [(&[OperationStep], &[OperationStep]); 7] = [
+        (&[Join], &[CatchUp, Undo]),
+        (&[Join, CatchUp], &[Switch, Undo]),
+        (&[Join, CatchUp, Switch], &[Drop, Undo]),
+        (&[Join, CatchUp, Switch, Drop], &[Done]),
+        (&[Join, CatchUp, Switch, Drop, Done], &[]),
+        (&[Join, Undo], &[Cancelled, Switch]),
+        (&[Join, Undo, Cancelled], &[]),
+    ];
+    for (way, next) in ways {
+        let mut state = placed();
+        apply(&mut state, begin(16, 1, Some(1), 4)).expect("begun");
+        for pair in way.windows(2) {
+            apply(&mut state, advance(1, pair[0], pair[1])).expect("it leads there");
+        }
+        let step = way[way.len() - 1];
+        assert_eq!(state.shards_on(4).next().is_some(), step != Cancelled, "{step}");
+        for to in all {
+            let mut state = state.clone();
+            let outcome = apply(&mut state, advance(1, step, to));
+            assert_eq!(outcome.is_ok(), to == step || next.contains(&to), "{step} to {to}: {outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn an_operation_can_be_cancelled_again_when_the_answer_was_lost() {
+    let mut state = placed();
+    apply(&mut state, begin(16, 1, Some(1), 4)).expect("begun");
+    for (from, to) in [(OperationStep::Join, OperationStep::Undo), (OperationStep::Undo, OperationStep::Cancelled)] {
+        assert!(operation(apply(&mut state, Command::CancelOperation { id: 1 })).cancelled);
+        apply(&mut state, advance(1, from, to)).expect("it leads there");
+    }
+    assert!(operation(apply(&mut state, Command::CancelOperation { id: 1 })).cancelled);
+}
+
+#[test]
+fn a_group_of_two_may_have_three_members_while_one_takes_the_place_of_another() {
+    let mut state = state(2);
+    apply(&mut state, create_replicated(1, "docs", 1, 2)).expect("created");
+    apply(&mut state, join(4, place(4, "z0"))).expect("joined");
+    apply(&mut state, status(4, NodeStatus::Up)).expect("up");
+    apply(&mut state, begin(16, 1, Some(1), 4)).expect("begun");
+    apply(&mut state, delete_and_keep_name(2, "docs")).expect("deleted");
+    let leaving = &state.leaving()[&"docs".parse().expect("name")];
+    let stays = state.awaited(leaving, |node| if node == 2 { leaving.deletion } else { 0 });
+    assert_eq!(stays, [1, 4], "two of the three can go on writing");
+}

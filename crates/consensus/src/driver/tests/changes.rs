@@ -27,7 +27,7 @@ pub(super) fn change(crew: &mut Crew, leader: usize, wanted: &Members) -> onesho
     outcome
 }
 
-fn hand_over(crew: &mut Crew, leader: usize, to: usize) -> oneshot::Receiver<HandoverOutcome> {
+pub(super) fn hand_over(crew: &mut Crew, leader: usize, to: usize) -> oneshot::Receiver<HandoverOutcome> {
     let (answer, outcome) = oneshot::channel();
     let handover = Handover { to: node_id(to), begun: false, deadline: crew.now() + TICK * 100, answer };
     crew.bench(leader).driver.handle(Input::HandOver { group: GROUP, handover });

@@ -1,5 +1,6 @@
 //! Three members in one process: replication, a change of leader, and catching up.
 
+use super::changes::hand_over;
 use super::crew::{Crew, ids, node_id};
 use super::*;
 use crate::settings::{ELECTION_TICKS, LAST_TURN};
@@ -93,6 +94,24 @@ fn a_new_leader_has_an_election_timeout_to_be_answered() {
     crew.ticks(ELECTION_TICKS);
     assert_eq!(crew.status(leader).role, Role::Leader, "it may be answered yet");
     crew.ticks(1);
+    assert_eq!(crew.status(leader).role, Role::Follower, "and was not");
+}
+
+#[test]
+fn a_leader_that_leads_once_more_has_that_time_anew() {
+    let mut crew = Crew::new(4, 3);
+    let leader = crew.leader_among(&[0, 1, 2]);
+    let other = others(leader)[0];
+    for (from, to) in [(leader, other), (other, leader)] {
+        let _handed = hand_over(&mut crew, from, to);
+        crew.ticks(5);
+        assert_eq!(crew.leader_among(&[0, 1, 2]), to);
+    }
+    crew.bench(leader).driver.groups.get_mut(&GROUP).expect("open").heard.clear();
+    others(leader).into_iter().for_each(|other| crew.crash(other));
+    crew.ticks(ELECTION_TICKS / 2);
+    assert_eq!(crew.status(leader).role, Role::Leader, "it may be answered yet");
+    crew.ticks(ELECTION_TICKS);
     assert_eq!(crew.status(leader).role, Role::Follower, "and was not");
 }
 
