@@ -125,7 +125,7 @@ fn the_help_of_commands_for_clusters_teaches() {
         (&["node", "show"], "the beginning of its id"),
         (&["node", "list"], "sagitta node list"),
         (&["node", "drain"], "what would be moved"),
-        (&["node", "undrain"], "stays where it is"),
+        (&["node", "undrain"], "until nodes hold alike"),
         (&["node", "remove"], "worth nothing then"),
         (&["operation", "list"], "sagitta operation list --all"),
         (&["operation", "show"], "sagitta operation show 7"),

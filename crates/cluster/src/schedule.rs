@@ -1,13 +1,14 @@
-//! What a cluster does about its replicas by itself: repairs what is lost, empties what is drained. Pure: who leads the control group asks
-//! it again and again, and proposes what it says.
+//! What a cluster does about its replicas by itself: repairs what is lost, empties what is drained, has nodes hold alike. Pure: who leads
+//! the control group asks it again and again, and proposes what it says.
 //!
 //! An operation is decided step by step from what is agreed ([`State`]) and what was told lately ([`Told`]). Nothing is remembered
 //! between two looks, so it goes on wherever another leader, or a crash, left it.
 
+mod balance;
 mod progress;
 mod target;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,11 +34,21 @@ pub struct Limits {
     pub at_once: usize,
     /// Of these, into one node, and out of one node that is there.
     pub per_node: usize,
+    /// Of those under way in the cluster, the ones that only have nodes hold alike: fewer, so that a repair always finds room.
+    pub balance_at_once: usize,
+    /// How many operations may be under way into a node, or out of it, once one of these is begun.
+    pub balance_per_node: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { repair_after: Duration::from_secs(600), at_once: 8, per_node: 2 }
+        Self {
+            repair_after: Duration::from_secs(600),
+            at_once: 8,
+            per_node: 2,
+            balance_at_once: 4,
+            balance_per_node: 1,
+        }
     }
 }
 
@@ -108,19 +119,19 @@ impl<'t> View<'t> {
 pub fn plan(state: &State, told: &BTreeMap<u64, Told>, limits: &Limits, unix_micros: u64) -> Plan {
     let view = View::new(told);
     let mut plan = Plan::default();
-    for operation in state.operations().filter(|operation| operation.is_under_way()) {
+    let under_way: Vec<_> = state.operations().filter(|operation| operation.is_under_way()).collect();
+    for operation in &under_way {
         if let Some((to, at)) = progress::next_step(state, &view, operation) {
             let (id, from) = (operation.id, operation.step);
             plan.commands.push(Command::AdvanceOperation { id, from, to, at, unix_micros });
         }
     }
-    let under_way = state.operations().filter(|operation| operation.is_under_way());
-    let mut traffic = target::Traffic::new(state, under_way);
-    for (collection, shard) in state.shards() {
-        if state.operation_on(shard.id).is_some() {
-            continue;
-        }
+    let busy: BTreeSet<u64> = under_way.iter().map(|operation| operation.shard).collect();
+    let mut traffic = target::Traffic::new(state, &under_way);
+    let mut is_urgent = false;
+    for (collection, shard) in state.shards().filter(|(_, shard)| !busy.contains(&shard.id)) {
         let Some(need) = need(state, &view, limits, collection, shard) else { continue };
+        is_urgent = true;
         match begin(state, &view, limits, &mut traffic, (shard, &need)) {
             Ok((to, why)) => {
                 let (kind, epoch, from) = (need.kind, shard.epoch, need.from);
@@ -131,9 +142,13 @@ pub fn plan(state: &State, told: &BTreeMap<u64, Told>, limits: &Limits, unix_mic
             Err(why) => plan.waiting.push((shard.id, format!("{}; {why}", need.reason))),
         }
     }
+    // What is lost or leaves comes first: nothing is moved for the looks of it until all of that is under way.
+    if !is_urgent {
+        plan.commands.extend(balance::moves(state, &view, limits, &mut traffic, (&busy, unix_micros)));
+    }
     for node in state.nodes().values().filter(|node| node.status == NodeStatus::Draining) {
-        let involved = |one: &Arc<Operation>| one.is_under_way() && (one.from == Some(node.id) || one.to == node.id);
-        if state.shards_on(node.id).next().is_none() && !state.operations().any(involved) {
+        let involved = |one: &&Arc<Operation>| one.from == Some(node.id) || one.to == node.id;
+        if state.shards_on(node.id).next().is_none() && !under_way.iter().any(|one| involved(&one)) {
             plan.commands.push(Command::SetNodeStatus { id: node.id, status: NodeStatus::Drained });
         }
     }
@@ -199,8 +214,37 @@ fn begin(
         return Err(format!("{} replicas leave node {from}, and no more do at once", traffic.out_of(from)));
     }
     let to = traffic.choose(state, view, limits, (shard, need.from))?;
-    traffic.note(need.from, to.node);
+    traffic.note(need.kind, need.from, to.node);
     Ok((to.node, to.why))
+}
+
+/// Why a shard is not as it should be, in words. One whose replicas are all there and up to date can spare any of them once another one
+/// is, too.
+fn unwell(state: &State, view: &View<'_>, collection: &Collection, shard: &ShardDescriptor) -> Option<String> {
+    let Some((members, at)) = view.group(shard.id) else {
+        return Some("it has no leader that tells who its members are".to_owned());
+    };
+    if members.voters != shard.replicas || !members.learners.is_empty() {
+        return Some("the members of its group are not those that it should have".to_owned());
+    }
+    let (have, wanted) = (shard.replicas.len(), collection.replication);
+    if have < wanted as usize {
+        return Some(format!("it has {have} of {wanted} replicas"));
+    }
+    shard.replicas.iter().find_map(|node| {
+        let status = state.nodes().get(node).map(|node| node.status);
+        if !matches!(status, Some(NodeStatus::Up | NodeStatus::Draining)) {
+            return Some(format!("node {node}, which has a replica of it, is not up"));
+        }
+        let Some(told) = view.replica(*node, shard.id) else {
+            return Some(format!("node {node} does not tell of its replica"));
+        };
+        if let Some(problem) = &told.problem {
+            return Some(format!("the replica on node {node} does not work: {problem}"));
+        }
+        let lacks = at.index.saturating_sub(told.applied);
+        (lacks > CAUGHT_UP).then(|| format!("the replica on node {node} lacks {lacks} entries"))
+    })
 }
 
 #[cfg(test)]

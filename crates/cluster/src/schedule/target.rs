@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use super::{Limits, View};
 use crate::collection::ShardDescriptor;
-use crate::operation::Operation;
+use crate::operation::{Operation, OperationKind};
 use crate::placement::takes_replicas;
 use crate::state::State;
 
 /// Replicas on their way, and how many each node has or is about to have.
 pub(super) struct Traffic {
     total: usize,
+    /// Of these, the ones that only have nodes hold alike.
+    balancing: usize,
     into: BTreeMap<u64, usize>,
     out_of: BTreeMap<u64, usize>,
     held: BTreeMap<u64, usize>,
@@ -24,20 +26,21 @@ pub(super) struct Target {
 }
 
 impl Traffic {
-    pub(super) fn new<'s>(state: &State, under_way: impl Iterator<Item = &'s Arc<Operation>>) -> Self {
+    pub(super) fn new(state: &State, under_way: &[&Arc<Operation>]) -> Self {
         let mut held: BTreeMap<u64, usize> = BTreeMap::new();
         for node in state.shards().flat_map(|(_, shard)| &shard.replicas) {
             *held.entry(*node).or_default() += 1;
         }
-        let mut traffic = Self { total: 0, into: BTreeMap::new(), out_of: BTreeMap::new(), held };
+        let mut traffic = Self { total: 0, balancing: 0, into: BTreeMap::new(), out_of: BTreeMap::new(), held };
         for operation in under_way {
-            traffic.note(operation.from, operation.to);
+            traffic.note(operation.kind, operation.from, operation.to);
         }
         traffic
     }
 
-    pub(super) fn note(&mut self, from: Option<u64>, to: u64) {
+    pub(super) fn note(&mut self, kind: OperationKind, from: Option<u64>, to: u64) {
         self.total += 1;
+        self.balancing += usize::from(kind == OperationKind::Rebalance);
         *self.into.entry(to).or_default() += 1;
         *self.held.entry(to).or_default() += 1;
         if let Some(from) = from {
@@ -49,11 +52,15 @@ impl Traffic {
         self.total
     }
 
+    pub(super) fn balancing(&self) -> usize {
+        self.balancing
+    }
+
     pub(super) fn out_of(&self, node: u64) -> usize {
         self.out_of.get(&node).copied().unwrap_or(0)
     }
 
-    fn moving_to(&self, node: u64) -> usize {
+    pub(super) fn moving_to(&self, node: u64) -> usize {
         self.into.get(&node).copied().unwrap_or(0)
     }
 

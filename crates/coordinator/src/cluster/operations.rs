@@ -36,11 +36,14 @@ impl<C> Coordinator<C> {
     /// What would be done about replicas, without limits on how much at once, in words.
     fn follows(&self, before: &State, state: &State) -> Vec<String> {
         let told = self.told(state, Duration::ZERO);
-        let limits = Limits { at_once: usize::MAX, per_node: usize::MAX, ..self.limits };
-        let all = |state: &State| plan(state, &told, &limits, 0);
+        let (at_once, per_node, balance_at_once, balance_per_node) = (usize::MAX, usize::MAX, MAX_LINES, usize::MAX);
+        let limits = Limits { at_once, per_node, balance_at_once, balance_per_node, ..self.limits };
+        let now = self.env.unix_micros();
+        let all = |state: &State| plan(state, &told, &limits, now);
         let (known, then) = (all(before), all(state));
         let name = |shard: u64| state.shard(shard).map_or(String::new(), |(owner, _)| format!(" of {}", owner.name));
-        let begun = then.commands.iter().filter_map(|command| match command {
+        let new = then.commands.iter().filter(|command| !known.commands.contains(command));
+        let begun = new.filter_map(|command| match command {
             Command::BeginOperation { kind, shard, from, to, reason, .. } => {
                 let from = from.map_or(String::new(), |from| format!("from node {from} "));
                 Some(format!("{kind} shard {shard}{}: {from}to node {to}: {reason}", name(*shard)))

@@ -179,10 +179,11 @@ impl Convert for OperationInfo {
     }
 }
 
-const KINDS: [(OperationKind, v1::OperationKind); 3] = [
+const KINDS: [(OperationKind, v1::OperationKind); 4] = [
     (OperationKind::Repair, v1::OperationKind::Repair),
     (OperationKind::Drain, v1::OperationKind::Drain),
     (OperationKind::Move, v1::OperationKind::Move),
+    (OperationKind::Rebalance, v1::OperationKind::Rebalance),
 ];
 
 const STEPS: [(OperationStep, v1::OperationStep); 7] = [

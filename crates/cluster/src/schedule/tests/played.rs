@@ -13,7 +13,7 @@ use crate::operation::MemberChange;
 pub(super) struct Played {
     pub(super) state: State,
     pub(super) limits: Limits,
-    seed: u64,
+    pub(super) seed: u64,
     dice: u64,
     now: u64,
     requests: u128,
@@ -21,6 +21,12 @@ pub(super) struct Played {
     down: BTreeMap<u64, Duration>,
     short: BTreeSet<u64>,
     leaders_are_mute: bool,
+    /// Bytes of each replica of a shard; none where it is not named.
+    pub(super) sizes: BTreeMap<u64, u64>,
+    /// By how many parts of a hundred the bytes that are told are wrong at most, each time otherwise.
+    pub(super) noise: u64,
+    /// Replicas that do not work.
+    pub(super) broken: BTreeSet<(u64, u64)>,
 }
 
 struct Group {
@@ -44,6 +50,9 @@ impl Played {
             down: BTreeMap::new(),
             short: BTreeSet::new(),
             leaders_are_mute: false,
+            sizes: BTreeMap::new(),
+            noise: 0,
+            broken: BTreeSet::new(),
         };
         for id in 1..=nodes {
             played.join(id, &format!("z{}", id % zones));
@@ -123,7 +132,7 @@ impl Played {
         self.groups[&shard].members.voters.clone()
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.dice ^= self.dice << 13;
         self.dice ^= self.dice >> 7;
         self.dice ^= self.dice << 17;
@@ -166,14 +175,29 @@ impl Played {
                     term: group.term,
                     applied: group.copies[&id],
                     points: 0,
-                    disk_bytes: 0,
-                    problem: None,
+                    disk_bytes: self.bytes_told(id, *shard),
+                    problem: self.broken.contains(&(id, *shard)).then(|| "planted".to_owned()),
                     members: (leads && !self.leaders_are_mute).then(|| group.members.clone()),
                 });
             }
             told.insert(id, Told { report: self.is_there(id).then(|| Arc::new(report)), silence });
         }
         told
+    }
+
+    fn bytes_told(&self, node: u64, shard: u64) -> u64 {
+        let bytes = self.sizes.get(&shard).copied().unwrap_or(0);
+        let dice = [node, shard, self.now].iter().fold(self.seed, |dice, part| {
+            let mixed = (dice ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            mixed ^ mixed >> 29
+        });
+        bytes * (1_000 - 10 * self.noise + dice % (20 * self.noise + 1)) / 1_000
+    }
+
+    /// A replica lacks so many entries.
+    pub(super) fn lag(&mut self, node: u64, shard: u64, entries: u64) {
+        let group = self.groups.get_mut(&shard).expect("it is one of ours");
+        group.copies.insert(node, group.committed - entries);
     }
 
     pub(super) fn plan(&self) -> Plan {
@@ -282,7 +306,7 @@ impl Played {
         self.state.nodes().values().filter(|node| leaving.contains(&node.status)).count()
     }
 
-    fn come_back(&mut self, node: u64) {
+    pub(super) fn come_back(&mut self, node: u64) {
         if self.down.remove(&node).is_some() && self.state.nodes()[&node].status == NodeStatus::Lost {
             self.set(node, NodeStatus::Up);
         }
