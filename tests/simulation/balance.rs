@@ -44,6 +44,26 @@ fn a_node_that_joins_fills_up_unasked_and_is_drained_again_while_clients_write()
     settle(&mut world, &workload, "points");
 }
 
+#[test]
+fn a_node_that_was_down_comes_to_lead_as_many_shards_as_the_others_again() {
+    let mut world = World::found(seed(), SHAPE);
+    world.create("points", 6, 3);
+    let workload = Workload::new("points", IDS, 50).pausing(400);
+    workload.start(&world, CLIENTS);
+    workload.wait_for(&mut world, 20);
+    let nodes: Vec<(usize, u64)> = world.shard_nodes().into_iter().map(|at| (at, world.id(at))).collect();
+    let (down, id) = nodes[0];
+    world.kill(down);
+    wait_for(&mut world, 0, "points", move |shard| shard.leader.is_some_and(|leader| leader != id));
+    world.restart(down);
+    for (_, id) in nodes {
+        wait_for_node(&mut world, 0, id, |node| node.status == NodeStatus::Up && node.led_shards == 2);
+    }
+    workload.wait_for(&mut world, 20);
+    assert_eq!(operations(&mut world), [], "nothing is moved for that");
+    settle(&mut world, &workload, "points");
+}
+
 /// Waits until a node that has just been started is one of the cluster's, and up.
 fn wait_for_up(world: &mut World, at: usize) {
     world.wait_complete();

@@ -5,6 +5,7 @@
 //! between two looks, so it goes on wherever another leader, or a crash, left it.
 
 mod balance;
+mod leaders;
 mod progress;
 mod target;
 
@@ -19,6 +20,7 @@ use crate::operation::{Operation, OperationKind};
 use crate::report::{GroupMembers, ReplicaReport, ReplicaRole, Report};
 use crate::state::State;
 
+pub use leaders::{Handover, handovers};
 pub use progress::waits_for;
 
 /// Entries that a replica may lack when it is to vote: as many as its group lets pass.
@@ -38,6 +40,11 @@ pub struct Limits {
     pub balance_at_once: usize,
     /// How many operations may be under way into a node, or out of it, once one of these is begun.
     pub balance_per_node: usize,
+    /// Leaders that hand over at once, so that nodes lead alike: writes of these shards pause for a moment.
+    pub handovers_at_once: usize,
+    /// How long one leads a shard before it hands over for that. So a restart causes no more handovers than it has to, and a leader that
+    /// an operator has chosen stays for as long at least.
+    pub leads_at_least: Duration,
 }
 
 impl Default for Limits {
@@ -48,6 +55,8 @@ impl Default for Limits {
             per_node: 2,
             balance_at_once: 4,
             balance_per_node: 1,
+            handovers_at_once: 4,
+            leads_at_least: Duration::from_secs(60),
         }
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Played {
     pub(super) sizes: BTreeMap<u64, u64>,
     /// By how many parts of a hundred the bytes that are told are wrong at most, each time otherwise.
     pub(super) noise: u64,
+    /// Who leads a shard, where that is not left to its term.
+    led_by: BTreeMap<u64, u64>,
     /// Replicas that do not work.
     pub(super) broken: BTreeSet<(u64, u64)>,
 }
@@ -52,6 +54,7 @@ impl Played {
             leaders_are_mute: false,
             sizes: BTreeMap::new(),
             noise: 0,
+            led_by: BTreeMap::new(),
             broken: BTreeSet::new(),
         };
         for id in 1..=nodes {
@@ -149,12 +152,15 @@ impl Played {
         let there: Vec<u64> = group.members.voters.iter().copied().filter(|voter| self.is_there(*voter)).collect();
         let able = there.iter().copied().filter(|voter| group.copies.get(voter) == Some(&group.committed));
         let majority = 2 * there.len() > group.members.voters.len();
-        // Who it is changes with the term.
         let able: Vec<u64> = able.collect();
+        if let Some(leader) = self.led_by.get(&shard).filter(|leader| majority && able.contains(leader)) {
+            return Some(*leader);
+        }
+        // Who it is changes with the term.
         if majority && !able.is_empty() { Some(able[group.term as usize % able.len()]) } else { None }
     }
 
-    fn told(&self) -> BTreeMap<u64, Told> {
+    pub(super) fn told(&self) -> BTreeMap<u64, Told> {
         let mut told = BTreeMap::new();
         for id in self.state.nodes().keys().copied() {
             let silence = self.down.get(&id).copied().unwrap_or_default();
@@ -192,6 +198,17 @@ impl Played {
             mixed ^ mixed >> 29
         });
         bytes * (1_000 - 10 * self.noise + dice % (20 * self.noise + 1)) / 1_000
+    }
+
+    /// Another replica leads a shard.
+    pub(super) fn hand_over(&mut self, shard: u64, to: u64) {
+        self.led_by.insert(shard, to);
+        self.groups.get_mut(&shard).expect("it is one of ours").term += 1;
+    }
+
+    /// Who leads each shard that has a leader.
+    pub(super) fn leaders(&self) -> BTreeMap<u64, u64> {
+        self.groups.keys().filter_map(|shard| Some((*shard, self.leader(*shard)?))).collect()
     }
 
     /// A replica lacks so many entries.
@@ -255,7 +272,10 @@ impl Played {
         }
         let Some(change) = operation.and_then(|operation| operation.next_change(&members, leader)) else { return };
         match change {
-            MemberChange::HandOver(_) => group.term += 1,
+            MemberChange::HandOver(_) => {
+                group.term += 1;
+                self.led_by.remove(&shard);
+            }
             MemberChange::Members(next) => {
                 let copies = &group.copies;
                 let behind = |node: &&u64| copies.get(*node).is_none_or(|applied| applied + 256 < committed);
