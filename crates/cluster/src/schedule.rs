@@ -5,6 +5,7 @@
 //! between two looks, so it goes on wherever another leader, or a crash, left it.
 
 mod balance;
+mod by_hand;
 mod leaders;
 mod progress;
 mod target;
@@ -20,6 +21,7 @@ use crate::operation::{Operation, OperationKind};
 use crate::report::{GroupMembers, ReplicaReport, ReplicaRole, Report};
 use crate::state::State;
 
+pub use by_hand::{ByHand, move_by_hand};
 pub use leaders::{Handover, handovers};
 pub use progress::waits_for;
 

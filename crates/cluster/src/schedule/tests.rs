@@ -1,6 +1,7 @@
 //! The scheduler over a cluster that is played: groups follow the steps, nodes come and go.
 
 mod balance;
+mod by_hand;
 mod leaders;
 mod played;
 

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sagitta_cluster::{Command, Limits, NodeStatus, Operation, Refusal, State, Told, plan, schedule};
+use sagitta_cluster::schedule::{self, ByHand};
+use sagitta_cluster::{Command, Effect, Limits, NodeStatus, Operation, Refusal, State, Told, plan};
 use sagitta_env::Deadline;
-use sagitta_model::{NodeChange, NodeInfo, OperationInfo};
+use sagitta_model::{ErrorKind, NodeChange, NodeInfo, OperationInfo};
 
-use crate::client::NodeClient;
+use crate::client::{NodeClient, ShardError};
 use crate::cluster::view::View;
 use crate::{Coordinator, Error};
 
@@ -79,6 +80,38 @@ impl<C: NodeClient> Coordinator<C> {
         let view = View::new(then.into(), &self.reports, self.env.now());
         let node = view.state.nodes().get(&id).ok_or(Refusal::NoNode(id))?;
         Ok((view.node(node), follows))
+    }
+
+    /// Moves a replica of a shard to another node, or only tells whether it could be. Answers with the operation that does it, and what
+    /// there is to say about it.
+    pub async fn move_replica(
+        &self,
+        asked: ByHand,
+        dry_run: bool,
+        deadline: Deadline,
+    ) -> Result<(Option<OperationInfo>, Vec<String>), Error> {
+        self.catch_up(deadline).await?;
+        let (state, shard) = (self.control.state(), asked.shard);
+        // The first answer was lost.
+        if let Some(known) = state.operation_on(shard).filter(|known| asked.is(known)) {
+            return Ok((Some(self.operation_info(known.id)?), Vec::new()));
+        }
+        let told = self.told(&state, Duration::ZERO);
+        let begun = schedule::move_by_hand(&state, &told, &self.limits, asked, self.env.unix_micros());
+        let (command, notes) = begun.map_err(|refused| match refused {
+            Ok(refusal) => Error::Refused(refusal),
+            Err(why) => Error::Shard { shard, error: ShardError::new(ErrorKind::Conflict, why) },
+        })?;
+        if dry_run {
+            return Ok((None, notes));
+        }
+        match self.decide(command, deadline).await? {
+            Effect::Operation(begun) => Ok((Some(self.operation_info(begun.id)?), notes)),
+            other => {
+                let message = format!("the control group answered what it should not: {other:?}");
+                Err(Error::Shard { shard, error: ShardError::new(ErrorKind::Internal, message) })
+            }
+        }
     }
 
     /// Wants an operation not to come about, or only tells whether it could be.

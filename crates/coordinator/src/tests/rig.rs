@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use sagitta_cluster::{Collection, Command, NodeStatus, Place, ReplicaReport, ReplicaRole, Report, Roles};
+use sagitta_cluster::{
+    Collection, Command, GroupMembers, NodeStatus, Place, ReplicaReport, ReplicaRole, Report, Roles,
+};
 use sagitta_consensus::{ClusterId, Host, HostSettings, MemoryLog, NodeId, SilentTransport, States};
 use sagitta_env::{Deadline, Env};
 use sagitta_model::{
@@ -167,11 +169,20 @@ impl Rig {
         self.coordinator.reports().heard(node, Report { replicas, ..all_followed() });
     }
 
-    /// A node says that it leads all shards since a term.
+    /// A node says that it leads all shards since a term, with all their replicas.
     pub(super) fn leads(&self, node: u64, term: u64) {
         let heard = self.coordinator.reports().of(node).expect("it has reported");
+        let collection = self.collection();
+        let members = |id: u64| {
+            let shard = collection.shards.iter().find(|shard| shard.id == id)?;
+            Some(GroupMembers { voters: shard.replicas.clone(), learners: Vec::new() })
+        };
         let replicas = heard.report.replicas.iter().cloned();
-        let replicas = replicas.map(|replica| ReplicaReport { role: ReplicaRole::Leader, term, ..replica }).collect();
+        let replicas = replicas.map(|replica| {
+            let members = members(replica.shard);
+            ReplicaReport { role: ReplicaRole::Leader, term, members, ..replica }
+        });
+        let replicas = replicas.collect();
         self.coordinator.reports().heard(node, Report { replicas, ..all_followed() });
     }
 

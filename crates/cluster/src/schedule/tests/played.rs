@@ -15,7 +15,7 @@ pub(super) struct Played {
     pub(super) limits: Limits,
     pub(super) seed: u64,
     dice: u64,
-    now: u64,
+    pub(super) now: u64,
     requests: u128,
     groups: BTreeMap<u64, Group>,
     down: BTreeMap<u64, Duration>,
