@@ -63,6 +63,15 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Those of a cluster in which so many nodes take replicas. The larger it is, the more are lost at once, and the more copy: an eighth
+    /// of the nodes have something under way.
+    pub(crate) fn for_nodes(&self, nodes: usize) -> Self {
+        let more = |few: usize, share: usize| if few == 0 { 0 } else { few.max(nodes / share) };
+        Self { at_once: more(self.at_once, 8), balance_at_once: more(self.balance_at_once, 16), ..*self }
+    }
+}
+
 /// What a node told last.
 #[derive(Clone, Debug)]
 pub struct Told {
@@ -82,14 +91,15 @@ pub struct Plan {
 }
 
 /// What was told, ready to be asked.
-pub(crate) struct View<'t> {
+pub struct View<'t> {
     told: &'t BTreeMap<u64, Told>,
     /// Who leads each shard's group: of those that say so, the one of the latest term.
     leaders: BTreeMap<u64, (u64, &'t ReplicaReport)>,
 }
 
 impl<'t> View<'t> {
-    pub(crate) fn new(told: &'t BTreeMap<u64, Told>) -> Self {
+    /// Of what nodes told. Looks at every replica once.
+    pub fn new(told: &'t BTreeMap<u64, Told>) -> Self {
         let mut leaders: BTreeMap<u64, (u64, &ReplicaReport)> = BTreeMap::new();
         for (node, told) in told {
             let replicas = told.report.iter().flat_map(|report| &report.replicas);
@@ -128,7 +138,7 @@ impl<'t> View<'t> {
 
 /// What is to be done now.
 pub fn plan(state: &State, told: &BTreeMap<u64, Told>, limits: &Limits, unix_micros: u64) -> Plan {
-    let view = View::new(told);
+    let (view, limits) = (View::new(told), &limits.for_nodes(state.nodes_for_replicas()));
     let mut plan = Plan::default();
     let under_way: Vec<_> = state.operations().filter(|operation| operation.is_under_way()).collect();
     for operation in &under_way {
@@ -138,11 +148,15 @@ pub fn plan(state: &State, told: &BTreeMap<u64, Told>, limits: &Limits, unix_mic
         }
     }
     let busy: BTreeSet<u64> = under_way.iter().map(|operation| operation.shard).collect();
-    let mut traffic = target::Traffic::new(state, &under_way);
-    let mut is_urgent = false;
-    for (collection, shard) in state.shards().filter(|(_, shard)| !busy.contains(&shard.id)) {
-        let Some(need) = need(state, &view, limits, collection, shard) else { continue };
-        is_urgent = true;
+    let mut traffic = target::Traffic::new(&under_way);
+    let standing = Standing::of(state, &view, limits);
+    let idle = state.shards().filter(|(_, shard)| !busy.contains(&shard.id));
+    let needs = idle.filter_map(|(collection, shard)| Some((need(&standing, limits, collection, shard)?, shard)));
+    let mut needs: Vec<_> = needs.collect();
+    // What is lost is less safe than what is only to be emptied.
+    needs.sort_by_key(|(need, _)| need.kind);
+    let is_urgent = !needs.is_empty();
+    for (need, shard) in needs {
         match begin(state, &view, limits, &mut traffic, (shard, &need)) {
             Ok((to, why)) => {
                 let (kind, epoch, from) = (need.kind, shard.epoch, need.from);
@@ -173,19 +187,27 @@ struct Need {
     reason: String,
 }
 
-fn need(
-    state: &State,
-    view: &View<'_>,
-    limits: &Limits,
-    collection: &Collection,
-    shard: &ShardDescriptor,
-) -> Option<Need> {
-    let status = |node: u64| state.nodes().get(&node).map(|node| node.status);
-    let lost = |node: u64| status(node) == Some(NodeStatus::Lost) && view.silence(node) >= limits.repair_after;
+/// The nodes that replicas have to leave: few, so that it is soon seen of most shards that they have none there.
+struct Standing {
+    /// Lost for longer than they are given, with how long they have been silent.
+    lost: BTreeMap<u64, Duration>,
+    draining: BTreeSet<u64>,
+}
+
+impl Standing {
+    fn of(state: &State, view: &View<'_>, limits: &Limits) -> Self {
+        let of = |status: NodeStatus| state.nodes().values().filter(move |node| node.status == status);
+        let lost = of(NodeStatus::Lost).map(|node| (node.id, view.silence(node.id)));
+        let lost = lost.filter(|(_, silence)| *silence >= limits.repair_after).collect();
+        Self { lost, draining: of(NodeStatus::Draining).map(|node| node.id).collect() }
+    }
+}
+
+fn need(standing: &Standing, limits: &Limits, collection: &Collection, shard: &ShardDescriptor) -> Option<Need> {
     let minutes = |time: Duration| time.as_secs() / 60;
-    // What is lost is less safe than what is only to be emptied.
-    if let Some(from) = shard.replicas.iter().copied().find(|node| lost(*node)) {
-        let (silent, after) = (minutes(view.silence(from)), minutes(limits.repair_after));
+    let lost = |node: &u64| standing.lost.get(node).map(|silence| (*node, *silence));
+    if let Some((from, silence)) = shard.replicas.iter().find_map(lost) {
+        let (silent, after) = (minutes(silence), minutes(limits.repair_after));
         let reason = format!("node {from} has not been heard of for {silent} min, and is given {after}");
         return Some(Need { kind: OperationKind::Repair, from: Some(from), reason });
     }
@@ -194,8 +216,7 @@ fn need(
         let reason = format!("the shard has {have} of {wanted} replicas");
         return Some(Need { kind: OperationKind::Repair, from: None, reason });
     }
-    let draining = |node: &u64| status(*node) == Some(NodeStatus::Draining);
-    let from = shard.replicas.iter().copied().find(draining)?;
+    let from = shard.replicas.iter().copied().find(|node| standing.draining.contains(node))?;
     let reason = format!("node {from} is being drained");
     Some(Need { kind: OperationKind::Drain, from: Some(from), reason })
 }

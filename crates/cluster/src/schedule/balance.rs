@@ -4,12 +4,13 @@
 //! squares of what nodes hold smaller. And it is not undone by noise: for a replica to go back, what nodes hold must have changed by
 //! twice the margin that the move had to gain.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::target::Traffic;
 use super::{Limits, View, unwell};
 use crate::collection::{Collection, ShardDescriptor};
 use crate::command::Command;
+use crate::limits::MAX_REPLICATION;
 use crate::operation::{Operation, OperationKind, OperationStep};
 use crate::placement::takes_replicas;
 use crate::state::State;
@@ -43,7 +44,7 @@ pub(super) fn moves(
     let mut held = Held::new(state, view, busy, &left_alone(state, unix_micros));
     while !is_full(traffic) {
         let Some(best) = held.best(state, view, limits, traffic) else { break };
-        let (kind, (from, to)) = (OperationKind::Rebalance, (best.from, best.to));
+        let (kind, from, to) = (OperationKind::Rebalance, held.nodes[best.from].id, held.nodes[best.to].id);
         let (reason, piece) = (held.reason(&best), held.take(&best));
         traffic.note(kind, Some(from), to);
         let (shard, epoch) = (piece.shard.id, piece.shard.epoch);
@@ -64,16 +65,16 @@ fn left_alone(state: &State, unix_micros: u64) -> BTreeSet<u64> {
     alone.map(|one| one.shard).collect()
 }
 
-/// What nodes hold, as it will be once all that is under way has ended.
+/// What nodes hold, as it will be once all that is under way has ended. Nodes and zones are numbered, since every replica is looked at.
 struct Held<'s> {
     /// The shards that could move.
     pieces: Vec<Piece<'s>>,
-    /// The nodes that take replicas.
-    nodes: BTreeMap<u64, Load>,
-    /// The zones that have such nodes, and what the emptiest of them holds.
-    zones: Vec<Zone<'s>>,
-    /// The zone of each node.
-    zone_of: BTreeMap<u64, &'s str>,
+    /// All nodes, ascending by id.
+    nodes: Vec<Spot>,
+    /// The zones that have nodes which take replicas, ascending by what the emptiest of these holds.
+    zones: Vec<Zone>,
+    /// The names of all zones.
+    names: Vec<&'s str>,
     margin: u64,
 }
 
@@ -82,6 +83,17 @@ struct Piece<'s> {
     shard: &'s ShardDescriptor,
     /// What a replica of it costs a node.
     cost: u64,
+    /// Where its replicas are.
+    places: Vec<usize>,
+    /// Whether two of them are in one zone.
+    is_crowded: bool,
+}
+
+struct Spot {
+    id: u64,
+    zone: usize,
+    takes_replicas: bool,
+    load: Load,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -91,17 +103,17 @@ struct Load {
     cost: u64,
 }
 
-struct Zone<'s> {
-    name: &'s str,
+struct Zone {
+    number: usize,
     /// Its nodes that take replicas, with what they hold, ascending by that.
-    nodes: Vec<(u64, u64)>,
+    nodes: Vec<(u64, usize)>,
 }
 
 /// A move that makes it better.
 struct Move {
     piece: usize,
-    from: u64,
-    to: u64,
+    from: usize,
+    to: usize,
     /// By how much: first the replicas of a shard that have a zone of their own more, then the sum of squares.
     gain: (usize, i128),
     /// Of the shard's replicas, how many are in the zone that gives and in the one that takes.
@@ -110,54 +122,90 @@ struct Move {
 
 impl<'s> Held<'s> {
     fn new(state: &'s State, view: &View<'_>, busy: &BTreeSet<u64>, alone: &BTreeSet<u64>) -> Self {
-        let taking = state.nodes().values().filter(|node| takes_replicas(node));
-        let mut nodes: BTreeMap<u64, Load> = taking.map(|node| (node.id, Load::default())).collect();
-        let mut pieces = Vec::new();
+        let mut names: Vec<&str> = state.nodes().values().map(|node| &*node.place.zone).collect();
+        names.sort_unstable();
+        names.dedup();
+        let spots = state.nodes().values().map(|node| Spot {
+            id: node.id,
+            zone: names.binary_search(&&*node.place.zone).unwrap_or_default(),
+            takes_replicas: takes_replicas(node),
+            load: Load::default(),
+        });
+        let (nodes, pieces, zones, margin) = (spots.collect(), Vec::new(), Vec::new(), 0);
+        let mut held = Self { pieces, nodes, zones, names, margin };
         for (collection, shard) in state.shards() {
             let cost = REPLICA_BYTES.saturating_add(bytes(view, shard));
-            for node in &shard.replicas {
-                if let Some(load) = nodes.get_mut(node) {
-                    load.add(cost);
-                }
+            let places: Vec<usize> = shard.replicas.iter().filter_map(|node| held.place(*node)).collect();
+            for at in &places {
+                held.nodes[*at].load.add(cost);
             }
             match busy.contains(&shard.id) {
-                true => under_way(state, &mut nodes, shard, cost),
+                true => held.foresee(state, shard, cost),
                 false if alone.contains(&shard.id) => {}
-                false => pieces.push(Piece { collection, shard, cost }),
+                false => {
+                    let zone = |at: &usize| held.nodes[*at].zone;
+                    let is_crowded =
+                        (1..places.len()).any(|at| places[..at].iter().any(|other| zone(other) == zone(&places[at])));
+                    held.pieces.push(Piece { collection, shard, cost, places, is_crowded });
+                }
             }
         }
-        let total: u128 = nodes.values().map(|load| u128::from(load.cost)).sum();
-        let margin = total / nodes.len().max(1) as u128 / u128::from(MARGIN_PARTS);
-        let zone_of = state.nodes().values().map(|node| (node.id, &*node.place.zone)).collect();
-        let margin = u64::try_from(margin).unwrap_or(u64::MAX);
-        let mut held = Self { pieces, nodes, zones: Vec::new(), zone_of, margin };
+        let taking = held.nodes.iter().filter(|node| node.takes_replicas);
+        let total: u128 = taking.clone().map(|node| u128::from(node.load.cost)).sum();
+        let margin = total / taking.count().max(1) as u128 / u128::from(MARGIN_PARTS);
+        held.margin = u64::try_from(margin).unwrap_or(u64::MAX);
         held.sort();
         held
     }
 
+    fn place(&self, node: u64) -> Option<usize> {
+        self.nodes.binary_search_by_key(&node, |spot| spot.id).ok()
+    }
+
+    /// What an operation that is under way will make of what nodes hold.
+    fn foresee(&mut self, state: &State, shard: &ShardDescriptor, cost: u64) {
+        let Some(operation) = state.operation_on(shard.id) else { return };
+        let comes_about = !operation.cancelled && operation.step != OperationStep::Undo;
+        if !comes_about || shard.replicas.contains(&operation.to) {
+            return;
+        }
+        if let Some(to) = self.place(operation.to) {
+            self.nodes[to].load.add(cost);
+        }
+        if let Some(from) = operation.from.and_then(|from| self.place(from)) {
+            self.nodes[from].load.remove(cost);
+        }
+    }
+
     /// Puts the nodes of each zone, and the zones, in order.
     fn sort(&mut self) {
-        let mut zones: BTreeMap<&'s str, Vec<(u64, u64)>> = BTreeMap::new();
-        for (node, load) in &self.nodes {
-            zones.entry(self.zone_of[node]).or_default().push((load.cost, *node));
+        let mut zones: Vec<Zone> = (0..self.names.len()).map(|number| Zone { number, nodes: Vec::new() }).collect();
+        for (at, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.takes_replicas) {
+            zones[node.zone].nodes.push((node.load.cost, at));
         }
-        let zones = zones.into_iter().map(|(name, mut nodes)| {
-            nodes.sort_unstable();
-            Zone { name, nodes }
-        });
-        self.zones = zones.collect();
-        self.zones.sort_by_key(|zone| zone.nodes[0]);
+        zones.retain(|zone| !zone.nodes.is_empty());
+        zones.iter_mut().for_each(|zone| zone.nodes.sort_unstable());
+        zones.sort_by_key(|zone| zone.nodes[0]);
+        self.zones = zones;
     }
 
     /// The move that gains most, of equals the first by shard and nodes.
     fn best(&self, state: &State, view: &View<'_>, limits: &Limits, traffic: &Traffic) -> Option<Move> {
-        let gives = |node: u64| traffic.out_of(node) < limits.balance_per_node;
+        let emptiest = self.zones.first()?.nodes[0].0.saturating_add(self.margin);
         let has_room = |node: u64| view.report(node).is_some_and(|report| report.shortage.is_none());
-        let takes = |node: u64| traffic.moving_to(node) < limits.balance_per_node && has_room(node);
+        let takes = |at: usize| {
+            let node = self.nodes[at].id;
+            traffic.moving_to(node) < limits.balance_per_node && has_room(node)
+        };
         let mut best: Option<Move> = None;
         for (at, piece) in self.pieces.iter().enumerate() {
             let mut is_well = None;
-            for from in piece.shard.replicas.iter().copied().filter(|node| gives(*node)) {
+            for from in piece.places.iter().copied() {
+                let node = &self.nodes[from];
+                let could = piece.is_crowded || node.load.cost >= emptiest.saturating_add(piece.cost);
+                if !could || !node.takes_replicas || traffic.out_of(node.id) >= limits.balance_per_node {
+                    continue;
+                }
                 let Some(found) = self.best_of(at, from, takes) else { continue };
                 let is_better = best.as_ref().is_none_or(|best| found.gain > best.gain);
                 let well = || unwell(state, view, piece.collection, piece.shard).is_none();
@@ -170,26 +218,24 @@ impl<'s> Held<'s> {
     }
 
     /// The best place for a replica that is on this node, if there is one that is better.
-    fn best_of(&self, at: usize, from: u64, takes: impl Fn(u64) -> bool) -> Option<Move> {
-        let Piece { shard, cost, .. } = &self.pieces[at];
-        let has = self.nodes.get(&from)?.cost;
-        let least = |zone: &Zone<'_>| zone.nodes[0].0.saturating_add(*cost).saturating_add(self.margin);
-        let crowd = |zone: &str| shard.replicas.iter().filter(|node| self.zone_of.get(node) == Some(&zone)).count();
-        let own = self.zone_of[&from];
-        let mut crowded = None;
+    fn best_of(&self, at: usize, from: usize, takes: impl Fn(usize) -> bool) -> Option<Move> {
+        let Piece { cost, places, .. } = &self.pieces[at];
+        let (has, own) = (self.nodes[from].load.cost, self.nodes[from].zone);
+        let crowd = |zone: usize| places.iter().filter(|place| self.nodes[**place].zone == zone).count();
+        let here = crowd(own);
         let mut best: Option<Move> = None;
         for zone in &self.zones {
-            let is_emptier = has >= least(zone);
+            let is_emptier = has >= zone.nodes[0].0.saturating_add(*cost).saturating_add(self.margin);
             // Zones are in the order of what they hold: those that follow are fuller still.
-            if !is_emptier && *crowded.get_or_insert_with(|| crowd(own)) < 2 {
+            if !is_emptier && here < 2 {
                 break;
             }
-            let (here, there) = (*crowded.get_or_insert_with(|| crowd(own)), crowd(zone.name));
-            let spreads = if zone.name == own { 0 } else { here.saturating_sub(there + 1) };
-            if zone.name != own && there >= here || !is_emptier && spreads == 0 {
+            let there = crowd(zone.number);
+            let spreads = if zone.number == own { 0 } else { here.saturating_sub(there + 1) };
+            if zone.number != own && there >= here || !is_emptier && spreads == 0 {
                 continue;
             }
-            let free = |(_, node): &&(u64, u64)| !shard.replicas.contains(node) && takes(*node);
+            let free = |(_, node): &&(u64, usize)| !places.contains(node) && takes(*node);
             let Some(&(load, to)) = zone.nodes.iter().find(free) else { continue };
             let narrower = i128::from(has) - i128::from(load) - i128::from(*cost);
             if spreads == 0 && narrower < i128::from(self.margin) {
@@ -206,34 +252,29 @@ impl<'s> Held<'s> {
     /// The shard of a move, which counts as made from now on.
     fn take(&mut self, taken: &Move) -> Piece<'s> {
         let piece = self.pieces.remove(taken.piece);
-        if let Some(load) = self.nodes.get_mut(&taken.from) {
-            load.remove(piece.cost);
-        }
-        if let Some(load) = self.nodes.get_mut(&taken.to) {
-            load.add(piece.cost);
-        }
+        self.nodes[taken.from].load.remove(piece.cost);
+        self.nodes[taken.to].load.add(piece.cost);
         self.sort();
         piece
     }
 
     fn reason(&self, one: &Move) -> String {
-        let (from, to) = (one.from, one.to);
         if one.gain.0 > 0 {
-            let zone = |node: u64| match self.zone_of[&node] {
+            let zone = |at: usize| match self.names[self.nodes[at].zone] {
                 "" => "the nodes without a zone".to_owned(),
                 zone => format!("zone {zone}"),
             };
-            let ((here, there), (giving, taking)) = (one.in_zones, (zone(from), zone(to)));
+            let ((here, there), (giving, taking)) = (one.in_zones, (zone(one.from), zone(one.to)));
             return format!("{here} of the shard's replicas are in {giving} and {there} in {taking}");
         }
         let mib = |bytes: u64| bytes >> 20;
-        let told = |node: u64| {
-            let load = self.nodes[&node];
+        let told = |at: usize| {
+            let Spot { id, load, .. } = &self.nodes[at];
             let bytes = load.cost.saturating_sub(load.replicas.saturating_mul(REPLICA_BYTES));
-            format!("node {node} has {} replicas of {} MiB", load.replicas, mib(bytes))
+            format!("node {id} has {} replicas of {} MiB", load.replicas, mib(bytes))
         };
         let own = mib(self.pieces[one.piece].cost - REPLICA_BYTES);
-        format!("{} and {}; this one has {own} MiB", told(from), told(to))
+        format!("{} and {}; this one has {own} MiB", told(one.from), told(one.to))
     }
 }
 
@@ -247,25 +288,13 @@ impl Load {
     }
 }
 
-/// What an operation makes of what nodes hold.
-fn under_way(state: &State, nodes: &mut BTreeMap<u64, Load>, shard: &ShardDescriptor, cost: u64) {
-    let Some(operation) = state.operation_on(shard.id) else { return };
-    let comes_about = !operation.cancelled && operation.step != OperationStep::Undo;
-    if !comes_about || shard.replicas.contains(&operation.to) {
-        return;
-    }
-    if let Some(load) = nodes.get_mut(&operation.to) {
-        load.add(cost);
-    }
-    if let Some(load) = operation.from.and_then(|from| nodes.get_mut(&from)) {
-        load.remove(cost);
-    }
-}
-
 /// Bytes of one replica of a shard: the median of what is told, since one that is being compacted or filled has other ones for a while.
 fn bytes(view: &View<'_>, shard: &ShardDescriptor) -> u64 {
-    let told = shard.replicas.iter().filter_map(|node| view.replica(*node, shard.id));
-    let mut told: Vec<u64> = told.map(|replica| replica.disk_bytes).collect();
-    told.sort_unstable();
-    told.get(told.len() / 2).copied().unwrap_or(0)
+    let (mut told, mut count) = ([0; MAX_REPLICATION as usize], 0);
+    for replica in shard.replicas.iter().filter_map(|node| view.replica(*node, shard.id)).take(told.len()) {
+        told[count] = replica.disk_bytes;
+        count += 1;
+    }
+    told[..count].sort_unstable();
+    told[count / 2]
 }

@@ -43,7 +43,7 @@ pub fn handovers(
     let busy: BTreeSet<u64> = state.operations().filter(|one| one.is_under_way()).map(|one| one.shard).collect();
     let mut led: BTreeMap<u64, usize> =
         state.nodes().values().filter(|node| takes_replicas(node)).map(|node| (node.id, 0)).collect();
-    let mean = view.leaders.len() / led.len().max(1);
+    let margin = 2 + view.leaders.len() / led.len().max(1) / MARGIN_PARTS;
     for (leader, _) in view.leaders.values() {
         if let Some(count) = led.get_mut(leader) {
             *count += 1;
@@ -57,7 +57,11 @@ pub fn handovers(
         let Some((from, leader)) = view.leaders.get(&shard.id) else { continue };
         let Some(members) = &leader.members else { continue };
         let is_drained = drained(*from);
-        if is_drained || led.contains_key(from) && leads_for(shard.id) >= limits.leads_at_least {
+        // Whether anybody leads so much less is told at once; whether one could lead takes longer.
+        let has_more =
+            |from: usize| members.voters.iter().filter_map(|voter| led.get(voter)).any(|gets| from >= gets + margin);
+        let gives = || led.get(from).is_some_and(|from| has_more(*from));
+        if is_drained || gives() && leads_for(shard.id) >= limits.leads_at_least {
             groups.push((!is_drained, shard, *from, *leader, members));
         }
     }
@@ -71,7 +75,7 @@ pub fn handovers(
         let able = able(&view, members, leader).filter(|node| led.contains_key(node) && !involved.contains(node));
         let Some(to) = able.min_by_key(|node| (led[node], *node)) else { continue };
         let (has, gets) = (led.get(&from).copied().unwrap_or(0), led[&to]);
-        if stays && (involved.contains(&from) || has < gets + 2 + mean / MARGIN_PARTS) {
+        if stays && (involved.contains(&from) || has < gets + margin) {
             continue;
         }
         let reason = match stays {

@@ -4,6 +4,7 @@ mod balance;
 mod by_hand;
 mod leaders;
 mod played;
+mod scale;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,10 +1,9 @@
 //! What operators make of nodes, and what they are told of operations.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sagitta_cluster::schedule::{self, ByHand};
-use sagitta_cluster::{Command, Effect, Limits, NodeStatus, Operation, Refusal, State, Told, plan};
+use sagitta_cluster::{Command, Effect, Limits, NodeStatus, Operation, Refusal, State, plan};
 use sagitta_env::Deadline;
 use sagitta_model::{ErrorKind, NodeChange, NodeInfo, OperationInfo};
 
@@ -20,8 +19,9 @@ impl<C> Coordinator<C> {
     pub fn operation_infos(&self, after: Option<u64>, limit: usize) -> (Vec<OperationInfo>, bool) {
         let state = self.control.state();
         let told = self.told(&state, Duration::ZERO);
+        let view = schedule::View::new(&told);
         let operations = state.operations().filter(|one| after.is_none_or(|after| one.id > after));
-        let mut infos: Vec<_> = operations.take(limit + 1).map(|one| info(&state, &told, one)).collect();
+        let mut infos: Vec<_> = operations.take(limit + 1).map(|one| info(&state, &view, one)).collect();
         let more = infos.len() > limit;
         infos.truncate(limit);
         (infos, more)
@@ -31,7 +31,7 @@ impl<C> Coordinator<C> {
     pub fn operation_info(&self, id: u64) -> Result<OperationInfo, Error> {
         let state = self.control.state();
         let told = self.told(&state, Duration::ZERO);
-        Ok(info(&state, &told, state.operation(id)?))
+        Ok(info(&state, &schedule::View::new(&told), state.operation(id)?))
     }
 
     /// What would be done about replicas, without limits on how much at once, in words.
@@ -141,7 +141,7 @@ fn wanted(state: &State, id: u64, change: NodeChange) -> Result<NodeStatus, Refu
     }
 }
 
-fn info(state: &State, told: &BTreeMap<u64, Told>, operation: &Operation) -> OperationInfo {
+fn info(state: &State, told: &schedule::View<'_>, operation: &Operation) -> OperationInfo {
     OperationInfo {
         id: operation.id,
         kind: operation.kind,
