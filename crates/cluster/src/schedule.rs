@@ -10,7 +10,7 @@ mod leaders;
 mod progress;
 mod target;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,14 +93,14 @@ pub struct Plan {
 /// What was told, ready to be asked.
 pub struct View<'t> {
     told: &'t BTreeMap<u64, Told>,
-    /// Who leads each shard's group: of those that say so, the one of the latest term.
-    leaders: BTreeMap<u64, (u64, &'t ReplicaReport)>,
+    /// Who leads each shard's group: of those that say so, the one of the latest term. In no order, which nobody asks for.
+    leaders: HashMap<u64, (u64, &'t ReplicaReport)>,
 }
 
 impl<'t> View<'t> {
     /// Of what nodes told. Looks at every replica once.
     pub fn new(told: &'t BTreeMap<u64, Told>) -> Self {
-        let mut leaders: BTreeMap<u64, (u64, &ReplicaReport)> = BTreeMap::new();
+        let mut leaders: HashMap<u64, (u64, &ReplicaReport)> = HashMap::new();
         for (node, told) in told {
             let replicas = told.report.iter().flat_map(|report| &report.replicas);
             for replica in replicas.filter(|replica| replica.role == ReplicaRole::Leader) {
@@ -122,9 +122,7 @@ impl<'t> View<'t> {
 
     /// What a node that is there tells of its replica of a shard.
     fn replica(&self, node: u64, shard: u64) -> Option<&'t ReplicaReport> {
-        let report = self.report(node)?;
-        let at = report.replicas.binary_search_by_key(&shard, |replica| replica.shard).ok()?;
-        Some(&report.replicas[at])
+        self.report(node)?.of(shard)
     }
 
     fn report(&self, node: u64) -> Option<&'t Report> {
@@ -173,7 +171,7 @@ pub fn plan(state: &State, told: &BTreeMap<u64, Told>, limits: &Limits, unix_mic
     }
     for node in state.nodes().values().filter(|node| node.status == NodeStatus::Draining) {
         let involved = |one: &&Arc<Operation>| one.from == Some(node.id) || one.to == node.id;
-        if state.shards_on(node.id).next().is_none() && !under_way.iter().any(|one| involved(&one)) {
+        if state.shards_on(node.id).next().is_none() && !under_way.iter().any(involved) {
             plan.commands.push(Command::SetNodeStatus { id: node.id, status: NodeStatus::Drained });
         }
     }

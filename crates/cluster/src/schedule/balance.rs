@@ -4,7 +4,8 @@
 //! squares of what nodes hold smaller. And it is not undone by noise: for a replica to go back, what nodes hold must have changed by
 //! twice the margin that the move had to gain.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
 
 use super::target::Traffic;
 use super::{Limits, View, unwell};
@@ -13,6 +14,7 @@ use crate::command::Command;
 use crate::limits::MAX_REPLICATION;
 use crate::operation::{Operation, OperationKind, OperationStep};
 use crate::placement::takes_replicas;
+use crate::report::Report;
 use crate::state::State;
 
 /// What a replica costs a node beside its bytes on disk: a Raft group, a database, their files and buffers. So nodes hold as many of small and
@@ -35,22 +37,43 @@ pub(super) fn moves(
     let mut commands = Vec::new();
     let is_full =
         |traffic: &Traffic| traffic.total() >= limits.at_once || traffic.balancing() >= limits.balance_at_once;
-    // Whoever is silent may hold anything: nothing is weighed until all have told, as after another leader was elected.
-    let all_told =
-        state.nodes().values().filter(|node| takes_replicas(node)).all(|node| view.report(node.id).is_some());
-    if is_full(traffic) || !all_told {
+    if is_full(traffic) {
         return commands;
     }
-    let mut held = Held::new(state, view, busy, &left_alone(state, unix_micros));
+    let Some(mut held) = Held::new(state, view, busy, &left_alone(state, unix_micros)) else { return commands };
+    let has_room: Vec<bool> = held.nodes.iter().map(|node| has_room(view, node.id)).collect();
+    let takes = |held: &Held<'_>, traffic: &Traffic, at: usize| {
+        has_room[at] && traffic.moving_to(held.nodes[at].id) < limits.balance_per_node
+    };
+    let gives = |held: &Held<'_>, traffic: &Traffic, at: usize| {
+        held.nodes[at].takes_replicas && traffic.out_of(held.nodes[at].id) < limits.balance_per_node
+    };
+    let mut waiting = held.candidates(|at| gives(&held, traffic, at), |at| takes(&held, traffic, at));
+    let mut moved = BTreeSet::new();
     while !is_full(traffic) {
-        let Some(best) = held.best(state, view, limits, traffic) else { break };
-        let (kind, from, to) = (OperationKind::Rebalance, held.nodes[best.from].id, held.nodes[best.to].id);
-        let (reason, piece) = (held.reason(&best), held.take(&best));
-        traffic.note(kind, Some(from), to);
-        let (shard, epoch) = (piece.shard.id, piece.shard.epoch);
-        commands.push(Command::BeginOperation { kind, shard, epoch, from: Some(from), to, reason, unix_micros });
+        let Some((gain, Reverse(of))) = waiting.pop() else { break };
+        if moved.contains(&of.0) || !gives(&held, traffic, of.1) {
+            continue;
+        }
+        // What was taken since has changed what it gains.
+        let Some(found) = held.best_of(of, |at| takes(&held, traffic, at)) else { continue };
+        let Piece { collection, shard, .. } = &held.pieces[of.0];
+        if found.gain < gain {
+            waiting.push((found.gain, Reverse(of)));
+        } else if unwell(state, view, collection, shard).is_none() {
+            let (kind, from, to) = (OperationKind::Rebalance, held.nodes[of.1].id, held.nodes[found.to].id);
+            let (shard, epoch, reason) = (shard.id, shard.epoch, held.reason(of, &found));
+            commands.push(Command::BeginOperation { kind, shard, epoch, from: Some(from), to, reason, unix_micros });
+            traffic.note(kind, Some(from), to);
+            held.take(of, &found);
+            moved.insert(of.0);
+        }
     }
     commands
+}
+
+fn has_room(view: &View<'_>, node: u64) -> bool {
+    view.report(node).is_some_and(|report| report.shortage.is_none())
 }
 
 /// The shards that somebody has moved by hand or did not want to be moved, a short while ago.
@@ -109,19 +132,24 @@ struct Zone {
     nodes: Vec<(u64, usize)>,
 }
 
-/// A move that makes it better.
+/// A replica, as the numbers of its shard among the pieces and of its node.
+type Replica = (usize, usize);
+
+/// By how much a move makes it better: first the replicas of a shard that have a zone of their own more, then the sum of squares.
+type Gain = (usize, i128);
+
+/// A move of a replica that makes it better.
 struct Move {
-    piece: usize,
-    from: usize,
     to: usize,
-    /// By how much: first the replicas of a shard that have a zone of their own more, then the sum of squares.
-    gain: (usize, i128),
+    gain: Gain,
     /// Of the shard's replicas, how many are in the zone that gives and in the one that takes.
     in_zones: (usize, usize),
 }
 
 impl<'s> Held<'s> {
-    fn new(state: &'s State, view: &View<'_>, busy: &BTreeSet<u64>, alone: &BTreeSet<u64>) -> Self {
+    /// None while nodes that are up have not told of shards that nobody else tells of: they may hold anything, as after another leader
+    /// of the control group was elected.
+    fn new(state: &'s State, view: &View<'_>, busy: &BTreeSet<u64>, alone: &BTreeSet<u64>) -> Option<Self> {
         let mut names: Vec<&str> = state.nodes().values().map(|node| &*node.place.zone).collect();
         names.sort_unstable();
         names.dedup();
@@ -133,9 +161,14 @@ impl<'s> Held<'s> {
         });
         let (nodes, pieces, zones, margin) = (spots.collect(), Vec::new(), Vec::new(), 0);
         let mut held = Self { pieces, nodes, zones, names, margin };
+        let told: Vec<_> = held.nodes.iter().map(|node| view.report(node.id)).collect();
         for (collection, shard) in state.shards() {
-            let cost = REPLICA_BYTES.saturating_add(bytes(view, shard));
             let places: Vec<usize> = shard.replicas.iter().filter_map(|node| held.place(*node)).collect();
+            let bytes = median_bytes(shard.id, places.iter().filter_map(|at| told[*at]));
+            if bytes.is_none() && places.iter().any(|at| held.nodes[*at].takes_replicas) {
+                return None;
+            }
+            let cost = REPLICA_BYTES.saturating_add(bytes.unwrap_or(0));
             for at in &places {
                 held.nodes[*at].load.add(cost);
             }
@@ -155,7 +188,7 @@ impl<'s> Held<'s> {
         let margin = total / taking.count().max(1) as u128 / u128::from(MARGIN_PARTS);
         held.margin = u64::try_from(margin).unwrap_or(u64::MAX);
         held.sort();
-        held
+        Some(held)
     }
 
     fn place(&self, node: u64) -> Option<usize> {
@@ -189,36 +222,31 @@ impl<'s> Held<'s> {
         self.zones = zones;
     }
 
-    /// The move that gains most, of equals the first by shard and nodes.
-    fn best(&self, state: &State, view: &View<'_>, limits: &Limits, traffic: &Traffic) -> Option<Move> {
-        let emptiest = self.zones.first()?.nodes[0].0.saturating_add(self.margin);
-        let has_room = |node: u64| view.report(node).is_some_and(|report| report.shortage.is_none());
-        let takes = |at: usize| {
-            let node = self.nodes[at].id;
-            traffic.moving_to(node) < limits.balance_per_node && has_room(node)
-        };
-        let mut best: Option<Move> = None;
+    /// The replicas that could be somewhere better, the one that gains most first; of equals the first by shard and node.
+    fn candidates(
+        &self,
+        gives: impl Fn(usize) -> bool,
+        takes: impl Fn(usize) -> bool,
+    ) -> BinaryHeap<(Gain, Reverse<Replica>)> {
+        let Some(emptiest) = self.zones.first().map(|zone| zone.nodes[0].0) else { return BinaryHeap::new() };
+        let emptiest = emptiest.saturating_add(self.margin);
+        let mut found = Vec::new();
         for (at, piece) in self.pieces.iter().enumerate() {
-            let mut is_well = None;
             for from in piece.places.iter().copied() {
-                let node = &self.nodes[from];
-                let could = piece.is_crowded || node.load.cost >= emptiest.saturating_add(piece.cost);
-                if !could || !node.takes_replicas || traffic.out_of(node.id) >= limits.balance_per_node {
-                    continue;
-                }
-                let Some(found) = self.best_of(at, from, takes) else { continue };
-                let is_better = best.as_ref().is_none_or(|best| found.gain > best.gain);
-                let well = || unwell(state, view, piece.collection, piece.shard).is_none();
-                if is_better && *is_well.get_or_insert_with(well) {
-                    best = Some(found);
+                let could = piece.is_crowded || self.nodes[from].load.cost >= emptiest.saturating_add(piece.cost);
+                if could
+                    && gives(from)
+                    && let Some(best) = self.best_of((at, from), &takes)
+                {
+                    found.push((best.gain, Reverse((at, from))));
                 }
             }
         }
-        best
+        found.into()
     }
 
     /// The best place for a replica that is on this node, if there is one that is better.
-    fn best_of(&self, at: usize, from: usize, takes: impl Fn(usize) -> bool) -> Option<Move> {
+    fn best_of(&self, (at, from): Replica, takes: impl Fn(usize) -> bool) -> Option<Move> {
         let Piece { cost, places, .. } = &self.pieces[at];
         let (has, own) = (self.nodes[from].load.cost, self.nodes[from].zone);
         let crowd = |zone: usize| places.iter().filter(|place| self.nodes[**place].zone == zone).count();
@@ -243,28 +271,27 @@ impl<'s> Held<'s> {
             }
             let gain = (spreads, i128::from(*cost).saturating_mul(narrower));
             if best.as_ref().is_none_or(|best| gain > best.gain) {
-                best = Some(Move { piece: at, from, to, gain, in_zones: (here, there) });
+                best = Some(Move { to, gain, in_zones: (here, there) });
             }
         }
         best
     }
 
-    /// The shard of a move, which counts as made from now on.
-    fn take(&mut self, taken: &Move) -> Piece<'s> {
-        let piece = self.pieces.remove(taken.piece);
-        self.nodes[taken.from].load.remove(piece.cost);
-        self.nodes[taken.to].load.add(piece.cost);
+    /// Counts a move as made.
+    fn take(&mut self, (at, from): Replica, taken: &Move) {
+        let cost = self.pieces[at].cost;
+        self.nodes[from].load.remove(cost);
+        self.nodes[taken.to].load.add(cost);
         self.sort();
-        piece
     }
 
-    fn reason(&self, one: &Move) -> String {
+    fn reason(&self, (at, from): Replica, one: &Move) -> String {
         if one.gain.0 > 0 {
             let zone = |at: usize| match self.names[self.nodes[at].zone] {
                 "" => "the nodes without a zone".to_owned(),
                 zone => format!("zone {zone}"),
             };
-            let ((here, there), (giving, taking)) = (one.in_zones, (zone(one.from), zone(one.to)));
+            let ((here, there), (giving, taking)) = (one.in_zones, (zone(from), zone(one.to)));
             return format!("{here} of the shard's replicas are in {giving} and {there} in {taking}");
         }
         let mib = |bytes: u64| bytes >> 20;
@@ -273,8 +300,8 @@ impl<'s> Held<'s> {
             let bytes = load.cost.saturating_sub(load.replicas.saturating_mul(REPLICA_BYTES));
             format!("node {id} has {} replicas of {} MiB", load.replicas, mib(bytes))
         };
-        let own = mib(self.pieces[one.piece].cost - REPLICA_BYTES);
-        format!("{} and {}; this one has {own} MiB", told(one.from), told(one.to))
+        let own = mib(self.pieces[at].cost - REPLICA_BYTES);
+        format!("{} and {}; this one has {own} MiB", told(from), told(one.to))
     }
 }
 
@@ -288,13 +315,14 @@ impl Load {
     }
 }
 
-/// Bytes of one replica of a shard: the median of what is told, since one that is being compacted or filled has other ones for a while.
-fn bytes(view: &View<'_>, shard: &ShardDescriptor) -> u64 {
+/// Bytes of one replica of a shard, if anybody tells of it: the median, since one that is being compacted or filled has other ones for a
+/// while.
+fn median_bytes<'t>(shard: u64, reports: impl Iterator<Item = &'t Report>) -> Option<u64> {
     let (mut told, mut count) = ([0; MAX_REPLICATION as usize], 0);
-    for replica in shard.replicas.iter().filter_map(|node| view.replica(*node, shard.id)).take(told.len()) {
+    for replica in reports.filter_map(|report| report.of(shard)).take(told.len()) {
         told[count] = replica.disk_bytes;
         count += 1;
     }
     told[..count].sort_unstable();
-    told[count / 2]
+    told[..count].get(count / 2).copied()
 }

@@ -125,6 +125,16 @@ fn a_new_node_fills_up_unasked_and_then_all_is_at_rest() {
 }
 
 #[test]
+fn what_is_on_its_way_counts_as_if_it_was_there() {
+    let mut played = Played::new(1, 3, 1);
+    played.create(4, 3);
+    (played.limits.balance_at_once, played.limits.balance_per_node) = (8, 8);
+    played.join(4, "z0");
+    assert_eq!(run(&mut played), 3);
+    assert_eq!([1, 2, 3, 4].map(|node| played.placed_on(node)), [3, 3, 3, 3]);
+}
+
+#[test]
 fn large_shards_are_weighed_by_their_bytes_and_small_ones_by_their_number() {
     let mut played = Played::new(1, 3, 3);
     played.create(9, 1);
@@ -191,7 +201,7 @@ fn only_what_is_well_is_moved_and_nothing_while_something_urgent_waits_or_somebo
     assert_eq!(moved(&played), None, "it has no room");
     played.shortage(4, false);
     played.silent(4, Duration::ZERO);
-    assert_eq!(moved(&played), None, "nobody knows what it holds");
+    assert_eq!(moved(&played), None, "it is not there");
     played.come_back(4);
     assert_eq!(moved(&played), Some(shards[2]));
     played.set(1, NodeStatus::Draining);
@@ -205,6 +215,20 @@ fn only_what_is_well_is_moved_and_nothing_while_something_urgent_waits_or_somebo
     played.limits.at_once = 0;
     assert!(played.plan().commands.is_empty());
     assert_eq!(played.plan().waiting.len(), 3);
+}
+
+#[test]
+fn nothing_is_weighed_while_nobody_tells_of_a_shard_that_is_on_a_node_that_is_up() {
+    let mut played = Played::new(1, 3, 1);
+    played.create(6, 1);
+    played.join(4, "z0");
+    played.join(5, "z0");
+    let begins = |played: &Played| !played.plan().commands.is_empty();
+    assert!(begins(&played));
+    played.silent(3, Duration::ZERO);
+    assert!(!begins(&played), "it may hold anything");
+    played.lose(3);
+    assert!(begins(&played), "what it holds nobody will tell");
 }
 
 #[test]

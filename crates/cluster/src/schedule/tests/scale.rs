@@ -340,7 +340,9 @@ impl Crowd {
     }
 
     fn is_idle(&self) -> bool {
-        self.state.operations().all(|one| !one.is_under_way())
+        // While a node is silent its replicas stay where they are.
+        self.down.values().all(|(_, until)| *until == FOR_EVER)
+            && self.state.operations().all(|one| !one.is_under_way())
             && plan(&self.state, &self.told, &self.limits, self.second * 1_000_000) == Plan::default()
     }
 
@@ -398,7 +400,7 @@ fn a_large_cluster_heals_and_fills_up_within_bounds() {
     }
     let gone = lost.clone();
     let is_healed = move |crowd: &Crowd| {
-        crowd.second % 10 == 0
+        crowd.second.is_multiple_of(10)
             && crowd.placed_on(&gone) == 0
             && crowd.state.operations().all(|one| !one.is_under_way() || one.kind != OperationKind::Repair)
     };
