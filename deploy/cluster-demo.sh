@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The demo of a cluster: builds, starts three coordinators and three shard nodes of its own, loads 4,000 real embeddings with three
-# replicas, kills nodes with kill -9 while it searches and writes, revives them, and fails if any answer is not right.
+# replicas, kills nodes with kill -9 while it searches and writes, revives them, and fails if any answer is not right. Then a fourth shard
+# node joins, fills up by itself, and is drained and removed.
 # Leaves the cluster running; `deploy/cluster-demo.sh stop` ends it and removes its data.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -33,10 +34,10 @@ pid_of() {
 
 stop() {
   local node pid stopped=
-  for node in 1 2 3 4 5 6; do
+  for node in 1 2 3 4 5 6 7; do
     pid=$(pid_of $node) && kill -TERM "$pid" && stopped=yes
   done
-  for node in 1 2 3 4 5 6; do
+  for node in 1 2 3 4 5 6 7; do
     while pid_of $node >/dev/null; do sleep 0.1; done
   done
   rm -rf "$home"
@@ -77,11 +78,14 @@ start_node() {
 
 await_node() { await "node $1 did not start" grep -q ready "$home/$1.out"; }
 
-# Whether a coordinator has heard that all three replicas have applied what the leader has. A search asks any of them, unless it names
-# a consistency: one that has just come back may answer with what it had.
+# Whether a coordinator has heard that all replicas, three of each of the two shards, have applied what the leader has. A search asks any of
+# them, unless it names a consistency: one that has just come back may answer with what it had.
 caught_up() {
-  [ "$(sagitta --endpoint "http://$1" -o json shard list --collection docs | grep -c '"lag_entries": 0')" = 3 ]
+  [ "$(sagitta --endpoint "http://$1" -o json shard list --collection docs | grep -c '"lag_entries": 0')" = 6 ]
 }
+
+# Whether a node shows a line in JSON.
+node_shows() { sagitta -o json node show "$1" | grep -q "$2"; }
 
 # Makes the first node found the cluster. The token lets the others in.
 found() {
@@ -142,7 +146,7 @@ SAGITTA_ENDPOINT=http://$(api 1)
 await "not all nodes are up" all_up
 
 printf '\n# Every point on three nodes: replication 3 is what a collection gets where there are three shard nodes.\n'
-show sagitta collection create docs --dim 384 --metric cosine \
+show sagitta collection create docs --dim 384 --metric cosine --shards 2 \
   --field source=keyword --field lang=keyword --field words=integer --field year=integer
 show sagitta import docs "$sample.base.f16.npy" --payload "$sample.payload.jsonl.gz"
 show sagitta search docs --like 42 -k 3 --payload source,text
@@ -181,6 +185,22 @@ start_node 5
 await_node 5
 await "node 5 does not catch up" caught_up "$(api 3)"
 check "$(api 3)" 4000
+
+printf '\n# A fourth shard node joins. Nobody asks for it: one of the six replicas is moved there, so that no node holds two more than another.\n'
+start_node 7
+await_node 7
+await "node 7 does not fill up" node_shows "$(api 7)" '"hosted_replicas": 1'
+show sagitta node list
+show sagitta operation list --all
+check "$(api 2)" 4000
+
+printf '\n# It is taken out of service: what it holds is moved to the others, and then it can be removed.\n'
+show sagitta node drain "$(api 7)"
+await "node 7 is not drained" node_shows "$(api 7)" '"status": "drained"'
+check "$(api 3)" 4000
+show sagitta node remove "$(api 7)" --yes
+kill_node 7
+check "$(api 1)" 4000
 
 cat <<END
 

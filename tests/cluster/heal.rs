@@ -1,4 +1,5 @@
-//! A cluster that runs itself, by the commands that operators have: nodes are drained and removed, and what a lost one held is made anew.
+//! A cluster that runs itself, by the commands that operators have: nodes join and fill up, are drained and removed, and what a lost one held
+//! is made anew.
 
 use std::time::Duration;
 
@@ -6,8 +7,8 @@ use sagitta_callers::{name, point};
 use serde_json::{Value, json};
 
 use crate::commands::{list, text};
-use crate::harness::{Cluster, eventually, run};
-use crate::ran::{CONFLICT, DONE, NOT_FOUND};
+use crate::harness::{Cluster, Role, eventually, run};
+use crate::ran::{CONFLICT, DONE, NOT_FOUND, USAGE};
 use crate::workload::{CALL, at_rest, create};
 
 const IDS: u64 = 200;
@@ -60,6 +61,17 @@ fn wait_for_status(cluster: &Cluster, node: &str, status: &str) {
     run(eventually(status, reached));
 }
 
+/// Waits until a node is up and holds so many replicas, and these only.
+fn wait_for_replicas(cluster: &Cluster, node: &str, count: u64) {
+    let holds = async || match cluster.json(&["node", "show", node]) {
+        shown if shown["status"] == "up" && shown["hosted_replicas"] == count && shown["wanted_replicas"] == count => {
+            Ok(())
+        }
+        shown => Err(shown.to_string()),
+    };
+    run(eventually("the replicas of a node", holds));
+}
+
 fn operations(cluster: &Cluster) -> Vec<Value> {
     list(&cluster.json(&["operation", "list", "--all"]), "operations").clone()
 }
@@ -109,8 +121,65 @@ fn a_node_is_drained_and_removed_by_commands_that_say_what_they_do() {
 }
 
 #[test]
+fn a_node_that_joins_fills_up_unasked_takes_what_is_moved_by_hand_and_is_drained_again() {
+    let mut cluster = Cluster::start(1, 3);
+    let old = filled(&cluster);
+    let at = cluster.members.len();
+    let member = cluster.new_member(Role::Shard, "node-new");
+    cluster.members.push(member);
+    cluster.restart(at);
+    let known = async || {
+        let shown = cluster.json(&["node", "list"]);
+        match list(&shown, "nodes")
+            .iter()
+            .find(|node| text(node, "peer_address").ends_with(&cluster.members[at].peers.address()))
+        {
+            Some(node) => Ok(text(node, "id").to_owned()),
+            None => Err(shown.to_string()),
+        }
+    };
+    let new = run(eventually("the new node", known));
+    // Two shards with three replicas each: one of them comes here.
+    wait_for_replicas(&cluster, &new, 1);
+    let moved = operations(&cluster);
+    let kinds: Vec<_> = moved.iter().map(|one| (text(one, "kind"), text(one, "step"), text(one, "to"))).collect();
+    assert_eq!(kinds, [("rebalance", "done", new.as_str())], "{moved:#?}");
+    all_there(&cluster);
+
+    // The other one is moved here by hand, from a node that has two.
+    let ids = old.iter().map(|at| text(&cluster.json(&["node", "show", &cluster.api(*at)]), "id").to_owned());
+    let from = ids.into_iter().find(|id| cluster.json(&["node", "show", id])["wanted_replicas"] == 2);
+    let from = from.expect("two of three have two");
+    let shards = cluster.json(&["shard", "list", "--collection", "points"]);
+    let has = |shard: &&Value| {
+        let shown = cluster.json(&["shard", "show", &shard["id"].to_string()]);
+        list(&shown, "replicas").iter().any(|replica| replica["wanted"] == true && text(replica, "node") == new)
+    };
+    let there = list(&shards, "shards").iter().find(has).expect("it has one")["id"].to_string();
+    let other = list(&shards, "shards").iter().find(|shard| !has(shard)).expect("it has not both")["id"].to_string();
+    let moving = |shard: &str, from: &str, more: &[&str]| {
+        cluster.ask(&[&["shard", "move", "points", shard, "--from", from, "--to", &new], more].concat())
+    };
+    moving(&there, &from, &[]).ends_with(USAGE).says("has a replica of shard").says("hint: its replicas are on ");
+    moving("99", &from, &[]).ends_with(NOT_FOUND).says("sagitta shard list");
+    moving(&other, &from, &["--dry-run"]).ends_with(DONE).shows("would be moved from node ");
+    assert_eq!(operations(&cluster).len(), 1, "nothing was begun");
+    moving(&other, &from, &[]).ends_with(DONE).shows("operation 2 moves shard ");
+    wait_for_replicas(&cluster, &new, 2);
+    wait_for_replicas(&cluster, &from, 1);
+    all_there(&cluster);
+
+    cluster.ask(&["node", "drain", &new]).ends_with(DONE);
+    wait_for_status(&cluster, &new, "drained");
+    wait_whole_without(&cluster, &new);
+    all_there(&cluster);
+    let by_hand = operations(&cluster).into_iter().filter(|one| text(one, "kind") == "move").count();
+    assert_eq!(by_hand, 1);
+}
+
+#[test]
 #[ignore = "takes a minute: `make chaos` runs it"]
-fn what_a_killed_node_held_is_made_anew_and_the_node_comes_back_empty() {
+fn what_a_killed_node_held_is_made_anew_and_the_node_comes_back_empty_and_fills_up_again() {
     let after = Duration::from_secs(2);
     let env = move |_, member: &mut crate::harness::Member| {
         member.env.push(("SAGITTA_REPAIR_AFTER", format!("{}s", after.as_secs())));
@@ -125,11 +194,10 @@ fn what_a_killed_node_held_is_made_anew_and_the_node_comes_back_empty() {
     assert!(!repairs.is_empty(), "something was made anew");
     assert!(repairs.iter().all(|one| text(one, "kind") == "repair" && text(one, "from") == node), "{repairs:#?}");
     cluster.restart(at);
-    let empty = async || match cluster.json(&["node", "show", &node]) {
-        shown if shown["status"] == "up" && shown["hosted_replicas"] == 0 => Ok(()),
-        shown => Err(shown.to_string()),
-    };
-    run(eventually("an empty node", empty));
+    // It removes what it held, and then gets one of the six: the other nodes have two each by now.
+    wait_for_replicas(&cluster, &node, 1);
     all_there(&cluster);
+    let moved = operations(&cluster);
+    assert!(moved.iter().any(|one| text(one, "kind") == "rebalance" && text(one, "to") == node), "{moved:#?}");
     println!("seed 0: {} replicas of a killed node were made anew", repairs.len());
 }

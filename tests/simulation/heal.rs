@@ -11,8 +11,8 @@ use crate::disk::Disk;
 use crate::workload::{Workload, at_rest};
 use crate::world::{CALL, Shape, World, breathe};
 
-const IDS: u64 = 24;
-const CLIENTS: u64 = 6;
+pub(crate) const IDS: u64 = 24;
+pub(crate) const CLIENTS: u64 = 6;
 const SHAPE: Shape = Shape { coordinators: 3, shards: 4 };
 /// Shorter than a node is silent before it is called lost.
 const REPAIR_AFTER: Duration = Duration::from_secs(20);
@@ -22,7 +22,7 @@ fn found(seed: u64) -> World {
 }
 
 /// Waits until the shards of a collection are as they should be by what one coordinator says.
-fn wait_for(
+pub(crate) fn wait_for(
     world: &mut World,
     at: usize,
     collection: &str,
@@ -54,7 +54,7 @@ fn is_whole_without(node: u64) -> impl Fn(&ShardInfo) -> bool {
 }
 
 /// Ends the clients, and holds what they were told against what is there.
-fn settle(world: &mut World, workload: &Workload, collection: &str) {
+pub(crate) fn settle(world: &mut World, workload: &Workload, collection: &str) {
     let history = workload.stop(world);
     require(&Points, &history, &format!("{collection} of seed {}", world.seed));
     let found = at_rest(world, collection, IDS);
@@ -85,12 +85,12 @@ fn drain(world: &mut World, at: usize, node: u64) {
     wait_for_node(world, at, node, |node| node.status == NodeStatus::Drained && node.hosted_replicas == 0);
 }
 
-fn change(world: &mut World, at: usize, node: u64, change: NodeChange) {
+pub(crate) fn change(world: &mut World, at: usize, node: u64, change: NodeChange) {
     let client = world.client(at, 6 * CALL);
     world.ask(async move { client().change_node(node, change, false).await }).expect("decided");
 }
 
-fn wait_for_node(world: &mut World, at: usize, id: u64, be: impl Fn(&NodeInfo) -> bool + 'static) {
+pub(crate) fn wait_for_node(world: &mut World, at: usize, id: u64, be: impl Fn(&NodeInfo) -> bool + 'static) {
     let (client, env) = (world.client(at, CALL), world.client_env());
     world.ask(async move {
         let client = client();

@@ -4,6 +4,7 @@
 //! to the frame, where tokio draws from it, too: built with `--cfg tokio_unstable`, as `make simulate` does.
 #![allow(clippy::disallowed_methods, reason = "clients of a simulated host are tasks of its one thread")]
 
+mod balance;
 mod catalog;
 mod clock;
 mod disk;

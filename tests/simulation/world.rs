@@ -156,6 +156,15 @@ impl World {
         self.nodes.push(Rc::new(machine));
     }
 
+    /// Has one more shard node join, and says which it is.
+    pub(crate) fn join(&mut self) -> usize {
+        let (at, last) = (self.nodes.len(), self.nodes[self.nodes.len() - 1].clone());
+        self.add(Roles { coordinator: false, shard: true }, Disk::honest(), last.repair_after);
+        *self.nodes[at].join.borrow_mut() = last.join.borrow().clone();
+        self.start(at);
+        at
+    }
+
     fn start(&mut self, at: usize) {
         let (machine, seed, trace) = (self.nodes[at].clone(), self.seed, self.trace.clone());
         let name = machine.name.clone();

@@ -125,7 +125,7 @@ fn the_help_of_commands_for_clusters_teaches() {
         (&["node", "show"], "the beginning of its id"),
         (&["node", "list"], "sagitta node list"),
         (&["node", "drain"], "what would be moved"),
-        (&["node", "undrain"], "stays where it is"),
+        (&["node", "undrain"], "until nodes hold alike"),
         (&["node", "remove"], "worth nothing then"),
         (&["operation", "list"], "sagitta operation list --all"),
         (&["operation", "show"], "sagitta operation show 7"),
@@ -133,11 +133,13 @@ fn the_help_of_commands_for_clusters_teaches() {
         (&["shard", "list"], "--node 10.0.0.7:6380"),
         (&["shard", "show"], "sagitta shard show 16"),
         (&["shard", "transfer-leader"], "Writes of the shard pause"),
+        (&["shard", "move"], "for a day"),
     ] {
         run(&[path, &["--help"]].concat()).ends_with(DONE).shows("Examples:").shows(shows).shows("--endpoint");
     }
     run(&["shard", "show", "x"]).ends_with(USAGE).says("invalid value 'x' for '<ID>'");
     run(&["shard", "transfer-leader", "16"]).ends_with(USAGE).says("--to <NODE>");
+    run(&["shard", "move", "docs", "16", "--from", "1"]).ends_with(USAGE).says("--to <NODE>");
     run(&["node", "show"]).ends_with(USAGE).says("<NODE>");
     run(&["cluster"]).ends_with(USAGE).says("rotate-token");
     run(&["nodes", "list"]).ends_with(USAGE).says("'node'");

@@ -2,8 +2,8 @@
 
 use sagitta_model::{ClusterInfo, NewCluster, NodeChange, NodeInfo, OperationInfo, ShardInfo};
 use sagitta_wire::cluster::{
-    CancelOperation, ChangeNode, ListNodes, ListOperations, ListShards, NodeChanged, NodePage, OperationPage,
-    ShardPage, TransferLeader,
+    CancelOperation, ChangeNode, ListNodes, ListOperations, ListShards, MoveReplica, NodeChanged, NodePage,
+    OperationPage, ReplicaMoved, ShardPage, TransferLeader,
 };
 use sagitta_wire::{Convert as _, v1};
 
@@ -94,6 +94,23 @@ impl Client {
             async move { service.transfer_leader(request).await }
         };
         self.call(&TransferLeader { shard, to }.into_proto(), call).await.map(|((), _)| ())
+    }
+
+    /// Moves a replica of a shard to another node, or only tells whether it could be.
+    pub async fn move_replica(
+        &self,
+        shard: u64,
+        from: u64,
+        to: u64,
+        dry_run: bool,
+    ) -> Result<ReplicaMoved, ClientError> {
+        let call = |request| {
+            let mut service = self.cluster_service();
+            async move { service.move_replica(request).await }
+        };
+        let request = MoveReplica { shard, from, to, dry_run }.into_proto();
+        let (answer, attempts) = self.call(&request, call).await?;
+        ReplicaMoved::from_proto(answer).map_err(|error| ClientError::unreadable(error, attempts))
     }
 
     /// Changes how a node stands to the cluster, or only tells what would follow.

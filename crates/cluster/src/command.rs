@@ -168,10 +168,9 @@ impl Command {
             Self::SetNodeStatus { status, .. } => {
                 matches!(status, NodeStatus::Up | NodeStatus::Draining | NodeStatus::Removed)
             }
-            Self::SetVoters { .. }
-            | Self::SetReplicas { .. }
-            | Self::BeginOperation { .. }
-            | Self::AdvanceOperation { .. } => false,
+            // What else is begun the leader finds by itself.
+            Self::BeginOperation { kind, .. } => *kind == OperationKind::Move,
+            Self::SetVoters { .. } | Self::SetReplicas { .. } | Self::AdvanceOperation { .. } => false,
         }
     }
 

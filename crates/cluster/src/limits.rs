@@ -16,7 +16,7 @@ pub const MAX_ADDRESS_BYTES: usize = 270;
 pub const MAX_ZONE_BYTES: usize = 128;
 /// Operations that have not ended: one for each shard at most, and a scheduler begins far fewer at once.
 pub const MAX_OPERATIONS: usize = 1_000;
-/// Operations that have ended and are still shown.
+/// Operations that have ended and are still shown: so many that somebody asked for, and so many others.
 pub const MAX_ENDED_OPERATIONS: usize = 100;
 /// Length of an operation's reason, in bytes.
 pub const MAX_REASON_BYTES: usize = 512;

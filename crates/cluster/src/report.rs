@@ -16,6 +16,14 @@ pub struct Report {
     pub deletions: u64,
 }
 
+impl Report {
+    /// What it tells of its replica of a shard.
+    pub(crate) fn of(&self, shard: u64) -> Option<&ReplicaReport> {
+        let at = self.replicas.binary_search_by_key(&shard, |replica| replica.shard).ok()?;
+        Some(&self.replicas[at])
+    }
+}
+
 /// What a node tells of one replica.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReplicaReport {

@@ -1,13 +1,16 @@
-//! What a cluster does about its replicas by itself: repairs what is lost, empties what is drained. Pure: who leads the control group asks
-//! it again and again, and proposes what it says.
+//! What a cluster does about its replicas by itself: repairs what is lost, empties what is drained, has nodes hold alike. Pure: who leads
+//! the control group asks it again and again, and proposes what it says.
 //!
 //! An operation is decided step by step from what is agreed ([`State`]) and what was told lately ([`Told`]). Nothing is remembered
 //! between two looks, so it goes on wherever another leader, or a crash, left it.
 
+mod balance;
+mod by_hand;
+mod leaders;
 mod progress;
 mod target;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +21,8 @@ use crate::operation::{Operation, OperationKind};
 use crate::report::{GroupMembers, ReplicaReport, ReplicaRole, Report};
 use crate::state::State;
 
+pub use by_hand::{ByHand, move_by_hand};
+pub use leaders::{Handover, handovers};
 pub use progress::waits_for;
 
 /// Entries that a replica may lack when it is to vote: as many as its group lets pass.
@@ -35,11 +40,37 @@ pub struct Limits {
     pub at_once: usize,
     /// Of these, into one node, and out of one node that is there.
     pub per_node: usize,
+    /// Of those under way in the cluster, the ones that only have nodes hold alike: fewer, so that a repair always finds room.
+    pub balance_at_once: usize,
+    /// How many operations may be under way into a node, or out of it, once one of these is begun.
+    pub balance_per_node: usize,
+    /// Leaders that hand over at once, so that nodes lead alike: writes of these shards pause for a moment.
+    pub handovers_at_once: usize,
+    /// How long one leads a shard before it hands over for that. So a restart causes no more handovers than it has to, and a leader that
+    /// an operator has chosen stays for as long at least.
+    pub leads_at_least: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { repair_after: Duration::from_secs(600), at_once: 8, per_node: 2 }
+        Self {
+            repair_after: Duration::from_secs(600),
+            at_once: 8,
+            per_node: 2,
+            balance_at_once: 4,
+            balance_per_node: 1,
+            handovers_at_once: 4,
+            leads_at_least: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Limits {
+    /// Those of a cluster in which so many nodes take replicas. The larger it is, the more are lost at once, and the more copy: an eighth
+    /// of the nodes have something under way.
+    pub(crate) fn for_nodes(&self, nodes: usize) -> Self {
+        let more = |few: usize, share: usize| if few == 0 { 0 } else { few.max(nodes / share) };
+        Self { at_once: more(self.at_once, 8), balance_at_once: more(self.balance_at_once, 16), ..*self }
     }
 }
 
@@ -62,15 +93,16 @@ pub struct Plan {
 }
 
 /// What was told, ready to be asked.
-pub(crate) struct View<'t> {
+pub struct View<'t> {
     told: &'t BTreeMap<u64, Told>,
-    /// Who leads each shard's group: of those that say so, the one of the latest term.
-    leaders: BTreeMap<u64, (u64, &'t ReplicaReport)>,
+    /// Who leads each shard's group: of those that say so, the one of the latest term. In no order, which nobody asks for.
+    leaders: HashMap<u64, (u64, &'t ReplicaReport)>,
 }
 
 impl<'t> View<'t> {
-    pub(crate) fn new(told: &'t BTreeMap<u64, Told>) -> Self {
-        let mut leaders: BTreeMap<u64, (u64, &ReplicaReport)> = BTreeMap::new();
+    /// Of what nodes told. Looks at every replica once.
+    pub fn new(told: &'t BTreeMap<u64, Told>) -> Self {
+        let mut leaders: HashMap<u64, (u64, &ReplicaReport)> = HashMap::new();
         for (node, told) in told {
             let replicas = told.report.iter().flat_map(|report| &report.replicas);
             for replica in replicas.filter(|replica| replica.role == ReplicaRole::Leader) {
@@ -92,9 +124,7 @@ impl<'t> View<'t> {
 
     /// What a node that is there tells of its replica of a shard.
     fn replica(&self, node: u64, shard: u64) -> Option<&'t ReplicaReport> {
-        let report = self.report(node)?;
-        let at = report.replicas.binary_search_by_key(&shard, |replica| replica.shard).ok()?;
-        Some(&report.replicas[at])
+        self.report(node)?.of(shard)
     }
 
     fn report(&self, node: u64) -> Option<&'t Report> {
@@ -108,21 +138,25 @@ impl<'t> View<'t> {
 
 /// What is to be done now.
 pub fn plan(state: &State, told: &BTreeMap<u64, Told>, limits: &Limits, unix_micros: u64) -> Plan {
-    let view = View::new(told);
+    let (view, limits) = (View::new(told), &limits.for_nodes(state.nodes_for_replicas()));
     let mut plan = Plan::default();
-    for operation in state.operations().filter(|operation| operation.is_under_way()) {
+    let under_way: Vec<_> = state.operations().filter(|operation| operation.is_under_way()).collect();
+    for operation in &under_way {
         if let Some((to, at)) = progress::next_step(state, &view, operation) {
             let (id, from) = (operation.id, operation.step);
             plan.commands.push(Command::AdvanceOperation { id, from, to, at, unix_micros });
         }
     }
-    let under_way = state.operations().filter(|operation| operation.is_under_way());
-    let mut traffic = target::Traffic::new(state, under_way);
-    for (collection, shard) in state.shards() {
-        if state.operation_on(shard.id).is_some() {
-            continue;
-        }
-        let Some(need) = need(state, &view, limits, collection, shard) else { continue };
+    let busy: BTreeSet<u64> = under_way.iter().map(|operation| operation.shard).collect();
+    let mut traffic = target::Traffic::new(&under_way);
+    let standing = Standing::of(state, &view, limits);
+    let idle = state.shards().filter(|(_, shard)| !busy.contains(&shard.id));
+    let needs = idle.filter_map(|(collection, shard)| Some((need(&standing, limits, collection, shard)?, shard)));
+    let mut needs: Vec<_> = needs.collect();
+    // What is lost is less safe than what is only to be emptied.
+    needs.sort_by_key(|(need, _)| need.kind);
+    let is_urgent = !needs.is_empty();
+    for (need, shard) in needs {
         match begin(state, &view, limits, &mut traffic, (shard, &need)) {
             Ok((to, why)) => {
                 let (kind, epoch, from) = (need.kind, shard.epoch, need.from);
@@ -133,10 +167,14 @@ pub fn plan(state: &State, told: &BTreeMap<u64, Told>, limits: &Limits, unix_mic
             Err(why) => plan.waiting.push((shard.id, format!("{}; {why}", need.reason))),
         }
     }
+    // What is lost or leaves comes first: nothing is moved for the looks of it until all of that is under way.
+    if !is_urgent {
+        plan.commands.extend(balance::moves(state, &view, limits, &mut traffic, (&busy, unix_micros)));
+    }
     for node in state.nodes().values().filter(|node| node.status == NodeStatus::Draining) {
         // What is brought there is among its shards.
-        let leaves = |one: &Arc<Operation>| one.is_under_way() && one.from == Some(node.id);
-        if state.shards_on(node.id).next().is_none() && !state.operations().any(leaves) {
+        let leaves = |one: &&Arc<Operation>| one.from == Some(node.id);
+        if state.shards_on(node.id).next().is_none() && !under_way.iter().any(leaves) {
             plan.commands.push(Command::SetNodeStatus { id: node.id, status: NodeStatus::Drained });
         }
     }
@@ -150,19 +188,27 @@ struct Need {
     reason: String,
 }
 
-fn need(
-    state: &State,
-    view: &View<'_>,
-    limits: &Limits,
-    collection: &Collection,
-    shard: &ShardDescriptor,
-) -> Option<Need> {
-    let status = |node: u64| state.nodes().get(&node).map(|node| node.status);
-    let lost = |node: u64| status(node) == Some(NodeStatus::Lost) && view.silence(node) >= limits.repair_after;
+/// The nodes that replicas have to leave: few, so that it is soon seen of most shards that they have none there.
+struct Standing {
+    /// Lost for longer than they are given, with how long they have been silent.
+    lost: BTreeMap<u64, Duration>,
+    draining: BTreeSet<u64>,
+}
+
+impl Standing {
+    fn of(state: &State, view: &View<'_>, limits: &Limits) -> Self {
+        let of = |status: NodeStatus| state.nodes().values().filter(move |node| node.status == status);
+        let lost = of(NodeStatus::Lost).map(|node| (node.id, view.silence(node.id)));
+        let lost = lost.filter(|(_, silence)| *silence >= limits.repair_after).collect();
+        Self { lost, draining: of(NodeStatus::Draining).map(|node| node.id).collect() }
+    }
+}
+
+fn need(standing: &Standing, limits: &Limits, collection: &Collection, shard: &ShardDescriptor) -> Option<Need> {
     let minutes = |time: Duration| time.as_secs() / 60;
-    // What is lost is less safe than what is only to be emptied.
-    if let Some(from) = shard.replicas.iter().copied().find(|node| lost(*node)) {
-        let (silent, after) = (minutes(view.silence(from)), minutes(limits.repair_after));
+    let lost = |node: &u64| standing.lost.get(node).map(|silence| (*node, *silence));
+    if let Some((from, silence)) = shard.replicas.iter().find_map(lost) {
+        let (silent, after) = (minutes(silence), minutes(limits.repair_after));
         let reason = format!("node {from} has not been heard of for {silent} min, and is given {after}");
         return Some(Need { kind: OperationKind::Repair, from: Some(from), reason });
     }
@@ -171,8 +217,7 @@ fn need(
         let reason = format!("the shard has {have} of {wanted} replicas");
         return Some(Need { kind: OperationKind::Repair, from: None, reason });
     }
-    let draining = |node: &u64| status(*node) == Some(NodeStatus::Draining);
-    let from = shard.replicas.iter().copied().find(draining)?;
+    let from = shard.replicas.iter().copied().find(|node| standing.draining.contains(node))?;
     let reason = format!("node {from} is being drained");
     Some(Need { kind: OperationKind::Drain, from: Some(from), reason })
 }
@@ -202,8 +247,37 @@ fn begin(
         return Err(format!("{} replicas leave node {from}, and no more do at once", traffic.out_of(from)));
     }
     let to = traffic.choose(state, view, limits, (shard, need.from))?;
-    traffic.note(need.from, to.node);
+    traffic.note(need.kind, need.from, to.node);
     Ok((to.node, to.why))
+}
+
+/// Why a shard is not as it should be, in words. One whose replicas are all there and up to date can spare any of them once another one
+/// is, too.
+fn unwell(state: &State, view: &View<'_>, collection: &Collection, shard: &ShardDescriptor) -> Option<String> {
+    let Some((members, at)) = view.group(shard.id) else {
+        return Some("it has no leader that tells who its members are".to_owned());
+    };
+    if members.voters != shard.replicas || !members.learners.is_empty() {
+        return Some("the members of its group are not those that it should have".to_owned());
+    }
+    let (have, wanted) = (shard.replicas.len(), collection.replication);
+    if have < wanted as usize {
+        return Some(format!("it has {have} of {wanted} replicas"));
+    }
+    shard.replicas.iter().find_map(|node| {
+        let status = state.nodes().get(node).map(|node| node.status);
+        if !matches!(status, Some(NodeStatus::Up | NodeStatus::Draining)) {
+            return Some(format!("node {node}, which has a replica of it, is not up"));
+        }
+        let Some(told) = view.replica(*node, shard.id) else {
+            return Some(format!("node {node} does not tell of its replica"));
+        };
+        if let Some(problem) = &told.problem {
+            return Some(format!("the replica on node {node} does not work: {problem}"));
+        }
+        let lacks = at.index.saturating_sub(told.applied);
+        (lacks > CAUGHT_UP).then(|| format!("the replica on node {node} lacks {lacks} entries"))
+    })
 }
 
 #[cfg(test)]

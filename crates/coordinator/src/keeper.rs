@@ -1,4 +1,4 @@
-//! What the leader of the control group does unasked: notes which nodes are there, makes coordinators vote, and has replicas where they should be.
+//! What the leader of the control group does unasked: notes which nodes are there, makes coordinators vote, and has replicas and leaders where they should be.
 
 mod replicas;
 
@@ -42,6 +42,7 @@ impl<C: NodeClient> Coordinator<C> {
                 if let Err(error) = self.keep_replicas(since, self.env.deadline(DECIDE_WITHIN)).await {
                     tracing::debug!(%error, "the replicas could not be looked after; trying again");
                 }
+                self.keep_leaders(since).await;
             }
         }
     }

@@ -45,11 +45,13 @@ pub struct Heard {
     pub(crate) load: Arc<Load>,
 }
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 struct Leader {
     /// `None` once it did not act as one.
     node: Option<u64>,
     term: u64,
+    /// Since when that node is said to lead, on the environment's clock.
+    since: Duration,
 }
 
 impl Reports {
@@ -60,13 +62,14 @@ impl Reports {
 
     /// Takes a node's report.
     pub fn heard(&self, node: u64, report: Report) {
+        let now = self.env.now();
         let mut known = self.lock();
         let mut moved = false;
         for replica in &report.replicas {
-            moved |= known.note_leader(node, replica);
+            moved |= known.note_leader(node, replica, now);
         }
         let load = known.nodes.get(&node).map(|heard| heard.load.clone()).unwrap_or_default();
-        known.nodes.insert(node, Heard { report: Arc::new(report), at: self.env.now(), load });
+        known.nodes.insert(node, Heard { report: Arc::new(report), at: now, load });
         drop(known);
         self.changes.send_modify(|count| *count += 1);
         if moved {
@@ -91,6 +94,12 @@ impl Reports {
     /// Who leads a shard's group, as far as anybody told.
     pub fn leader(&self, shard: u64) -> Option<u64> {
         self.read().leaders.get(&shard)?.node
+    }
+
+    /// For how long the node that leads a shard's group has led it, as far as anybody told.
+    pub(crate) fn leads_for(&self, shard: u64) -> Duration {
+        let since = self.read().leaders.get(&shard).filter(|leader| leader.node.is_some()).map(|leader| leader.since);
+        since.map_or(Duration::ZERO, |since| self.env.now().saturating_sub(since))
     }
 
     /// Waits until `found` finds something in what is known.
@@ -124,9 +133,10 @@ impl Reports {
 
     /// A member named the leader: better than what was reported earlier.
     pub(crate) fn note_leader(&self, shard: u64, node: u64) {
+        let now = self.env.now();
         let mut known = self.lock();
         let term = known.leaders.get(&shard).map_or(0, |leader| leader.term);
-        known.leaders.insert(shard, Leader { node: Some(node), term });
+        known.lead(shard, node, term, now);
     }
 
     /// A node that was taken for the leader did not act as one.
@@ -212,20 +222,27 @@ fn follows(replica: &ReplicaReport) -> bool {
 
 impl Known {
     /// Says whether that is news.
-    fn note_leader(&mut self, node: u64, replica: &ReplicaReport) -> bool {
+    fn note_leader(&mut self, node: u64, replica: &ReplicaReport, now: Duration) -> bool {
         let leader = match replica.role {
             ReplicaRole::Leader => Some(node),
             ReplicaRole::Follower | ReplicaRole::Learner => replica.leader,
         };
         let Some(node) = leader else { return false };
-        let told = Leader { node: Some(node), term: replica.term };
+        let term = replica.term;
         match self.leaders.get(&replica.shard) {
-            Some(known) if known.term > told.term || *known == told => false,
+            Some(known) if known.term > term || (known.node, known.term) == (Some(node), term) => false,
             _ => {
-                self.leaders.insert(replica.shard, told);
+                self.lead(replica.shard, node, term, now);
                 true
             }
         }
+    }
+
+    /// A node leads a shard in a term; since now, unless it did before.
+    fn lead(&mut self, shard: u64, node: u64, term: u64, now: Duration) {
+        let same = self.leaders.get(&shard).filter(|known| known.node == Some(node));
+        let since = same.map_or(now, |known| known.since);
+        self.leaders.insert(shard, Leader { node: Some(node), term, since });
     }
 }
 

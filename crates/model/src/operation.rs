@@ -14,6 +14,8 @@ pub enum OperationKind {
     Drain,
     /// Somebody wants it elsewhere.
     Move,
+    /// Nodes are to hold alike, or the shard's replicas to be in more zones.
+    Rebalance,
 }
 
 /// How far an operation is. It is taken up from here after any crash, since each step says what should be and not what to do.
@@ -77,7 +79,7 @@ macro_rules! named {
     };
 }
 
-named!(OperationKind, "kind", [(Repair, "repair"), (Drain, "drain"), (Move, "move")]);
+named!(OperationKind, "kind", [(Repair, "repair"), (Drain, "drain"), (Move, "move"), (Rebalance, "rebalance")]);
 named!(
     OperationStep,
     "step",

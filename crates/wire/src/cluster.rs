@@ -3,7 +3,9 @@
 mod operation;
 mod shard;
 
-pub use operation::{CancelOperation, ChangeNode, ListOperations, NodeChanged, OperationPage};
+pub use operation::{
+    CancelOperation, ChangeNode, ListOperations, MoveReplica, NodeChanged, OperationPage, ReplicaMoved,
+};
 
 use sagitta_model::{
     ClusterInfo, CollectionName, Health, NewCluster, NodeInfo, NodeStatus, PointId, ShardInfo, Violation,

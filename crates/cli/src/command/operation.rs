@@ -57,7 +57,7 @@ Examples:
   sagitta operation cancel 7
 
 All is as before then. The cluster begins it anew for as long as there is a reason: a node that is being drained
-is left alone after sagitta node undrain.")]
+is left alone after sagitta node undrain, and a replica that was to be moved for balance, or by hand, for a day.")]
 pub struct Cancel {
     /// The operation's id, as sagitta operation list shows it
     id: u64,
@@ -176,7 +176,7 @@ fn people(operation: &OperationInfo, nodes: &Nodes, out: &mut dyn io::Write) -> 
 }
 
 /// Ids of nodes are text: they have more digits than JSON's readers keep of a number.
-fn document(operation: &OperationInfo) -> JsonValue {
+pub(super) fn document(operation: &OperationInfo) -> JsonValue {
     json!({
         "id": operation.id,
         "kind": operation.kind.name(),

@@ -1,5 +1,7 @@
 //! `sagitta shard`.
 
+mod moving;
+
 use clap::{Args, Subcommand};
 use sagitta_client::ListShards;
 use sagitta_model::{CollectionName, ErrorKind, ReplicaInfo, ShardInfo};
@@ -12,7 +14,7 @@ use crate::nodes::{NodeName, Nodes};
 use crate::session::Session;
 use crate::table::{Align, Table};
 
-/// See the shards of collections and who leads them.
+/// See the shards of collections, who leads them and where their replicas are, and change that.
 #[derive(Debug, Subcommand)]
 pub enum Shard {
     /// List the shards
@@ -21,6 +23,8 @@ pub enum Shard {
     Show(Show),
     /// Have another replica lead a shard
     TransferLeader(TransferLeader),
+    /// Move a replica of a shard to another node
+    Move(moving::Move),
 }
 
 /// List the shards.
@@ -61,7 +65,8 @@ Examples:
   sagitta shard transfer-leader 16 --to 72310433
   sagitta shard transfer-leader 16 --to 10.0.0.7:6380
 
-A node is named by its id, the beginning of its id, or an address of it. Writes of the shard pause for the moment that it takes.")]
+A node is named by its id, the beginning of its id, or an address of it. Writes of the shard pause for the moment that it takes.
+The cluster has shards handed over by itself when nodes lead unlike many, but none within a minute.")]
 pub struct TransferLeader {
     /// The shard's id, as sagitta shard list shows it
     id: u64,
@@ -98,6 +103,7 @@ impl Shard {
                 })
             }
             Self::TransferLeader(transfer) => transfer.run(session).await,
+            Self::Move(moving) => moving.run(session).await,
         }
     }
 }

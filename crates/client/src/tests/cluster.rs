@@ -123,6 +123,10 @@ impl ClusterService for Fake {
         if transfer.shard == 16 && transfer.to == 2 { Ok(Response::new(())) } else { Err(failure.into()) }
     }
 
+    async fn move_replica(&self, _: Request<v1::MoveReplicaRequest>) -> Answer<v1::MoveReplicaResponse> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+
     async fn change_node(&self, _: Request<v1::ChangeNodeRequest>) -> Answer<v1::ChangeNodeResponse> {
         Err(Status::unimplemented("not asked for here"))
     }

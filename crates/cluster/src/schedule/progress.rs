@@ -1,8 +1,6 @@
 //! How an operation that is under way goes on.
 
-use super::{CAUGHT_UP, LOST_AFTER, Told, View};
-use std::collections::BTreeMap;
-
+use super::{CAUGHT_UP, LOST_AFTER, View};
 use crate::collection::Floor;
 use crate::node::NodeStatus;
 use crate::operation::{Operation, OperationStep};
@@ -25,8 +23,8 @@ pub(super) fn next_step(state: &State, view: &View<'_>, operation: &Operation) -
 }
 
 /// What an operation waits for, in words.
-pub fn waits_for(state: &State, told: &BTreeMap<u64, Told>, operation: &Operation) -> String {
-    match progress(state, &View::new(told), operation) {
+pub fn waits_for(state: &State, view: &View<'_>, operation: &Operation) -> String {
+    match progress(state, view, operation) {
         Progress::Next(step, _) => format!("the step {step}, which is being agreed on"),
         Progress::Waits(what) => what,
     }

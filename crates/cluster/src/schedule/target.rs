@@ -1,20 +1,25 @@
 //! Which node gets a replica.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Limits, View};
 use crate::collection::ShardDescriptor;
-use crate::operation::Operation;
+use crate::operation::{Operation, OperationKind};
 use crate::placement::takes_replicas;
 use crate::state::State;
 
 /// Replicas on their way, and how many each node has or is about to have.
+#[derive(Default)]
 pub(super) struct Traffic {
     total: usize,
+    /// Of these, the ones that only have nodes hold alike.
+    balancing: usize,
     into: BTreeMap<u64, usize>,
     out_of: BTreeMap<u64, usize>,
-    held: BTreeMap<u64, usize>,
+    /// Replicas that are placed on each node; counted once that is asked for, since they are many.
+    placed: OnceCell<BTreeMap<u64, usize>>,
 }
 
 /// A node that gets a replica, and why that one.
@@ -24,22 +29,18 @@ pub(super) struct Target {
 }
 
 impl Traffic {
-    pub(super) fn new<'s>(state: &State, under_way: impl Iterator<Item = &'s Arc<Operation>>) -> Self {
-        let mut held: BTreeMap<u64, usize> = BTreeMap::new();
-        for node in state.shards().flat_map(|(_, shard)| &shard.replicas) {
-            *held.entry(*node).or_default() += 1;
-        }
-        let mut traffic = Self { total: 0, into: BTreeMap::new(), out_of: BTreeMap::new(), held };
+    pub(super) fn new(under_way: &[&Arc<Operation>]) -> Self {
+        let mut traffic = Self::default();
         for operation in under_way {
-            traffic.note(operation.from, operation.to);
+            traffic.note(operation.kind, operation.from, operation.to);
         }
         traffic
     }
 
-    pub(super) fn note(&mut self, from: Option<u64>, to: u64) {
+    pub(super) fn note(&mut self, kind: OperationKind, from: Option<u64>, to: u64) {
         self.total += 1;
+        self.balancing += usize::from(kind == OperationKind::Rebalance);
         *self.into.entry(to).or_default() += 1;
-        *self.held.entry(to).or_default() += 1;
         if let Some(from) = from {
             *self.out_of.entry(from).or_default() += 1;
         }
@@ -49,11 +50,15 @@ impl Traffic {
         self.total
     }
 
+    pub(super) fn balancing(&self) -> usize {
+        self.balancing
+    }
+
     pub(super) fn out_of(&self, node: u64) -> usize {
         self.out_of.get(&node).copied().unwrap_or(0)
     }
 
-    fn moving_to(&self, node: u64) -> usize {
+    pub(super) fn moving_to(&self, node: u64) -> usize {
         self.into.get(&node).copied().unwrap_or(0)
     }
 
@@ -85,7 +90,14 @@ impl Traffic {
         let best_zone = able.iter().map(|node| in_zone(&node.place.zone)).min().unwrap_or(0);
         let best: Vec<_> = able.into_iter().filter(|node| in_zone(&node.place.zone) == best_zone).collect();
         let free = best.iter().filter(|node| self.moving_to(node.id) < limits.per_node);
-        let held = |node: u64| self.held.get(&node).copied().unwrap_or(0);
+        let placed = self.placed.get_or_init(|| {
+            let mut placed: BTreeMap<u64, usize> = BTreeMap::new();
+            for node in state.shards().flat_map(|(_, shard)| &shard.replicas) {
+                *placed.entry(*node).or_default() += 1;
+            }
+            placed
+        });
+        let held = |node: u64| placed.get(&node).copied().unwrap_or(0) + self.moving_to(node);
         let Some(node) = free.min_by_key(|node| (held(node.id), node.id)) else {
             return Err(format!("{} replicas are on their way into each node that suits", limits.per_node));
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::State;
 use crate::collection::{Collection, Floor, ShardDescriptor};
 use crate::limits::{MAX_ENDED_OPERATIONS, MAX_OPERATIONS, MAX_REASON_BYTES};
-use crate::operation::{Operation, OperationStep, may_advance};
+use crate::operation::{Operation, OperationKind, OperationStep, may_advance};
 use crate::outcome::{Effect, Refusal};
 use crate::placement::takes_replicas;
 
@@ -140,10 +140,13 @@ impl State {
     }
 
     fn forget_ended(&mut self) {
-        let ended: Vec<u64> = self.operations.values().filter(|one| !one.is_under_way()).map(|one| one.id).collect();
-        let surplus = ended.len().saturating_sub(MAX_ENDED_OPERATIONS);
-        for id in &ended[..surplus] {
-            Arc::make_mut(&mut self.operations).remove(id);
+        // What somebody has moved is left where it is for as long as it is known, however much else is moved meanwhile.
+        for by_hand in [true, false] {
+            let is_one = |one: &&Arc<Operation>| !one.is_under_way() && (one.kind == OperationKind::Move) == by_hand;
+            let ended: Vec<u64> = self.operations.values().filter(is_one).map(|one| one.id).collect();
+            for id in &ended[..ended.len().saturating_sub(MAX_ENDED_OPERATIONS)] {
+                Arc::make_mut(&mut self.operations).remove(id);
+            }
         }
     }
 

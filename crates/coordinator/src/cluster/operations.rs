@@ -1,13 +1,13 @@
 //! What operators make of nodes, and what they are told of operations.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sagitta_cluster::{Command, Limits, NodeStatus, Operation, Refusal, State, Told, plan, schedule};
+use sagitta_cluster::schedule::{self, ByHand};
+use sagitta_cluster::{Command, Effect, Limits, NodeStatus, Operation, Refusal, State, plan};
 use sagitta_env::Deadline;
-use sagitta_model::{NodeChange, NodeInfo, OperationInfo};
+use sagitta_model::{ErrorKind, NodeChange, NodeInfo, OperationInfo};
 
-use crate::client::NodeClient;
+use crate::client::{NodeClient, ShardError};
 use crate::cluster::view::View;
 use crate::{Coordinator, Error};
 
@@ -19,8 +19,9 @@ impl<C> Coordinator<C> {
     pub fn operation_infos(&self, after: Option<u64>, limit: usize) -> (Vec<OperationInfo>, bool) {
         let state = self.control.state();
         let told = self.told(&state, Duration::ZERO);
+        let view = schedule::View::new(&told);
         let operations = state.operations().filter(|one| after.is_none_or(|after| one.id > after));
-        let mut infos: Vec<_> = operations.take(limit + 1).map(|one| info(&state, &told, one)).collect();
+        let mut infos: Vec<_> = operations.take(limit + 1).map(|one| info(&state, &view, one)).collect();
         let more = infos.len() > limit;
         infos.truncate(limit);
         (infos, more)
@@ -30,17 +31,20 @@ impl<C> Coordinator<C> {
     pub fn operation_info(&self, id: u64) -> Result<OperationInfo, Error> {
         let state = self.control.state();
         let told = self.told(&state, Duration::ZERO);
-        Ok(info(&state, &told, state.operation(id)?))
+        Ok(info(&state, &schedule::View::new(&told), state.operation(id)?))
     }
 
     /// What would be done about replicas, without limits on how much at once, in words.
     fn follows(&self, before: &State, state: &State) -> Vec<String> {
         let told = self.told(state, Duration::ZERO);
-        let limits = Limits { at_once: usize::MAX, per_node: usize::MAX, ..self.limits };
-        let all = |state: &State| plan(state, &told, &limits, 0);
+        let (at_once, per_node, balance_at_once, balance_per_node) = (usize::MAX, usize::MAX, MAX_LINES, usize::MAX);
+        let limits = Limits { at_once, per_node, balance_at_once, balance_per_node, ..self.limits };
+        let now = self.env.unix_micros();
+        let all = |state: &State| plan(state, &told, &limits, now);
         let (known, then) = (all(before), all(state));
         let name = |shard: u64| state.shard(shard).map_or(String::new(), |(owner, _)| format!(" of {}", owner.name));
-        let begun = then.commands.iter().filter_map(|command| match command {
+        let new = then.commands.iter().filter(|command| !known.commands.contains(command));
+        let begun = new.filter_map(|command| match command {
             Command::BeginOperation { kind, shard, from, to, reason, .. } => {
                 let from = from.map_or(String::new(), |from| format!("from node {from} "));
                 Some(format!("{kind} shard {shard}{}: {from}to node {to}: {reason}", name(*shard)))
@@ -78,6 +82,38 @@ impl<C: NodeClient> Coordinator<C> {
         Ok((view.node(node), follows))
     }
 
+    /// Moves a replica of a shard to another node, or only tells whether it could be. Answers with the operation that does it, and what
+    /// there is to say about it.
+    pub async fn move_replica(
+        &self,
+        asked: ByHand,
+        dry_run: bool,
+        deadline: Deadline,
+    ) -> Result<(Option<OperationInfo>, Vec<String>), Error> {
+        self.catch_up(deadline).await?;
+        let (state, shard) = (self.control.state(), asked.shard);
+        // The first answer was lost.
+        if let Some(known) = state.operation_on(shard).filter(|known| asked.is(known)) {
+            return Ok((Some(self.operation_info(known.id)?), Vec::new()));
+        }
+        let told = self.told(&state, Duration::ZERO);
+        let begun = schedule::move_by_hand(&state, &told, &self.limits, asked, self.env.unix_micros());
+        let (command, notes) = begun.map_err(|refused| match refused {
+            Ok(refusal) => Error::Refused(refusal),
+            Err(why) => Error::Shard { shard, error: ShardError::new(ErrorKind::Conflict, why) },
+        })?;
+        if dry_run {
+            return Ok((None, notes));
+        }
+        match self.decide(command, deadline).await? {
+            Effect::Operation(begun) => Ok((Some(self.operation_info(begun.id)?), notes)),
+            other => {
+                let message = format!("the control group answered what it should not: {other:?}");
+                Err(Error::Shard { shard, error: ShardError::new(ErrorKind::Internal, message) })
+            }
+        }
+    }
+
     /// Wants an operation not to come about, or only tells whether it could be.
     pub async fn cancel_operation(&self, id: u64, dry_run: bool, deadline: Deadline) -> Result<OperationInfo, Error> {
         self.catch_up(deadline).await?;
@@ -105,7 +141,7 @@ fn wanted(state: &State, id: u64, change: NodeChange) -> Result<NodeStatus, Refu
     }
 }
 
-fn info(state: &State, told: &BTreeMap<u64, Told>, operation: &Operation) -> OperationInfo {
+fn info(state: &State, told: &schedule::View<'_>, operation: &Operation) -> OperationInfo {
     OperationInfo {
         id: operation.id,
         kind: operation.kind,

@@ -1,14 +1,19 @@
-//! Has replicas where they should be: proposes what the scheduler says.
+//! Has replicas and leaders where they should be: proposes, and asks for, what the scheduler says.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use sagitta_cluster::schedule::{Handover, handovers};
 use sagitta_cluster::{Command, State, Told, plan};
 use sagitta_env::Deadline;
 
-use crate::client::NodeClient;
+use crate::client::{NodeClient, ShardRef};
 use crate::reports::SILENT;
 use crate::{Coordinator, Error, Reports};
+
+/// How long leaders may take to hand over. What they have not by then is looked at again.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
 
 impl<C: NodeClient> Coordinator<C> {
     /// Decides what is to be done about replicas now. Nothing is kept from one look to the next.
@@ -31,6 +36,27 @@ impl<C: NodeClient> Coordinator<C> {
             self.note(command, deadline).await?;
         }
         Ok(())
+    }
+
+    /// Has leaders hand over, so that nodes lead alike.
+    pub(super) async fn keep_leaders(&self, since: Duration) {
+        let state = self.control.state();
+        let leads_for = |shard| self.reports.leads_for(shard);
+        let handovers = handovers(&state, &self.told(&state, since), &self.limits, leads_for);
+        join_all(handovers.into_iter().map(|handover| self.have_handed_over(handover))).await;
+    }
+
+    async fn have_handed_over(&self, Handover { shard, epoch, from, to, reason }: Handover) {
+        let deadline = self.env.deadline(HAND_OVER_WITHIN);
+        let handed = self.env.until(deadline, self.nodes.hand_over(from, ShardRef { shard, epoch }, to, deadline));
+        match handed.await {
+            Ok(Ok(())) => {
+                tracing::info!(shard, from, to, reason, "another replica leads");
+                self.reports.note_leader(shard, to);
+            }
+            Ok(Err(error)) => tracing::debug!(shard, from, to, error = error.message, "a leader did not hand over"),
+            Err(_) => tracing::debug!(shard, from, to, "a leader did not hand over in time"),
+        }
     }
 }
 

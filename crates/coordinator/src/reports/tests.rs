@@ -28,6 +28,28 @@ fn the_leader_of_the_latest_term_counts_whoever_tells_and_a_suspected_one_no_lon
     assert_eq!((reports.leader(7), reports.of(2).is_none()), (None, true), "an empty cluster has neither");
 }
 
+#[test]
+fn a_leader_leads_since_it_was_first_said_to_through_all_its_terms() {
+    let (env, clock) = Env::seeded(5);
+    let reports = Reports::new(env);
+    assert_eq!(reports.leads_for(7), Duration::ZERO);
+    let second = Duration::from_secs(1);
+    let leads = |node, term| reports.heard(node, report(vec![replica(7, ReplicaRole::Leader, None, term)]));
+    leads(1, 3);
+    clock.advance(second);
+    leads(1, 5);
+    reports.heard(2, report(vec![replica(7, ReplicaRole::Follower, Some(1), 5)]));
+    reports.note_leader(7, 1);
+    assert_eq!(reports.leads_for(7), second);
+    leads(2, 6);
+    assert_eq!(reports.leads_for(7), Duration::ZERO, "another one leads");
+    clock.advance(second);
+    leads(1, 5);
+    assert_eq!(reports.leads_for(7), second, "what is out of date changes nothing");
+    reports.suspect(7, 2);
+    assert_eq!(reports.leads_for(7), Duration::ZERO, "nobody is known to lead");
+}
+
 /// The replicas of the shard 7 in the order in which each of some draws ranks them.
 fn ranks(reports: &Reports, replicas: &[u64], at_least: u64) -> Vec<Vec<u64>> {
     (0..20).map(|_| reports.rank(7, replicas, at_least)).collect()

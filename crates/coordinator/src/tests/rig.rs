@@ -169,20 +169,20 @@ impl Rig {
         self.coordinator.reports().heard(node, Report { replicas, ..all_followed() });
     }
 
-    /// A node says that it leads all shards since a term, and that their members are those that should be.
+    /// A node says that it leads all shards since a term, with all their replicas.
     pub(super) fn leads(&self, node: u64, term: u64) {
         let heard = self.coordinator.reports().of(node).expect("it has reported");
-        let replicas = heard.report.replicas.iter().cloned();
-        let state = self.coordinator.control().state();
-        let members = |shard: u64| {
-            let voters = state.shard(shard).ok()?.1.replicas.clone();
-            Some(GroupMembers { voters, learners: Vec::new() })
+        let collection = self.collection();
+        let members = |id: u64| {
+            let shard = collection.shards.iter().find(|shard| shard.id == id)?;
+            Some(GroupMembers { voters: shard.replicas.clone(), learners: Vec::new() })
         };
-        let leads = |replica: ReplicaReport| {
+        let replicas = heard.report.replicas.iter().cloned();
+        let replicas = replicas.map(|replica| {
             let members = members(replica.shard);
             ReplicaReport { role: ReplicaRole::Leader, term, members, ..replica }
-        };
-        let replicas = replicas.map(leads).collect();
+        });
+        let replicas = replicas.collect();
         self.coordinator.reports().heard(node, Report { replicas, ..all_followed() });
     }
 

@@ -2,11 +2,12 @@
 
 use std::future::Future;
 
+use sagitta_cluster::schedule::ByHand;
 use sagitta_coordinator::{Error, NodeClient};
 use sagitta_model::{NewCluster, PointId};
 use sagitta_wire::cluster::{
-    CancelOperation, ChangeNode, ListNodes, ListOperations, ListShards, NodeChanged, NodePage, OperationPage,
-    ShardPage, TransferLeader, id_from,
+    CancelOperation, ChangeNode, ListNodes, ListOperations, ListShards, MoveReplica, NodeChanged, NodePage,
+    OperationPage, ReplicaMoved, ShardPage, TransferLeader, id_from,
 };
 use sagitta_wire::v1::cluster_service_server::ClusterService;
 use sagitta_wire::{ById, Convert as _, Failure, v1};
@@ -79,6 +80,15 @@ impl<C: NodeClient> ClusterService for Services<C> {
         Ok(Response::new(()))
     }
 
+    async fn move_replica(&self, request: Request<v1::MoveReplicaRequest>) -> Answer<v1::MoveReplicaResponse> {
+        let deadline = deadline(request.metadata(), &self.env);
+        let MoveReplica { shard, from, to, dry_run } =
+            MoveReplica::from_proto(request.into_inner()).map_err(Failure::from)?;
+        let asked = ByHand { shard, from, to };
+        let (operation, notes) = self.coordinator.move_replica(asked, dry_run, deadline).await.map_err(told)?;
+        Ok(Response::new(ReplicaMoved { operation, notes }.into_proto()))
+    }
+
     async fn change_node(&self, request: Request<v1::ChangeNodeRequest>) -> Answer<v1::ChangeNodeResponse> {
         let deadline = deadline(request.metadata(), &self.env);
         let ChangeNode { id, change, dry_run } = ChangeNode::from_proto(request.into_inner()).map_err(Failure::from)?;
@@ -147,6 +157,10 @@ impl<F: Founding> ClusterService for Unfounded<F> {
     }
 
     async fn transfer_leader(&self, _: Request<v1::TransferLeaderRequest>) -> Answer<()> {
+        Err(Failure::no_cluster().into())
+    }
+
+    async fn move_replica(&self, _: Request<v1::MoveReplicaRequest>) -> Answer<v1::MoveReplicaResponse> {
         Err(Failure::no_cluster().into())
     }
 

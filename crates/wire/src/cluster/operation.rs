@@ -42,6 +42,28 @@ pub struct NodeChanged {
     pub follows: Vec<String>,
 }
 
+/// Moves a replica of a shard to another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MoveReplica {
+    /// The shard.
+    pub shard: u64,
+    /// The node that gives its replica up.
+    pub from: u64,
+    /// The node that gets it.
+    pub to: u64,
+    /// Only tell whether it could be.
+    pub dry_run: bool,
+}
+
+/// What comes of that.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReplicaMoved {
+    /// The operation that does it; `None` if nothing was to be done but to tell.
+    pub operation: Option<OperationInfo>,
+    /// What there is to say about it, for people.
+    pub notes: Vec<String>,
+}
+
 /// Wants an operation not to come about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CancelOperation {
@@ -118,6 +140,36 @@ impl Convert for NodeChanged {
     }
 }
 
+impl Convert for MoveReplica {
+    type Proto = v1::MoveReplicaRequest;
+    type Error = Violation;
+
+    fn from_proto(proto: v1::MoveReplicaRequest) -> Result<Self, Violation> {
+        let (shard, from, to) = (proto.shard, proto.from, proto.to);
+        let (shard, from, to) = (id_from("shard", shard)?, id_from("from", from)?, id_from("to", to)?);
+        Ok(Self { shard, from, to, dry_run: proto.dry_run })
+    }
+
+    fn into_proto(self) -> v1::MoveReplicaRequest {
+        let Self { shard, from, to, dry_run } = self;
+        v1::MoveReplicaRequest { shard, from, to, dry_run }
+    }
+}
+
+impl Convert for ReplicaMoved {
+    type Proto = v1::MoveReplicaResponse;
+    type Error = Violation;
+
+    fn from_proto(proto: v1::MoveReplicaResponse) -> Result<Self, Violation> {
+        let operation = proto.operation.map(OperationInfo::from_proto).transpose();
+        Ok(Self { operation: operation.map_err(|v| v.within("operation"))?, notes: proto.notes })
+    }
+
+    fn into_proto(self) -> v1::MoveReplicaResponse {
+        v1::MoveReplicaResponse { operation: self.operation.map(Convert::into_proto), notes: self.notes }
+    }
+}
+
 impl Convert for CancelOperation {
     type Proto = v1::CancelOperationRequest;
     type Error = Violation;
@@ -179,10 +231,11 @@ impl Convert for OperationInfo {
     }
 }
 
-const KINDS: [(OperationKind, v1::OperationKind); 3] = [
+const KINDS: [(OperationKind, v1::OperationKind); 4] = [
     (OperationKind::Repair, v1::OperationKind::Repair),
     (OperationKind::Drain, v1::OperationKind::Drain),
     (OperationKind::Move, v1::OperationKind::Move),
+    (OperationKind::Rebalance, v1::OperationKind::Rebalance),
 ];
 
 const STEPS: [(OperationStep, v1::OperationStep); 7] = [

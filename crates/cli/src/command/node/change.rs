@@ -38,7 +38,7 @@ pub struct Drain {
 Examples:
   sagitta node undrain 72310433
 
-What was moved away stays where it is.")]
+The cluster moves replicas there by itself, until nodes hold alike.")]
 pub struct Undrain {
     /// The node: its id, the beginning of its id, or an address of it
     #[arg(value_name = "NODE")]

@@ -13,14 +13,22 @@ use crate::operation::MemberChange;
 pub(super) struct Played {
     pub(super) state: State,
     pub(super) limits: Limits,
-    seed: u64,
+    pub(super) seed: u64,
     dice: u64,
-    now: u64,
+    pub(super) now: u64,
     requests: u128,
     groups: BTreeMap<u64, Group>,
     down: BTreeMap<u64, Duration>,
     short: BTreeSet<u64>,
     leaders_are_mute: bool,
+    /// Bytes of each replica of a shard; none where it is not named.
+    pub(super) sizes: BTreeMap<u64, u64>,
+    /// By how many parts of a hundred the bytes that are told are wrong at most, each time otherwise.
+    pub(super) noise: u64,
+    /// Who leads a shard, where that is not left to its term.
+    led_by: BTreeMap<u64, u64>,
+    /// Replicas that do not work.
+    pub(super) broken: BTreeSet<(u64, u64)>,
 }
 
 struct Group {
@@ -44,6 +52,10 @@ impl Played {
             down: BTreeMap::new(),
             short: BTreeSet::new(),
             leaders_are_mute: false,
+            sizes: BTreeMap::new(),
+            noise: 0,
+            led_by: BTreeMap::new(),
+            broken: BTreeSet::new(),
         };
         for id in 1..=nodes {
             played.join(id, &format!("z{}", id % zones));
@@ -133,7 +145,7 @@ impl Played {
         group.members = members;
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.dice ^= self.dice << 13;
         self.dice ^= self.dice >> 7;
         self.dice ^= self.dice << 17;
@@ -150,12 +162,15 @@ impl Played {
         let there: Vec<u64> = group.members.voters.iter().copied().filter(|voter| self.is_there(*voter)).collect();
         let able = there.iter().copied().filter(|voter| group.copies.get(voter) == Some(&group.committed));
         let majority = 2 * there.len() > group.members.voters.len();
-        // Who it is changes with the term.
         let able: Vec<u64> = able.collect();
+        if let Some(leader) = self.led_by.get(&shard).filter(|leader| majority && able.contains(leader)) {
+            return Some(*leader);
+        }
+        // Who it is changes with the term.
         if majority && !able.is_empty() { Some(able[group.term as usize % able.len()]) } else { None }
     }
 
-    fn told(&self) -> BTreeMap<u64, Told> {
+    pub(super) fn told(&self) -> BTreeMap<u64, Told> {
         let mut told = BTreeMap::new();
         for id in self.state.nodes().keys().copied() {
             let silence = self.down.get(&id).copied().unwrap_or_default();
@@ -176,14 +191,40 @@ impl Played {
                     term: group.term,
                     applied: group.copies[&id],
                     points: 0,
-                    disk_bytes: 0,
-                    problem: None,
+                    disk_bytes: self.bytes_told(id, *shard),
+                    problem: self.broken.contains(&(id, *shard)).then(|| "planted".to_owned()),
                     members: (leads && !self.leaders_are_mute).then(|| group.members.clone()),
                 });
             }
             told.insert(id, Told { report: self.is_there(id).then(|| Arc::new(report)), silence });
         }
         told
+    }
+
+    fn bytes_told(&self, node: u64, shard: u64) -> u64 {
+        let bytes = self.sizes.get(&shard).copied().unwrap_or(0);
+        let dice = [node, shard, self.now].iter().fold(self.seed, |dice, part| {
+            let mixed = (dice ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            mixed ^ mixed >> 29
+        });
+        bytes * (1_000 - 10 * self.noise + dice % (20 * self.noise + 1)) / 1_000
+    }
+
+    /// Another replica leads a shard.
+    pub(super) fn hand_over(&mut self, shard: u64, to: u64) {
+        self.led_by.insert(shard, to);
+        self.groups.get_mut(&shard).expect("it is one of ours").term += 1;
+    }
+
+    /// Who leads each shard that has a leader.
+    pub(super) fn leaders(&self) -> BTreeMap<u64, u64> {
+        self.groups.keys().filter_map(|shard| Some((*shard, self.leader(*shard)?))).collect()
+    }
+
+    /// A replica lacks so many entries.
+    pub(super) fn lag(&mut self, node: u64, shard: u64, entries: u64) {
+        let group = self.groups.get_mut(&shard).expect("it is one of ours");
+        group.copies.insert(node, group.committed - entries);
     }
 
     pub(super) fn plan(&self) -> Plan {
@@ -247,7 +288,10 @@ impl Played {
         }
         let Some(change) = operation.and_then(|operation| operation.next_change(&members, leader)) else { return };
         match change {
-            MemberChange::HandOver(_) => group.term += 1,
+            MemberChange::HandOver(_) => {
+                group.term += 1;
+                self.led_by.remove(&shard);
+            }
             MemberChange::Members(next) => {
                 let copies = &group.copies;
                 let behind = |node: &&u64| copies.get(*node).is_none_or(|applied| applied + 256 < committed);
@@ -298,7 +342,7 @@ impl Played {
         self.state.nodes().values().filter(|node| leaving.contains(&node.status)).count()
     }
 
-    fn come_back(&mut self, node: u64) {
+    pub(super) fn come_back(&mut self, node: u64) {
         if self.down.remove(&node).is_some() && self.state.nodes()[&node].status == NodeStatus::Lost {
             self.set(node, NodeStatus::Up);
         }

@@ -244,3 +244,19 @@ fn a_group_of_two_may_have_three_members_while_one_takes_the_place_of_another() 
     let stays = state.awaited(leaving, |node| if node == 2 { leaving.deletion } else { 0 });
     assert_eq!(stays, [1, 4], "two of the three can go on writing");
 }
+
+#[test]
+fn what_somebody_moved_is_known_however_much_else_has_ended_since() {
+    let mut state = placed();
+    let (kind, reason) = (OperationKind::Move, "somebody asked for it".to_owned());
+    let by_hand = Command::BeginOperation { kind, shard: 16, epoch: 1, from: Some(1), to: 4, reason, unix_micros: 6 };
+    let most = crate::limits::MAX_ENDED_OPERATIONS as u64;
+    for id in 1..=most + 5 {
+        let command = if id == 1 { by_hand.clone() } else { begin(16, 1, Some(1), 4) };
+        apply(&mut state, command).expect("begun");
+        apply(&mut state, advance(id, OperationStep::Join, OperationStep::Undo)).expect("undone");
+        apply(&mut state, advance(id, OperationStep::Undo, OperationStep::Cancelled)).expect("ended");
+    }
+    let known: Vec<u64> = state.operations().map(|one| one.id).take(2).collect();
+    assert_eq!((state.operations().count() as u64, known), (most + 1, vec![1, 6]));
+}

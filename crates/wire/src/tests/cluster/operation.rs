@@ -1,7 +1,9 @@
 //! Operations and changes of nodes.
 
 use super::*;
-use crate::cluster::{CancelOperation, ChangeNode, ListOperations, NodeChanged, OperationPage};
+use crate::cluster::{
+    CancelOperation, ChangeNode, ListOperations, MoveReplica, NodeChanged, OperationPage, ReplicaMoved,
+};
 
 fn operation() -> impl Strategy<Value = OperationInfo> {
     let kinds = select(OperationKind::NAMES.iter().map(|(kind, _)| *kind).collect::<Vec<_>>());
@@ -33,11 +35,14 @@ proptest! {
         node in node(),
         follows in problems(),
         id in 1u64..,
+        others in (1u64.., 1u64..),
         dry_run in any::<bool>(),
     ) {
         for operation in &operations {
             check(operation.clone())?;
         }
+        check(ReplicaMoved { operation: operations.first().cloned(), notes: follows.clone() })?;
+        check(MoveReplica { shard: id, from: others.0, to: others.1, dry_run })?;
         check(OperationPage { operations, next_page_token: "next".to_owned() })?;
         check(NodeChanged { node, follows })?;
         for change in [NodeChange::Drain, NodeChange::Undrain, NodeChange::Remove] {
@@ -55,7 +60,16 @@ fn what_no_operation_can_be_is_refused_by_field() {
     refused("change", change(1, 0).into());
     refused("change", change(1, 99).into());
     refused("id", CancelOperation::from_proto(v1::CancelOperationRequest::default()).unwrap_err().into());
+    let moves = |shard, from, to| {
+        MoveReplica::from_proto(v1::MoveReplicaRequest { shard, from, to, dry_run: false }).unwrap_err()
+    };
+    refused("shard", moves(0, 1, 2).into());
+    refused("from", moves(16, 0, 2).into());
+    refused("to", moves(16, 1, 0).into());
     let good = golden_operation().into_proto();
+    let moved =
+        v1::MoveReplicaResponse { operation: Some(v1::Operation { kind: 99, ..good.clone() }), notes: Vec::new() };
+    refused("operation.kind", ReplicaMoved::from_proto(moved).unwrap_err().into());
     let page = |operation| v1::ListOperationsResponse { operations: vec![operation], ..Default::default() };
     let read = |operation| OperationPage::from_proto(page(operation)).unwrap_err().into();
     for wrong in [0, 99] {
@@ -89,7 +103,10 @@ pub(super) fn golden() -> Vec<(&'static str, String)> {
     let page = OperationPage { operations: vec![golden_operation()], next_page_token: "next".to_owned() };
     let changed = NodeChanged { node: golden_node(), follows: vec!["f".to_owned()] };
     let change = ChangeNode { id: 300, change: NodeChange::Remove, dry_run: true };
+    let moved = ReplicaMoved { operation: Some(golden_operation()), notes: vec!["n".to_owned()] };
     vec![
+        ("MoveReplicaRequest", hex(&MoveReplica { shard: 16, from: 1, to: 300, dry_run: true }.into_proto())),
+        ("MoveReplicaResponse", hex(&moved.into_proto())),
         ("ChangeNodeRequest", hex(&change.into_proto())),
         ("ChangeNodeResponse", hex(&changed.into_proto())),
         ("ListOperationsRequest", hex(&ListOperations.into_proto(5, "token".to_owned()))),
