@@ -3,6 +3,7 @@
 //! Knows the client side, from outside; nothing may know it. See `benches/README.md` for what is measured and how to run it.
 
 mod disks;
+mod indexing;
 mod report;
 mod writes;
 
@@ -41,6 +42,9 @@ struct Arguments {
     /// Points of a write
     #[arg(long, default_value_t = 1)]
     batch: usize,
+    /// Measures instead what it costs to index so many points with one replica and with three
+    #[arg(long)]
+    index: Option<usize>,
 }
 
 fn main() -> Result<()> {
@@ -54,6 +58,9 @@ async fn measure(arguments: &Arguments) -> Result<()> {
     ensure!(rounds > 0 && count > 0 && batch > 0, "nothing to measure: see --help");
     let env = Env::real();
     let data = Data::find(&arguments.data)?;
+    if let Some(count) = arguments.index {
+        return index(&env, arguments, &data, count).await;
+    }
     let points = Points::new(data.points()?, batch)?;
     let folder = tempfile::tempdir_in(&arguments.folder).context("cannot make a folder")?;
     let bytes = points.bytes()?;
@@ -85,6 +92,20 @@ async fn measure(arguments: &Arguments) -> Result<()> {
         }
         table.print();
     }
+    Ok(())
+}
+
+async fn index(env: &Env, arguments: &Arguments, data: &Data, count: usize) -> Result<()> {
+    let folder = tempfile::tempdir_in(&arguments.folder).context("cannot make a folder")?;
+    println!("{}: {count} points of {} dimensions are indexed", data.name(), data.dim());
+    let mut costs = Vec::new();
+    for replication in [1, 3] {
+        let folder = folder.path().join(format!("replicas-{replication}"));
+        let cost = indexing::measure(env, &folder, data, count, replication).await?;
+        cost.print();
+        costs.push(cost.a_point());
+    }
+    println!("\nthree replicas, of one: {:.2}", costs[1] / costs[0]);
     Ok(())
 }
 

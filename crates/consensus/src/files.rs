@@ -3,7 +3,10 @@
 //! The state machine that offers its state makes such a folder, describes it in a [`Manifest`], which is what
 //! [`crate::Offer::manifest`] carries, and puts it on the [`Shelf`] of its node. The one that fetches it reads the manifest
 //! and has its [`StateSource`] bring the files, each checked, into a folder of its own.
+//!
+//! Parts of a state that are costly to make travel the same way while the group works: see [`Part`].
 
+mod parts;
 mod shelf;
 #[cfg(test)]
 mod tests;
@@ -21,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{GroupId, NodeId};
 use crate::settings::MAX_MANIFEST_BYTES;
 
+pub use parts::{MAX_PARTS, Part, PartKeeper, Parts, Question};
 pub use shelf::Shelf;
 
 /// The version of the encoding that this build writes.
@@ -281,6 +285,12 @@ pub trait StateSource: Send + Sync {
     /// whole and on disk, or as soon as that is out of the question, `order.done` is told, on a thread that may wait. Ends at
     /// some time, whatever becomes of the other node.
     fn fetch(&self, order: Order);
+
+    /// Asks a member which parts of a group's state it has, and returns at once. `question.done` is told after a bounded time, whatever
+    /// becomes of the other node. A source that does not ask says so.
+    fn ask(&self, question: Question) {
+        (question.done)(Err("this source asks nobody".to_owned()));
+    }
 }
 
 /// What to fetch, and whom to tell.

@@ -39,7 +39,8 @@ mod testing;
 
 pub use error::{ConsensusError, LogError};
 pub use files::{
-    Checking, FilesError, Manifest, Order, Shelf, StateFile, StateSource, States, replace, sync_parent, write_whole,
+    Checking, FilesError, MAX_PARTS, Manifest, Order, Part, PartKeeper, Parts, Question, Shelf, StateFile, StateSource,
+    States, replace, sync_parent, write_whole,
 };
 pub use handle::{GroupHandle, HostHandle};
 pub use host::Host;

@@ -11,6 +11,7 @@ use sagitta_engine::index::{BuildControl, Stop};
 use sagitta_env::{Env, Turn};
 use sagitta_shard::{JobKind, Shard};
 
+use crate::shipping::names;
 use crate::{Replica, Replicas};
 
 /// Without a ring, how often shards are asked for work: idle merges and retries become due without a write.
@@ -29,6 +30,7 @@ pub(crate) struct Bell {
     builds: Sender<()>,
     flushes: Sender<()>,
     disk_short: Arc<AtomicBool>,
+    memory_short: Arc<AtomicBool>,
 }
 
 impl Bell {
@@ -43,6 +45,20 @@ impl Bell {
         let _ = self.flushes.try_send(());
     }
 
+    /// Whether memory is short: nothing that is frozen waits for the segment of another replica then.
+    pub(crate) fn set_memory_short(&self, short: bool) {
+        self.memory_short.store(short, Ordering::Release);
+    }
+
+    pub(crate) fn is_memory_short(&self) -> bool {
+        self.memory_short.load(Ordering::Acquire)
+    }
+
+    /// Whether no merge is begun.
+    pub(crate) fn is_disk_short(&self) -> bool {
+        self.disk_short.load(Ordering::Acquire)
+    }
+
     /// Whether the disk is short: a merge writes a segment before it removes those it replaces, so none is begun then.
     pub(crate) fn set_disk_short(&self, short: bool) {
         self.disk_short.store(short, Ordering::Release);
@@ -53,7 +69,7 @@ impl Builder {
     pub(crate) fn start(env: &Env, threads: usize, replicas: Arc<Replicas>) -> io::Result<Self> {
         let (builds, build_bell) = crossbeam_channel::bounded(1);
         let (flushes, flush_bell) = crossbeam_channel::bounded(1);
-        let [disk_short, stop] = std::array::from_fn(|_| Arc::new(AtomicBool::new(false)));
+        let [disk_short, memory_short, stop] = std::array::from_fn(|_| Arc::new(AtomicBool::new(false)));
         let mut flusher = Flusher { bell: flush_bell, stop: stop.clone(), replicas: replicas.clone() };
         let mut build = Build {
             env: env.clone(),
@@ -69,7 +85,7 @@ impl Builder {
             env.worker("flush", move |patience| flusher.turn(patience))?,
             env.worker("build", move |patience| build.turn(patience))?,
         ];
-        Ok(Self { bell: Bell { builds, flushes, disk_short }, stop, workers: Mutex::new(workers) })
+        Ok(Self { bell: Bell { builds, flushes, disk_short, memory_short }, stop, workers: Mutex::new(workers) })
     }
 
     pub(crate) fn bell(&self) -> Bell {
@@ -150,18 +166,30 @@ impl Build {
     fn round(&self) -> bool {
         let mut busy = false;
         for (shard, replica) in self.replicas.all() {
-            let has_room =
-                |kind: &JobKind| !matches!(kind, JobKind::Merge { .. }) || !self.disk_short.load(Ordering::Acquire);
+            let disk_short = self.disk_short.load(Ordering::Acquire);
             replica.sweep();
             let built = replica.shard();
-            let Some(job) = built.next_job_of(has_room) else { continue };
-            busy = true;
             let stop = Until { stop: &self.stop, replica: &replica, shard: &built };
+            let tended = replica.tend(&built, disk_short, &stop);
+            if tended.adopted {
+                busy = true;
+                replica.built();
+            }
+            let is_welcome =
+                |kind: &JobKind| tended.allows(kind) && (!matches!(kind, JobKind::Merge { .. }) || !disk_short);
+            let Some(job) = built.next_job_of(is_welcome) else { continue };
+            busy = true;
             let control = BuildControl { threads: self.threads, stop: &stop, progress: &|_| {} };
             let kind = job.kind().clone();
+            let before = names(&built.view());
             tracing::debug!(shard, job = ?kind, "begun");
             match job.run(&control) {
-                Ok(()) => tracing::debug!(shard, job = ?kind, "done"),
+                Ok(()) => {
+                    tracing::debug!(shard, job = ?kind, "done");
+                    if !matches!(kind, JobKind::Verify { .. }) {
+                        replica.shipping().built(&built, &before);
+                    }
+                }
                 Err(_) if self.stop.load(Ordering::Acquire) => return false,
                 Err(_) if !replica.is_present(&built) => {
                     tracing::debug!(shard, job = ?kind, "of a state that was replaced");

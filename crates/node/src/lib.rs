@@ -9,6 +9,7 @@ mod machine;
 mod pool;
 mod replica;
 mod resources;
+mod shipping;
 #[cfg(test)]
 mod tests;
 mod whole;
@@ -32,11 +33,13 @@ use crate::machine::ShardMachine;
 use crate::pool::Pool;
 use crate::replica::Shared;
 use crate::resources::{Resources, Watch};
+use crate::shipping::Shipping;
 use crate::whole::{Opener, Present, Whole};
 
 pub use error::NodeError;
 pub use replica::{Freshness, Replica};
 pub use resources::{BudgetError, ByteSize, MemoryBudget, MemoryShares, Shortage, volume_bytes};
+pub use shipping::SegmentOrigins;
 
 /// Searches that wait for a thread at most, per thread: at 100 microseconds each a queue this long takes 25 ms.
 const QUEUE_PER_THREAD: usize = 256;
@@ -176,6 +179,7 @@ impl Node {
         });
         let opened = opening.await.map_err(|_| NodeError::Failed { what: "opening the shard" })?;
         let (home, opener, shard) = opened.map_err(|error| NodeError::Shard { shard: id, error })?;
+        let arrivals = home.arrivals();
         let whole = Whole::new(GroupId(id), home, opener, self.options.states.clone());
         let doomed = whole.doomed();
         let (machine, applied) = ShardMachine::new(shard.clone(), whole, self.builder.bell());
@@ -193,7 +197,10 @@ impl Node {
         let shared =
             Shared { pool: self.pool.clone(), resources: self.resources.clone(), builder: self.builder.bell() };
         self.env.spawn(tell_changes(group.clone(), self.changes.clone()));
-        let replica = Replica::new(id, self.env.clone(), (shard, doomed), group, applied, shared);
+        let (env, bell) = (self.env.clone(), self.builder.bell());
+        let states = self.options.states.clone();
+        let shipping = Shipping::new(GroupId(id), env, arrivals, states, (shard.clone(), group.clone()), bell);
+        let replica = Replica::new(id, self.env.clone(), (shard, doomed), group, applied, shipping, shared);
         self.replicas.insert(id, Arc::new(replica));
         self.builder.bell().ring();
         self.changes.send_modify(|count| *count += 1);

@@ -16,13 +16,15 @@ pub(crate) struct ShardMachine {
     whole: Whole,
     applied: watch::Sender<u64>,
     builder: Bell,
+    /// The newest generation that the builder was told of.
+    frozen: Option<u32>,
 }
 
 impl ShardMachine {
     /// The machine, and what tells which index it has applied.
     pub(crate) fn new(shard: Present, whole: Whole, builder: Bell) -> (Self, watch::Receiver<u64>) {
         let (applied, seen) = watch::channel(shard.get().applied_index());
-        (Self { shard, whole, applied, builder }, seen)
+        (Self { shard, whole, applied, builder, frozen: None }, seen)
     }
 }
 
@@ -42,10 +44,13 @@ impl StateMachine for ShardMachine {
         let shard = self.shard.get();
         let outcomes = shard.apply(&batch).map_err(apply_error)?;
         self.applied.send_replace(shard.applied_index());
-        // What else a write may lead to can wait for the builder's next round, and waking it costs as much as applying a point.
-        if shard.is_sealing() {
+        // What else a write may lead to can wait for the builder's next round, and waking it costs as much as applying a point. A
+        // generation may wait for long, for the segment of another replica.
+        let frozen = shard.view().frozen().max();
+        if frozen > self.frozen {
             self.builder.ring();
         }
+        self.frozen = frozen;
         Ok(outcomes.into_iter().map(|outcome| Bytes::from(outcome.to_sealed())).collect())
     }
 

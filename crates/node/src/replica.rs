@@ -23,6 +23,7 @@ use crate::answer::answer;
 use crate::builder::Bell;
 use crate::pool::{Cancelled, Pool, Refused};
 use crate::resources::Resources;
+use crate::shipping::{Pressure, SegmentOrigins, Shipping, Tended};
 use crate::whole::{Doomed, Present};
 
 /// What a read must see.
@@ -45,6 +46,7 @@ pub struct Replica {
     group: GroupHandle,
     applied: watch::Receiver<u64>,
     indexed: watch::Sender<u64>,
+    shipping: Arc<Shipping>,
     /// Set when it is closed: jobs on its shard end, so that its database can be opened anew or removed.
     closed: AtomicBool,
     shared: Shared,
@@ -64,10 +66,11 @@ impl Replica {
         (shard, doomed): (Present, Doomed),
         group: GroupHandle,
         applied: watch::Receiver<u64>,
+        shipping: Arc<Shipping>,
         shared: Shared,
     ) -> Self {
         let indexed = watch::Sender::new(shard.get().indexed_index());
-        Self { id, env, shard, doomed, group, applied, indexed, closed: AtomicBool::new(false), shared }
+        Self { id, env, shard, doomed, group, applied, indexed, shipping, closed: AtomicBool::new(false), shared }
     }
 
     /// The shard as it is now: another one once a whole state has taken its place.
@@ -88,6 +91,28 @@ impl Replica {
     /// Removes the files of states that nobody reads any more.
     pub(crate) fn sweep(&self) {
         self.doomed.sweep();
+    }
+
+    /// Looks after the segments that come from other replicas: see [`Shipping::tend`].
+    pub(crate) fn tend(&self, shard: &Arc<Shard>, disk_short: bool, stop: &dyn Stop) -> Tended {
+        let urgent = self.indexed.receiver_count() > 0 || self.shared.builder.is_memory_short();
+        let tended = self.shipping.tend(shard, Pressure { urgent, disk_short }, stop);
+        if tended.adopted && urgent {
+            // What was frozen so that it would be sealed soon may grow again.
+            if let Err(error) = shard.freeze() {
+                tracing::warn!(shard = self.id, %error, "not frozen");
+            }
+        }
+        tended
+    }
+
+    pub(crate) fn shipping(&self) -> &Shipping {
+        &self.shipping
+    }
+
+    /// Where its segments came from since it was opened.
+    pub fn segment_origins(&self) -> SegmentOrigins {
+        self.shipping.origins()
     }
 
     /// A build has ended: whoever waits for points to be indexed may look again.

@@ -238,7 +238,9 @@ impl Watcher {
                 }
             }
         }
-        if self.gates.should_seal(self.budget, &seen) {
+        let memory_short = self.gates.should_seal(self.budget, &seen);
+        self.builder.set_memory_short(memory_short);
+        if memory_short {
             seal_early(&self.replicas, &self.builder);
         }
         self.builder.set_disk_short(self.gates.is_disk_short());

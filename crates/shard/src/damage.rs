@@ -12,6 +12,8 @@ const MAX_REPORTS: usize = 64;
 #[derive(Debug)]
 pub(crate) struct DamageLog {
     env: Env,
+    /// Whether damage is told to the operator at once.
+    told: bool,
     reports: Mutex<VecDeque<DamageReport>>,
 }
 
@@ -30,12 +32,19 @@ pub struct DamageReport {
 
 impl DamageLog {
     pub(crate) fn new(env: Env) -> Self {
-        Self { env, reports: Mutex::default() }
+        Self { env, told: true, reports: Mutex::default() }
+    }
+
+    /// For a segment that is looked at before it belongs to the shard: whoever looks tells what comes of it.
+    pub(crate) fn silent(env: Env) -> Self {
+        Self { told: false, ..Self::new(env) }
     }
 
     /// Notes damage to a part that was whole until now.
     pub(crate) fn add(&self, segment: SegmentId, part: Part, reason: &str) {
-        tracing::error!(segment, ?part, reason, "a derived file is damaged; it is served around and rebuilt");
+        if self.told {
+            tracing::error!(segment, ?part, reason, "a derived file is damaged; it is served around and rebuilt");
+        }
         let report = DamageReport { segment, part, reason: reason.to_owned(), unix_micros: self.env.unix_micros() };
         let mut reports = self.lock();
         if reports.len() == MAX_REPORTS {
@@ -46,7 +55,9 @@ impl DamageLog {
 
     /// Notes damage to the manifest of a segment, which the damage of its parts follows from.
     pub(crate) fn warn(&self, segment: SegmentId, reason: &str) {
-        tracing::error!(segment, reason, "the manifest of a segment is damaged; the segment is rebuilt");
+        if self.told {
+            tracing::error!(segment, reason, "the manifest of a segment is damaged; the segment is rebuilt");
+        }
     }
 
     /// The last reports, oldest first.

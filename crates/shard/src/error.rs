@@ -85,6 +85,17 @@ pub enum ShardError {
         /// What was found and what was expected.
         what: String,
     },
+    /// A segment from elsewhere cannot be taken over. Everything is as it was, and what it was to save is to be built here.
+    #[error("the segment in {} cannot be adopted: {reason}", dir.display())]
+    Unfit {
+        /// Its folder.
+        dir: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A job works on what a segment from elsewhere would replace. Everything is as it was.
+    #[error("a job is at work on what the segment would replace")]
+    Occupied,
     /// The request is wrong.
     #[error(transparent)]
     Invalid(#[from] Violation),
@@ -103,11 +114,12 @@ impl ShardError {
     /// What a caller should make of it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Identity { .. } => ErrorKind::Conflict,
+            Self::Identity { .. } | Self::Unfit { .. } => ErrorKind::Conflict,
             Self::NewerFormat { .. }
             | Self::NewerCommand { .. }
             | Self::Io { .. }
             | Self::SwitchInDoubt { .. }
+            | Self::Occupied
             | Self::Stopped => ErrorKind::Unavailable,
             Self::Panicked { .. } => ErrorKind::Internal,
             Self::Kv(error) => error.kind(),

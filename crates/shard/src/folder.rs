@@ -53,6 +53,11 @@ impl Folder {
         self.segments().join(format!("{id}.tmp"))
     }
 
+    /// Takes the files of a segment from elsewhere, within the same file system.
+    pub(crate) fn take_in(&self, from: &Path, id: SegmentId) -> Result<(), ShardError> {
+        fs::rename(from, self.unfinished(id)).map_err(|source| io_error(from, source))
+    }
+
     /// Gives the folder of a segment that was built its name, for good.
     pub(crate) fn name_segment(&self, id: SegmentId) -> Result<(), ShardError> {
         let to = self.segment(id);
@@ -106,9 +111,17 @@ impl Folder {
     }
 }
 
-/// Makes the names in a folder durable.
+/// Makes the names in a folder durable, or the content of a file.
 pub(crate) fn sync_folder(path: &Path) -> Result<(), ShardError> {
     File::open(path).and_then(|folder| folder.sync_all()).map_err(|source| io_error(path, source))
+}
+
+/// Makes a folder durable with all that is in it.
+pub(crate) fn sync_all(path: &Path) -> Result<(), ShardError> {
+    for entry in list(path)? {
+        if entry.is_dir() { sync_all(&entry)? } else { sync_folder(&entry)? }
+    }
+    sync_folder(path)
 }
 
 pub(crate) fn io_error(path: &Path, source: io::Error) -> ShardError {

@@ -81,8 +81,8 @@ impl Generation {
         self.bytes
     }
 
-    /// The smallest version of its rows, if it has any.
-    pub(crate) fn first_version(&self) -> Option<u64> {
+    /// A version that none of its live rows is older than, if it has any rows.
+    pub fn first_version(&self) -> Option<u64> {
         self.first_version
     }
 
@@ -90,6 +90,24 @@ impl Generation {
     pub(crate) fn locate(&self, row: u32) -> (&Chunk, usize) {
         let at = self.chunk_of(row);
         (&self.chunks[at], (row - self.chunks[at].start) as usize)
+    }
+
+    /// The live rows, ascending.
+    pub(crate) fn live_rows(&self) -> impl Iterator<Item = u32> + '_ {
+        self.chunks.iter().flat_map(|chunk| chunk.live.iter().map(|row| chunk.start + row))
+    }
+
+    /// A copy of some rows.
+    pub(crate) fn rows_of(&self, rows: &[u32], schema: &Schema) -> ChunkRows {
+        let mut copy = ChunkRows::with_capacity(schema, rows.len());
+        for &row in rows {
+            let (chunk, at) = self.locate(row);
+            copy.push(chunk.ids()[at], chunk.versions()[at], Arc::clone(&chunk.payloads()[at]));
+            for (ordinal, column) in chunk.rows.vectors.iter().enumerate() {
+                copy.push_vector(ordinal, column.row(at));
+            }
+        }
+        copy
     }
 
     /// Appends rows, all alive, and returns the number of the first.
@@ -116,6 +134,18 @@ impl Generation {
         self.live -= live.count();
         live.clear(row - chunk.start);
         self.live += live.count();
+    }
+
+    /// Marks many rows as dead, which is seen in [`Generation::first_version`], too.
+    pub(crate) fn kill_all(&mut self, rows: &[u32]) {
+        for &row in rows {
+            let at = self.chunk_of(row);
+            let chunk = &mut self.chunks[at];
+            Arc::make_mut(&mut chunk.live).clear(row - chunk.start);
+        }
+        self.live = self.chunks.iter().map(|chunk| chunk.live.count()).sum();
+        let versions = self.chunks.iter().flat_map(|chunk| chunk.live.iter().map(|row| chunk.versions()[row as usize]));
+        self.first_version = versions.min();
     }
 
     fn chunk_of(&self, row: u32) -> usize {

@@ -19,6 +19,7 @@ const CURRENT: &str = "current";
 const CURRENT_PARTIAL: &str = "current.partial";
 const STATE_PREFIX: &str = "state-";
 const OFFERS: &str = "offers";
+const ARRIVALS: &str = "arrivals";
 
 /// A replica's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +71,11 @@ impl Home {
     /// Where states are kept for other replicas to fetch.
     pub fn offers(&self) -> PathBuf {
         self.0.join(OFFERS)
+    }
+
+    /// Where segments of other replicas are put, each in a folder of its own, to be adopted.
+    pub fn arrivals(&self) -> PathBuf {
+        self.0.join(ARRIVALS)
     }
 
     /// Makes a state that is complete and on disk the present one, durably.
@@ -129,8 +135,8 @@ impl Home {
         sync_folder(&self.0)
     }
 
-    /// Removes whatever is neither the present state nor what is known: states that were replaced or did not arrive, and
-    /// what was offered. To be called after [`Home::settle`], and before anything here is open.
+    /// Removes whatever is neither the present state nor what is known: states that were replaced or did not arrive, segments that were
+    /// not adopted, and what was offered. To be called after [`Home::settle`], and before anything here is open.
     ///
     /// # Errors
     /// What the system says. What is left goes the next time.
@@ -138,6 +144,7 @@ impl Home {
         let current = self.current()?;
         remove(&self.0.join(CURRENT_PARTIAL))?;
         remove(&self.offers())?;
+        remove(&self.arrivals())?;
         for path in self.other_states(&current)? {
             self.remove_state(&path, kv)?;
         }

@@ -110,14 +110,36 @@ impl IdTable {
 
     /// The row of an id.
     pub(crate) fn find(&self, id: PointId) -> Result<Option<u32>, Damaged> {
-        let row = self.first_row(|other| other < id)?;
+        let row = self.first_row(0..self.shape.rows as u32, |other| other < id)?;
         let found = (row as usize) < self.shape.rows && self.id(row)? == id;
         Ok(found.then_some(row))
     }
 
     /// The first row with a greater id; the number of rows if there is none.
     pub(crate) fn first_after(&self, id: PointId) -> Result<u32, Damaged> {
-        self.first_row(|other| other <= id)
+        self.first_row(0..self.shape.rows as u32, |other| other <= id)
+    }
+
+    /// The first row from `from` on whose id is not smaller, by steps that double: near ones are found at once, and a walk through
+    /// a table by ascending ids looks at few rows.
+    pub(crate) fn seek(&self, id: PointId, from: u32) -> Result<u32, Damaged> {
+        let rows = self.shape.rows as u32;
+        let (mut low, mut high, mut step) = (from, from, 1);
+        while high < rows && self.id(high)? < id {
+            low = high + 1;
+            high = high.saturating_add(step).min(rows);
+            step = step.saturating_mul(2);
+        }
+        self.first_row(low..high, |other| other < id)
+    }
+
+    /// The bytes of the table, unverified.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match (self.restored.get(), &self.file) {
+            (Some(restored), _) => restored,
+            (None, Some(file)) => file.bytes(),
+            (None, None) => unreachable!("a table has a file or a copy"),
+        }
     }
 
     /// Verifies every byte; false if stopped.
@@ -128,9 +150,9 @@ impl IdTable {
         }
     }
 
-    /// The first row whose id is not `before`, by bisection.
-    fn first_row(&self, before: impl Fn(PointId) -> bool) -> Result<u32, Damaged> {
-        let (mut low, mut high) = (0, self.shape.rows as u32);
+    /// The first row of these whose id is not `before`, by bisection; the end if there is none.
+    fn first_row(&self, among: Range<u32>, before: impl Fn(PointId) -> bool) -> Result<u32, Damaged> {
+        let Range { start: mut low, end: mut high } = among;
         while low < high {
             let middle = low + (high - low) / 2;
             if before(self.id(middle)?) {
@@ -153,15 +175,10 @@ impl IdTable {
     }
 
     fn array<const N: usize>(&self, range: Range<usize>) -> Result<[u8; N], Damaged> {
-        let bytes = match (self.restored.get(), &self.file) {
-            (Some(restored), _) => &restored[range],
-            (None, Some(file)) => {
-                file.check(range.clone())?;
-                &file.bytes()[range]
-            }
-            (None, None) => unreachable!("a table has a file or a copy"),
-        };
-        Ok(*bytes.first_chunk().expect("invariant: the range is as long as the array"))
+        if let (None, Some(file)) = (self.restored.get(), &self.file) {
+            file.check(range.clone())?;
+        }
+        Ok(*self.bytes()[range].first_chunk().expect("invariant: the range is as long as the array"))
     }
 }
 
@@ -233,6 +250,14 @@ mod tests {
             assert_eq!(table.find(id), Ok(Some(row)));
             assert_eq!(table.first_after(id), Ok(row + 1));
         }
+        let (table, last) = (&table, table.rows() as u32);
+        for (rank, (id, _)) in (0..).zip(rows()) {
+            for from in 0..=last {
+                assert_eq!(table.seek(id, from), Ok(from.max(rank)), "{id} from {from}");
+            }
+        }
+        assert_eq!(table.seek(PointId::Num(4), 0), Ok(1));
+        assert_eq!(table.seek(PointId::Uuid(u128::MAX), 0), Ok(last));
         for (absent, after) in
             [(PointId::Num(0), 0), (PointId::Num(4), 1), (PointId::Uuid(0), 2), (PointId::Uuid(2), 3)]
         {

@@ -1,5 +1,6 @@
 //! What a shard has to do in the background, and who does it when.
 
+mod adopt;
 mod build;
 mod install;
 mod merge_policy;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use sagitta_engine::index::BuildControl;
 
+pub use self::adopt::Adopted;
 use self::install::Source;
 use crate::{SegmentId, Shard, ShardError};
 
@@ -69,7 +71,22 @@ pub(crate) struct JobBoard(Mutex<Board>);
 #[derive(Debug, Default)]
 struct Board {
     running: Vec<JobKind>,
+    /// What segments from elsewhere are about to take rows over from.
+    reserved: Vec<Reserved>,
     failed: Vec<JobFailure>,
+}
+
+/// Generations and segments that no job may begin to work on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Reserved {
+    generations: Vec<u32>,
+    segments: Vec<SegmentId>,
+}
+
+/// Ends a reservation when it is dropped.
+struct Reservation<'a> {
+    board: &'a JobBoard,
+    reserved: Reserved,
 }
 
 impl Shard {
@@ -102,7 +119,7 @@ impl Shard {
     }
 
     /// All that there is to do, most urgent first, whether or not it is being done.
-    pub(crate) fn wanted_jobs(&self) -> Vec<JobKind> {
+    pub fn wanted_jobs(&self) -> Vec<JobKind> {
         let view = self.view();
         let damaged = view.segments().iter().filter(|view| view.segment.is_damaged());
         let rebuilds = damaged.map(|view| JobKind::Rebuild { segment: view.segment.id() });
@@ -228,9 +245,41 @@ impl JobKind {
 }
 
 impl JobBoard {
+    /// Keeps jobs away from these; `None` while one is at work on any of them. Verifying changes nothing.
+    fn reserve(&self, reserved: Reserved) -> Option<Reservation<'_>> {
+        let mut board = self.lock();
+        let at_work = |kind: &JobKind| !matches!(kind, JobKind::Verify { .. }) && reserved.overlaps(kind);
+        if board.running.iter().any(at_work) || board.reserved.iter().any(|other| reserved.meets(other)) {
+            return None;
+        }
+        board.reserved.push(reserved.clone());
+        Some(Reservation { board: self, reserved })
+    }
+
     /// A panic elsewhere leaves the board whole: it is changed by single calls.
     fn lock(&self) -> MutexGuard<'_, Board> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reserved {
+    fn overlaps(&self, kind: &JobKind) -> bool {
+        kind.generation().is_some_and(|generation| self.generations.contains(&generation))
+            || kind.segments().iter().any(|id| self.segments.contains(id))
+    }
+
+    fn meets(&self, other: &Self) -> bool {
+        self.generations.iter().any(|number| other.generations.contains(number))
+            || self.segments.iter().any(|id| other.segments.contains(id))
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        let mut board = self.board.lock();
+        if let Some(at) = board.reserved.iter().position(|reserved| *reserved == self.reserved) {
+            board.reserved.swap_remove(at);
+        }
     }
 }
 
@@ -241,7 +290,8 @@ impl Board {
             kind.generation().is_some() && kind.generation() == other.generation()
                 || kind.segments().iter().any(|id| other.segments().contains(id))
         };
-        !self.running.iter().any(overlaps) && !self.is_set_back(kind, now)
+        let is_reserved = self.reserved.iter().any(|reserved| reserved.overlaps(kind));
+        !self.running.iter().any(overlaps) && !is_reserved && !self.is_set_back(kind, now)
     }
 
     /// Whether a job failed a moment ago.
@@ -250,7 +300,8 @@ impl Board {
     }
 
     fn busy_segments(&self) -> Vec<SegmentId> {
-        self.running.iter().flat_map(JobKind::segments).copied().collect()
+        let reserved = self.reserved.iter().flat_map(|reserved| &reserved.segments);
+        self.running.iter().flat_map(JobKind::segments).chain(reserved).copied().collect()
     }
 
     fn note_failure(&mut self, kind: &JobKind, error: &ShardError, now: Duration, retry_after: Duration) {

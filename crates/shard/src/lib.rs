@@ -3,7 +3,7 @@
 //! Synchronous and without a network. May not know: replicas, other shards, Raft, wire formats.
 //!
 //! What was applied is in a key-value database (the truth); segments are files derived from it that make searching fast,
-//! built in the background by [`Job`]s. Readers work on a [`ReadView`], an immutable picture as of one applied index.
+//! built in the background by [`Job`]s, or taken over from another replica that has built them ([`Shard::adopt`]). Readers work on a [`ReadView`], an immutable picture as of one applied index.
 
 mod apply;
 pub mod codec;
@@ -44,10 +44,10 @@ pub use error::ShardError;
 pub use growing::{Chunk, Generation, VectorColumn};
 pub use home::Home;
 pub use inspect::{Finding, Inspected, InspectedSegment, Severity, inspect};
-pub use jobs::{Job, JobFailure, JobKind};
+pub use jobs::{Adopted, Job, JobFailure, JobKind};
 pub use options::{Engines, ShardOptions, ShardSpec};
 pub use search::{SearchContext, SearchOutcome};
-pub use segment::{Part, Segment, SegmentId, SegmentVector};
+pub use segment::{Part, Segment, SegmentId, SegmentName, SegmentVector};
 pub use shard::{Shard, WritePressure};
 pub use stats::{GenerationStats, SegmentStats, ShardStats, VectorStats};
 pub use steps::{Step, StepHook};

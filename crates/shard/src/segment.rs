@@ -28,6 +28,9 @@ pub(crate) use self::manifest::{SegmentManifest, VectorManifest};
 /// Number of a segment in its shard; never used again.
 pub type SegmentId = u64;
 
+/// What a segment is called on every replica that has it: the hash of its manifest, which has those of all its files.
+pub type SegmentName = u128;
+
 /// A part of a segment that can be damaged by itself; the others go on being used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
@@ -154,6 +157,17 @@ impl Segment {
     /// Number in the shard.
     pub fn id(&self) -> SegmentId {
         self.entry.id
+    }
+
+    /// What it is called on every replica that has it.
+    pub fn name(&self) -> SegmentName {
+        self.entry.digest.hash
+    }
+
+    /// The folder of its files, which never change; it goes some time after the segment was replaced. Other replicas of the shard may
+    /// take a copy of it over by [`Shard::adopt`](crate::Shard::adopt).
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Number of rows, dead ones included.

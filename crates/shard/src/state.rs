@@ -111,23 +111,26 @@ impl State {
                     Arc::make_mut(self.generation_mut(location.generation)).kill(location.row);
                 }
                 Place::Sealed { segment, row } => {
-                    let view = self.segments.iter_mut().find(|view| view.segment.id() == segment);
-                    let view = view.expect("invariant: places are of the present segments");
-                    Arc::make_mut(&mut view.live).clear(row);
+                    Arc::make_mut(&mut self.segment_mut(segment).live).clear(row);
                 }
             }
         }
-        let generation = self.growing.number();
-        let ids = changes.rows.ids().to_vec();
-        let start = Arc::make_mut(&mut self.growing).append(changes.rows);
-        for (row, id) in (start..).zip(ids) {
-            self.unsealed.insert(id, Location { generation, row });
-        }
+        self.grow(changes.rows);
         changes.requests.into_iter().for_each(|(index, request)| self.requests.push(index, request));
         self.requests.prune();
         self.head = changes.head;
         if changes.members.is_some() {
             self.members = changes.members;
+        }
+    }
+
+    /// Appends rows to the growing generation.
+    pub(crate) fn grow(&mut self, rows: ChunkRows) {
+        let generation = self.growing.number();
+        let ids = rows.ids().to_vec();
+        let start = Arc::make_mut(&mut self.growing).append(rows);
+        for (row, id) in (start..).zip(ids) {
+            self.unsealed.insert(id, Location { generation, row });
         }
     }
 
@@ -164,7 +167,14 @@ impl State {
         Err(ShardError::Inconsistent { what: format!("point {id} is in the database, but in no segment") })
     }
 
-    fn generation_mut(&mut self, number: u32) -> &mut Arc<Generation> {
+    /// A segment that is there.
+    pub(crate) fn segment_mut(&mut self, id: SegmentId) -> &mut SegmentView {
+        let found = self.segments.iter_mut().find(|view| view.segment.id() == id);
+        found.expect("invariant: places are of the present segments")
+    }
+
+    /// A generation that is there.
+    pub(crate) fn generation_mut(&mut self, number: u32) -> &mut Arc<Generation> {
         let mut generations = self.frozen.iter_mut().chain([&mut self.growing]);
         let found = generations.find(|generation| generation.number() == number);
         found.expect("invariant: locations are of the present generations")

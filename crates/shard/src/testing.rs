@@ -1,6 +1,6 @@
 //! Tests of a whole shard, for any engines: a shard passes or fails with what it stores and indexes in.
 //!
-//! [`model::run`] drives a shard through random histories next to a naive map and compares; [`crash::every_step`] cuts
+//! [`model::run`] drives a shard through random histories next to a naive map and compares, and has it take over segments of a twin; [`crash::every_step`] cuts
 //! every job off at every step; [`damage::every_file`] damages every file; [`concurrent::run`] reads while writing; [`whole`] makes checkpoints and
 //! installs them. Each panics
 //! with its seed when the shard is wrong.
@@ -12,6 +12,7 @@ pub mod dice;
 mod inspect;
 pub mod model;
 mod naive;
+pub(crate) mod twin;
 pub mod whole;
 
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! The whole shard with the twins in memory; see [`crate::testing`].
 
+mod adopt;
 mod inspect;
 mod lifecycle;
 
@@ -21,6 +22,7 @@ fn random_histories_agree_with_a_map() {
         let report = in_folder(|dir| model::run(&TwinRig::default(), dir, seed, 3_000));
         println!("{report:?}");
         let enough = report.entries > 800 && report.jobs > 100 && report.disturbed_jobs > 20 && report.crashes > 20;
+        let enough = enough && report.adoptions > 40 && report.adopted_rows > 300 && report.refusals > 0;
         assert!(
             enough && report.most_segments >= 4 && report.most_points > 80,
             "seed {seed} did too little: {report:?}"
@@ -30,7 +32,7 @@ fn random_histories_agree_with_a_map() {
 
 #[test]
 fn a_power_cut_at_any_step_of_an_installation_loses_nothing() {
-    assert_eq!(in_folder(|dir| crash::every_step(&TwinRig::default(), dir, 1)), 3 * 13 * 3);
+    assert_eq!(in_folder(|dir| crash::every_step(&TwinRig::default(), dir, 1)), (3 * 13 + 9) * 3);
 }
 
 #[test]

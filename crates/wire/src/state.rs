@@ -1,4 +1,4 @@
-//! What nodes say to each other about whole states; see `proto/sagitta/internal/v1/state.proto`.
+//! What nodes say to each other about whole states and parts of such; see `proto/sagitta/internal/v1/state.proto`.
 
 use bytes::Bytes;
 use sagitta_model::Violation;
@@ -8,6 +8,8 @@ use crate::internal as proto;
 
 /// Longest name of a file.
 const MAX_FILE_BYTES: usize = 200;
+/// Most parts of an answer.
+const MAX_PARTS: usize = 128;
 
 /// Which part of which file of a state is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +46,75 @@ impl FetchState {
     }
 }
 
+/// Which group's parts are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AskParts {
+    /// The group, above 0.
+    pub group: u64,
+}
+
+/// What a node says of the parts of a group's state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListedParts {
+    /// Whether it leads the group.
+    pub leads: bool,
+    /// Whether it is making a part, or about to.
+    pub working: bool,
+    /// The parts, the newest last; at most 128.
+    pub parts: Vec<ListedPart>,
+}
+
+/// A part of a group's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedPart {
+    /// Its manifest as it travels, not yet looked at.
+    pub manifest: Bytes,
+    /// Its rows.
+    pub rows: u64,
+    /// Log index of the oldest entry that it has something of.
+    pub first: u64,
+    /// Log index of the newest one.
+    pub last: u64,
+}
+
+impl AskParts {
+    /// Makes the message.
+    pub fn into_proto(self) -> proto::PartsRequest {
+        proto::PartsRequest { group: self.group }
+    }
+
+    /// Reads the message.
+    pub fn from_proto(message: proto::PartsRequest) -> Result<Self, Failure> {
+        match message.group {
+            0 => Err(Failure::invalid(Violation::new("group", "is 0, which is no group"))),
+            group => Ok(Self { group }),
+        }
+    }
+}
+
+impl ListedParts {
+    /// Makes the message.
+    pub fn into_proto(self) -> proto::PartsResponse {
+        let part = |ListedPart { manifest, rows, first, last }| proto::Part { manifest, rows, first, last };
+        let parts = self.parts.into_iter().map(part).collect();
+        proto::PartsResponse { leads: self.leads, working: self.working, parts }
+    }
+
+    /// Reads the message.
+    pub fn from_proto(message: proto::PartsResponse) -> Result<Self, Failure> {
+        let invalid = |field, what: &str| Failure::invalid(Violation::new(field, what));
+        let proto::PartsResponse { leads, working, parts } = message;
+        if parts.len() > MAX_PARTS {
+            return Err(invalid("parts", "are more than 128"));
+        }
+        if parts.iter().any(|part| part.first > part.last) {
+            return Err(invalid("parts.first", "is after the last entry"));
+        }
+        let part = |proto::Part { manifest, rows, first, last }| ListedPart { manifest, rows, first, last };
+        Ok(Self { leads, working, parts: parts.into_iter().map(part).collect() })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use prost::Message as _;
@@ -67,6 +138,37 @@ mod tests {
         assert_eq!(sample().into_proto().encode_to_vec(), bytes);
         let decoded = proto::FetchRequest::decode(&bytes[..]).unwrap();
         assert_eq!(FetchState::from_proto(decoded), Ok(sample()));
+    }
+
+    fn listed() -> ListedParts {
+        let part = ListedPart { manifest: Bytes::from_static(b"{}"), rows: 300, first: 5, last: 0x80 };
+        ListedParts { leads: true, working: false, parts: vec![part] }
+    }
+
+    #[test]
+    fn the_bytes_of_parts_stay_readable() {
+        let ask = AskParts { group: 0x0102 };
+        let bytes = [0x09, 2, 1, 0, 0, 0, 0, 0, 0];
+        assert_eq!(ask.into_proto().encode_to_vec(), bytes);
+        assert_eq!(AskParts::from_proto(proto::PartsRequest::decode(&bytes[..]).unwrap()), Ok(ask));
+        let part = [0x0a, 2, b'{', b'}', 0x10, 0xac, 2, 0x18, 5, 0x20, 0x80, 1];
+        let bytes = [&[0x08, 1, 0x1a, 12][..], &part].concat();
+        assert_eq!(listed().into_proto().encode_to_vec(), bytes);
+        assert_eq!(ListedParts::from_proto(proto::PartsResponse::decode(&bytes[..]).unwrap()), Ok(listed()));
+    }
+
+    #[test]
+    fn parts_that_cannot_be_are_refused_with_their_field() {
+        let full = || listed().into_proto();
+        let part = || full().parts.remove(0);
+        let cases = [
+            ("parts", proto::PartsResponse { parts: vec![part(); MAX_PARTS + 1], ..full() }),
+            ("parts.first", proto::PartsResponse { parts: vec![proto::Part { first: 0x81, ..part() }], ..full() }),
+        ];
+        for (field, message) in cases {
+            assert_eq!(ListedParts::from_proto(message).unwrap_err().violations[0].field, field);
+        }
+        assert_eq!(AskParts::from_proto(proto::PartsRequest { group: 0 }).unwrap_err().violations[0].field, "group");
     }
 
     #[test]

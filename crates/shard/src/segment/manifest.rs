@@ -39,13 +39,23 @@ impl SegmentManifest {
 
     /// Reads the file of a segment; the error says what is wrong with it.
     pub(crate) fn read(path: &Path, entry: &ManifestEntry) -> Result<Self, String> {
-        let file = SealedFile::open(path, Some(&entry.digest)).map_err(|error| error.to_string())?;
-        file.check(0..file.bytes().len()).map_err(|error| error.to_string())?;
-        let manifest = Self::from_sealed(file.bytes()).map_err(|error| format!("{}: {error}", path.display()))?;
+        let (manifest, _) = Self::read_file(path, Some(&entry.digest))?;
         if manifest.rows != entry.rows {
             return Err(format!("{}: it is of {} rows, expected {}", path.display(), manifest.rows, entry.rows));
         }
         Ok(manifest)
+    }
+
+    /// Reads the file of a segment that comes from elsewhere, and says which file it is.
+    pub(crate) fn discover(path: &Path) -> Result<(Self, FileDigest), String> {
+        Self::read_file(path, None)
+    }
+
+    fn read_file(path: &Path, expected: Option<&FileDigest>) -> Result<(Self, FileDigest), String> {
+        let file = SealedFile::open(path, expected).map_err(|error| error.to_string())?;
+        file.check(0..file.bytes().len()).map_err(|error| error.to_string())?;
+        let manifest = Self::from_sealed(file.bytes()).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok((manifest, file.digest()))
     }
 }
 

@@ -9,6 +9,7 @@ use std::path::Path;
 use sagitta_engine::kv::ScanRange;
 
 use super::model::Driver;
+use super::twin::ADOPTION;
 use super::{Rig, run_jobs};
 use crate::layout::{Key, SEGMENT_IDS};
 use crate::{JobKind, Step};
@@ -22,6 +23,17 @@ pub enum Installs {
     Merge,
     /// Of a damaged segment.
     Rebuild,
+    /// Of a segment that a twin has built.
+    Adopt,
+}
+
+impl Installs {
+    fn steps(self) -> &'static [Step] {
+        match self {
+            Self::Adopt => &ADOPTION,
+            _ => &Step::ALL,
+        }
+    }
 }
 
 /// Cuts the power at every [`Step`] of every kind of job, keeping none, some or all of what was not flushed; then the shard must
@@ -32,8 +44,8 @@ pub enum Installs {
 pub fn every_step(rig: &dyn Rig, dir: &Path, seed: u64) -> usize {
     println!("crash test: seed {seed}");
     let mut cuts = 0;
-    for job in [Installs::Seal, Installs::Merge, Installs::Rebuild] {
-        for step in Step::ALL {
+    for job in [Installs::Seal, Installs::Merge, Installs::Rebuild, Installs::Adopt] {
+        for &step in job.steps() {
             for attempt in 0..3 {
                 let case = dir.join(format!("{job:?}-{step:?}-{attempt}"));
                 fs::create_dir(&case).expect("a folder for the case");
@@ -49,16 +61,13 @@ pub fn every_step(rig: &dyn Rig, dir: &Path, seed: u64) -> usize {
 fn cut(rig: &dyn Rig, dir: &Path, seed: u64, job: Installs, step: Step) {
     let mut driver = Driver::new(rig, dir, seed);
     driver.at = format!("seed {seed}, {job:?} cut at {step:?}");
-    prepare(&mut driver, job);
-    let wanted = driver.shard().next_job().map(|job| job.kind().clone());
-    let suits = matches!(
-        (&wanted, job),
-        (Some(JobKind::Seal { .. }), Installs::Seal)
-            | (Some(JobKind::Merge { .. }), Installs::Merge)
-            | (Some(JobKind::Rebuild { .. }), Installs::Rebuild)
-    );
-    assert!(suits, "{}: the next job is {wanted:?}", driver.at);
-    assert!(driver.cut_job_at(step), "{}: the job did not come to the step", driver.at);
+    if job == Installs::Adopt {
+        prepare_adoption(&mut driver);
+        assert!(driver.cut_adoption_at(step), "{}: the adoption did not come to the step", driver.at);
+    } else {
+        prepare(&mut driver, job);
+        cut_job(&mut driver, job, step);
+    }
     driver.crash();
     // A segment that the database still names was not touched: nothing has to be rebuilt.
     assert_eq!(driver.shard().stats().damages, [], "{}", driver.at);
@@ -73,12 +82,41 @@ fn cut(rig: &dyn Rig, dir: &Path, seed: u64, job: Installs, step: Step) {
     check_folders(&driver);
 }
 
+fn cut_job(driver: &mut Driver<'_>, job: Installs, step: Step) {
+    let wanted = driver.shard().next_job().map(|job| job.kind().clone());
+    let suits = matches!(
+        (&wanted, job),
+        (Some(JobKind::Seal { .. }), Installs::Seal)
+            | (Some(JobKind::Merge { .. }), Installs::Merge)
+            | (Some(JobKind::Rebuild { .. }), Installs::Rebuild)
+    );
+    assert!(suits, "{}: the next job is {wanted:?}", driver.at);
+    assert!(driver.cut_job_at(step), "{}: the job did not come to the step", driver.at);
+}
+
+/// Rows in a segment, in a frozen generation and in the growing one, of which the twin's only segment has some in the same
+/// version.
+fn prepare_adoption(driver: &mut Driver<'_>) {
+    for _ in 0..2 {
+        driver.fill(10);
+        driver.write();
+        driver.shard().freeze().expect("the shard freezes");
+        run_jobs(driver.shard()).expect("jobs end well");
+    }
+    driver.fill(10);
+    driver.shard().freeze().expect("the shard freezes");
+    driver.write();
+    driver.seal_twin();
+    driver.write();
+}
+
 /// Makes the job the next one.
 fn prepare(driver: &mut Driver<'_>, job: Installs) {
     let segments = match job {
         Installs::Seal => 0,
         Installs::Rebuild => 1,
         Installs::Merge => 4,
+        Installs::Adopt => unreachable!("it is prepared by itself"),
     };
     while driver.shard().view().segments().len() < segments || driver.naive.points.len() < 20 {
         driver.write();
@@ -105,6 +143,7 @@ fn prepare(driver: &mut Driver<'_>, job: Installs) {
             let alive = view.segments().iter().find(|view| view.live.count() > 0).expect("some point is sealed");
             alive.segment.report(crate::Part::Payload, "planted");
         }
+        Installs::Adopt => unreachable!("it is prepared by itself"),
     }
 }
 

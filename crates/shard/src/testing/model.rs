@@ -14,6 +14,7 @@ use sagitta_model::{
 use super::dice::Dice;
 use super::inspect::{agrees, unchanged};
 use super::naive::{Expected, Naive};
+use super::twin::ADOPTION;
 use super::{Rig, open, schema, small_options, unhurried};
 use crate::codec::Record as _;
 use crate::{
@@ -36,6 +37,12 @@ pub struct Report {
     pub crashes: u64,
     /// Clean restarts.
     pub restarts: u64,
+    /// Segments of the twin that were taken over.
+    pub adoptions: u64,
+    /// Their rows that were alive.
+    pub adopted_rows: u64,
+    /// Segments of the twin that were refused, as they had to be.
+    pub refusals: u64,
     /// Most segments at a time.
     pub most_segments: usize,
     /// Most points at a time.
@@ -59,16 +66,18 @@ pub fn run(rig: &dyn Rig, dir: &Path, seed: u64, steps: usize) -> Report {
 
 /// A shard, the map it is compared with, and the log of what was done to both.
 pub(super) struct Driver<'a> {
-    rig: &'a dyn Rig,
+    pub(super) rig: &'a dyn Rig,
     dir: PathBuf,
     pub(super) schema: Schema,
-    env: Env,
+    pub(super) env: Env,
     clock: ManualClock,
     pub(super) dice: Dice,
     options: ShardOptions,
     shard: Option<Arc<Shard>>,
+    /// Another replica of the shard, which has applied more or less of the log.
+    pub(super) twin: Option<Arc<Shard>>,
     pub(super) naive: Naive,
-    log: Vec<LogEntry>,
+    pub(super) log: Vec<LogEntry>,
     next_index: u64,
     /// Views that were kept, and what they must go on answering.
     held: Vec<(Arc<ReadView>, Naive)>,
@@ -78,8 +87,8 @@ pub(super) struct Driver<'a> {
 }
 
 #[derive(Clone)]
-struct LogEntry {
-    index: u64,
+pub(super) struct LogEntry {
+    pub(super) index: u64,
     data: Vec<u8>,
     /// None for an entry that does nothing.
     command: Option<Command>,
@@ -94,6 +103,13 @@ pub(super) struct Disturbance {
     entries: Mutex<Option<(Step, Vec<LogEntry>)>>,
     outcomes: Mutex<Vec<(LogEntry, WriteOutcome)>>,
     cut_at: Mutex<Option<Step>>,
+}
+
+impl Disturbance {
+    /// Has entries applied at a step.
+    pub(super) fn plan(&self, step: Step, entries: Vec<LogEntry>) {
+        *lock(&self.entries) = Some((step, entries));
+    }
 }
 
 impl Disturbance {
@@ -117,7 +133,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn as_entries(entries: &[LogEntry]) -> Vec<Entry<'_>> {
+pub(super) fn as_entries(entries: &[LogEntry]) -> Vec<Entry<'_>> {
     entries
         .iter()
         .map(|entry| Entry { index: entry.index, term: term_of(entry.index), data: &entry.data, members: None })
@@ -136,7 +152,7 @@ impl<'a> Driver<'a> {
         let schema = schema(seed, rig.policies());
         let mut driver = Self {
             rig,
-            dir: dir.to_path_buf(),
+            dir: dir.join("shard"),
             naive: Naive::new(&schema),
             schema,
             env,
@@ -144,6 +160,7 @@ impl<'a> Driver<'a> {
             dice: Dice::new(seed),
             options: small_options(),
             shard: None,
+            twin: None,
             log: Vec::new(),
             next_index: 1,
             held: Vec::new(),
@@ -160,7 +177,7 @@ impl<'a> Driver<'a> {
     }
 
     fn step(&mut self) {
-        match self.dice.below(100) {
+        match self.dice.below(106) {
             0..=34 => self.write(),
             35..=49 => self.search(),
             50..=54 => self.get(),
@@ -175,6 +192,12 @@ impl<'a> Driver<'a> {
             96 => self.crash(),
             97 => self.crash_in_job(),
             98 => self.replay_old(),
+            99..=103 => self.adopt(),
+            104 => {
+                self.bring_twin_on();
+                self.cut_adoption_at(*self.dice.pick(&ADOPTION));
+                self.crash();
+            }
             _ => self.check_everything(),
         }
         let (segments, points) = (self.shard().view().segments().len(), self.naive.points.len());
@@ -203,7 +226,7 @@ impl<'a> Driver<'a> {
     }
 
     /// An entry that is in the log and in the map from now on, but not yet in the shard.
-    fn new_entry(&mut self) -> LogEntry {
+    pub(super) fn new_entry(&mut self) -> LogEntry {
         // Configuration changes and other groups' entries leave gaps.
         self.next_index += if self.dice.one_in(10) { 3 } else { 1 };
         let index = self.next_index;
@@ -243,7 +266,7 @@ impl<'a> Driver<'a> {
         LogEntry { index, data: command.to_sealed(), command: Some(command), expected }
     }
 
-    fn check_outcome(&self, entry: &LogEntry, outcome: &WriteOutcome) {
+    pub(super) fn check_outcome(&self, entry: &LogEntry, outcome: &WriteOutcome) {
         assert_eq!(Expected::of(outcome), entry.expected, "{}: outcome of {:?}", self.at, entry.command);
         assert_eq!(outcome.failed, outcome.failures.len() as u64, "{}", self.at);
     }
@@ -264,7 +287,7 @@ impl<'a> Driver<'a> {
         if disturbed {
             let step = *self.dice.pick(&Step::ALL[..=8]);
             let entries = (0..1 + self.dice.below(4)).map(|_| self.new_entry()).collect();
-            *lock(&self.disturbance.entries) = Some((step, entries));
+            self.disturbance.plan(step, entries);
         }
         for _ in 0..1 + self.dice.below(6) {
             let Some(job) = self.shard().next_job() else { break };
@@ -278,7 +301,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Applies what the job did not get to, and checks what came of the rest.
-    fn finish_disturbance(&mut self) {
+    pub(super) fn finish_disturbance(&mut self) {
         self.report.disturbed_jobs += u64::from(!lock(&self.disturbance.outcomes).is_empty());
         if let Some((_, entries)) = lock(&self.disturbance.entries).take() {
             let outcomes = self.shard().apply(&as_entries(&entries)).expect("entries apply");

@@ -17,7 +17,7 @@ pub(super) struct Naive {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct NaivePoint {
-    version: u64,
+    pub(super) version: u64,
     vectors: NamedVectors,
     payload: Object,
 }

@@ -5,14 +5,14 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sagitta_consensus::{FilesError, GroupId, Shelf};
+use sagitta_consensus::{FilesError, GroupId, Part, Parts, Shelf};
 use sagitta_env::Env;
 use sagitta_model::{ErrorKind, Violation};
 use sagitta_wire::Failure;
 use sagitta_wire::internal::state_service_server::StateService;
-use sagitta_wire::internal::{FetchRequest, FetchResponse};
+use sagitta_wire::internal::{FetchRequest, FetchResponse, PartsRequest, PartsResponse};
 use sagitta_wire::peer::Hello;
-use sagitta_wire::state::FetchState;
+use sagitta_wire::state::{AskParts, FetchState, ListedPart, ListedParts};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -71,6 +71,16 @@ impl StateDesk {
         Ok((opened?, place))
     }
 
+    async fn list(&self, request: Request<PartsRequest>) -> Result<ListedParts, Failure> {
+        let hello = Hello::read_from(request.metadata())?;
+        judge(&hello, &self.me)?;
+        let group = GroupId(AskParts::from_proto(request.into_inner())?.group);
+        let parts = self.shelf.parts(group);
+        let parts = parts
+            .ok_or_else(|| Failure::new(ErrorKind::NotFound, format!("{} has no member of {group}", self.me.node)))?;
+        listed(parts).map_err(failure)
+    }
+
     /// Streams a file until it ends, or nobody takes it.
     async fn stream(
         self,
@@ -126,6 +136,24 @@ impl StateService for StateDesk {
         self.env.spawn(self.clone().stream(reading, place, chunks));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
+
+    async fn parts(&self, request: Request<PartsRequest>) -> Result<Response<PartsResponse>, Status> {
+        let from = request.remote_addr();
+        let listed = self.list(request).await.inspect_err(|failure| {
+            if failure.kind == ErrorKind::Denied {
+                self.counters.refused.add(1);
+            }
+            tracing::debug!(?from, why = failure.message, "told nothing of parts");
+        })?;
+        Ok(Response::new(listed.into_proto()))
+    }
+}
+
+fn listed(parts: Parts) -> Result<ListedParts, FilesError> {
+    let Parts { leads, working, parts } = parts;
+    let part =
+        |Part { manifest, rows, first, last }: Part| Ok(ListedPart { manifest: manifest.encode()?, rows, first, last });
+    Ok(ListedParts { leads, working, parts: parts.into_iter().map(part).collect::<Result<_, _>>()? })
 }
 
 impl Reading {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sagitta_consensus::{NodeId, Order, StateFile, StateSource};
+use sagitta_consensus::{Manifest, NodeId, Order, Part, Parts, Question, StateFile, StateSource};
 use sagitta_env::{Env, JoinHandle};
 use sagitta_model::ErrorKind;
 use sagitta_wire::Failure;
 use sagitta_wire::internal::state_service_client::StateServiceClient;
-use sagitta_wire::state::FetchState;
+use sagitta_wire::state::{AskParts, FetchState, ListedPart, ListedParts};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tonic::transport::Channel;
 use tonic::{Request, Status};
@@ -27,11 +27,16 @@ const MAX_MESSAGE_BYTES: usize = CHUNK_BYTES + 64;
 
 /// Fetches states from other nodes, from any thread, until it is dropped.
 pub struct StateFetcher {
-    // Unbounded, and small: a group has one order at a time.
-    orders: mpsc::UnboundedSender<Order>,
+    // Unbounded, and small: a group has one order and one question at a time.
+    orders: mpsc::UnboundedSender<Errand>,
     /// Dropped with it, which ends what is under way.
     _stop: watch::Sender<bool>,
     _supervisor: JoinHandle<()>,
+}
+
+enum Errand {
+    Fetch(Order),
+    Ask(Question),
 }
 
 /// What all fetches of a node share.
@@ -78,27 +83,73 @@ impl StateFetcher {
 
 impl StateSource for StateFetcher {
     fn fetch(&self, order: Order) {
-        if let Err(mpsc::error::SendError(order)) = self.orders.send(order) {
-            (order.done)(Err("this node is shutting down".to_owned()));
+        self.send(Errand::Fetch(order));
+    }
+
+    fn ask(&self, question: Question) {
+        self.send(Errand::Ask(question));
+    }
+}
+
+impl StateFetcher {
+    fn send(&self, errand: Errand) {
+        let over = || "this node is shutting down".to_owned();
+        match self.orders.send(errand) {
+            Ok(()) => {}
+            Err(mpsc::error::SendError(Errand::Fetch(order))) => (order.done)(Err(over())),
+            Err(mpsc::error::SendError(Errand::Ask(question))) => (question.done)(Err(over())),
         }
     }
 }
 
-/// Gives each order a task.
-async fn supervise(shared: Arc<Shared>, mut orders: mpsc::UnboundedReceiver<Order>, stopped: watch::Receiver<bool>) {
-    while let Some(order) = orders.recv().await {
+/// Gives each errand a task.
+async fn supervise(shared: Arc<Shared>, mut errands: mpsc::UnboundedReceiver<Errand>, stopped: watch::Receiver<bool>) {
+    while let Some(errand) = errands.recv().await {
         let (shared, stopped) = (shared.clone(), stopped.clone());
         let env = shared.env.clone();
+        let over = "this node is shutting down".to_owned();
         env.clone().spawn(async move {
-            let fetched = tokio::select! {
-                fetched = fetch(shared, &order) => fetched,
-                () = until_told(stopped) => Err("this node is shutting down".to_owned()),
-            };
-            let done = order.done;
-            // It opens what has come, which takes a disk's time.
-            env.spawn_blocking(move || done(fetched));
+            match errand {
+                Errand::Fetch(order) => {
+                    let fetched = tokio::select! {
+                        fetched = fetch(shared, &order) => fetched,
+                        () = until_told(stopped) => Err(over),
+                    };
+                    let done = order.done;
+                    // It opens what has come, which takes a disk's time.
+                    env.spawn_blocking(move || done(fetched));
+                }
+                Errand::Ask(Question { group, of, done }) => {
+                    let answered = tokio::select! {
+                        answered = ask(shared, group.0, of) => answered,
+                        () = until_told(stopped) => Err(over),
+                    };
+                    env.spawn_blocking(move || done(answered));
+                }
+            }
         });
     }
+}
+
+/// Asks a node for the parts of a group's state, once: whoever wants to know asks again.
+async fn ask(shared: Arc<Shared>, group: u64, of: NodeId) -> Result<Parts, String> {
+    let (env, patience) = (shared.env.clone(), shared.timing.fetch_patience);
+    let mut request = Request::new(AskParts { group }.into_proto());
+    shared.me.hello_to(of).write_to(request.metadata_mut());
+    let answer = async {
+        let mut service = connect(&shared, of).await?;
+        Ok::<_, End>(service.parts(request).await?.into_inner())
+    };
+    let answer = env.timeout(patience, Box::pin(answer)).await.map_err(|_| "it says nothing".to_owned())?;
+    let answer = answer.map_err(|end| match end {
+        End::Broken(_, why) | End::Final(why) => why,
+    })?;
+    let ListedParts { leads, working, parts } = ListedParts::from_proto(answer).map_err(|failure| failure.message)?;
+    let part = |ListedPart { manifest, rows, first, last }| {
+        let manifest = Manifest::decode(&manifest).map_err(|error| error.to_string())?;
+        Ok::<_, String>(Part { manifest, rows, first, last })
+    };
+    Ok(Parts { leads, working, parts: parts.into_iter().map(part).collect::<Result<_, _>>()? })
 }
 
 /// Brings all files of a state, each checked and on disk.
@@ -183,21 +234,24 @@ impl Fetch {
     /// The connection to the other node, made if there is none.
     async fn service(&mut self) -> Result<&mut StateServiceClient<Channel>, End> {
         if self.service.is_none() {
-            let Shared { env, book, timing, .. } = &*self.shared;
-            let address = book.get(self.from).ok_or_else(|| End::broken("its address is not known"))?;
-            let endpoint = link::endpoint(&address, timing)
-                .initial_stream_window_size(WINDOW_BYTES)
-                .initial_connection_window_size(WINDOW_BYTES);
-            let connecting = env.timeout(timing.handshake, Box::pin(book.connect(endpoint)));
-            let connected = connecting.await.map_err(|_| End::broken("it did not answer in time"))?;
-            let channel = connected.map_err(|error| End::Broken(Cause::Broken, link::why(&error)))?;
-            let service = StateServiceClient::new(channel)
-                .max_decoding_message_size(MAX_MESSAGE_BYTES)
-                .max_encoding_message_size(MAX_MESSAGE_BYTES);
-            self.service = Some(service);
+            self.service = Some(connect(&self.shared, self.from).await?);
         }
         self.service.as_mut().ok_or_else(|| End::broken("there is no connection"))
     }
+}
+
+async fn connect(shared: &Shared, to: NodeId) -> Result<StateServiceClient<Channel>, End> {
+    let Shared { env, book, timing, .. } = shared;
+    let address = book.get(to).ok_or_else(|| End::broken("its address is not known"))?;
+    let endpoint = link::endpoint(&address, timing)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES);
+    let connecting = env.timeout(timing.handshake, Box::pin(book.connect(endpoint)));
+    let connected = connecting.await.map_err(|_| End::broken("it did not answer in time"))?;
+    let channel = connected.map_err(|error| End::Broken(Cause::Broken, link::why(&error)))?;
+    Ok(StateServiceClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES))
 }
 
 impl End {

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use sagitta_consensus::{ClusterId, GroupId, Manifest, NodeId, Order, StateSource as _};
+use sagitta_consensus::{
+    ClusterId, GroupId, Manifest, NodeId, Order, Part, PartKeeper, Parts, Question, StateSource as _,
+};
 use sagitta_env::Env;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -79,6 +81,13 @@ impl Pair {
             wanted: Arc::downgrade(&self.wanted),
         });
         told
+    }
+
+    async fn ask(&self) -> Result<Parts, String> {
+        let (tell, told) = oneshot::channel();
+        let done = Box::new(|answer| tell.send(answer).unwrap());
+        self.fetcher.ask(Question { group: GROUP, of: SOURCE, done });
+        within("an answer", told).await.unwrap()
     }
 
     async fn fetch(&self) -> Result<(), String> {
@@ -218,6 +227,56 @@ async fn fetching_ends_when_nobody_waits_any_more_or_the_node_stops() {
     drop(pair.fetcher);
     let why = within("it ends", order).await.unwrap().unwrap_err();
     assert!(why.contains("shutting down"), "{why}");
+}
+
+struct Keeper(Parts);
+
+impl PartKeeper for Keeper {
+    fn parts(&self) -> Parts {
+        self.0.clone()
+    }
+}
+
+#[tokio::test]
+async fn a_member_says_which_parts_it_has_for_as_long_as_it_is_there() {
+    let pair = Pair::start(&[("ids", 10), ("vectors-0/exact", 300)], brisk()).await;
+    let why = pair.ask().await.unwrap_err();
+    assert!(why.contains("has no member"), "{why}");
+    let part = Part { manifest: pair.manifest.clone(), rows: 3, first: 5, last: 9 };
+    let keeper = Arc::new(Keeper(Parts { leads: true, working: false, parts: vec![part.clone(), part] }));
+    let weak: Weak<Keeper> = Arc::downgrade(&keeper);
+    pair.source.shelf.introduce(GROUP, weak);
+    assert_eq!(pair.ask().await, Ok(keeper.0.clone()));
+    drop(keeper);
+    pair.ask().await.unwrap_err();
+    assert_eq!(pair.source.stats().refused, 0);
+}
+
+#[tokio::test]
+async fn a_part_is_fetched_like_a_state_and_is_no_offer_of_one() {
+    let pair = Pair::start(&[("ids", 10)], brisk()).await;
+    let folder = pair.source.shelf.take_away(GROUP, OFFER).unwrap();
+    pair.source.shelf.put_part(GROUP, folder, pair.manifest.clone());
+    assert_eq!(pair.source.shelf.offers(), []);
+    assert_eq!(pair.fetch().await, Ok(()));
+    pair.check();
+}
+
+#[tokio::test]
+async fn strangers_are_told_of_no_parts_and_silence_ends() {
+    let stranger = PeerIdentity { cluster: ClusterId(0xbad), ..identity(1) };
+    let pair = Pair::start_as(stranger, &[("a", 10)], hasty()).await;
+    let why = pair.ask().await.unwrap_err();
+    assert!(why.contains("belongs to cluster"), "{why}");
+    assert!(pair.source.stats().refused > 0);
+
+    let pair = Pair::start(&[("a", 10)], hasty()).await;
+    let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    pair.book.set(SOURCE, uri(mute.local_addr().unwrap()));
+    pair.ask().await.unwrap_err();
+    pair.book.remove(SOURCE);
+    let why = pair.ask().await.unwrap_err();
+    assert!(why.contains("address is not known"), "{why}");
 }
 
 /// Carries bytes between two sockets, and cuts the first connections after so many bytes towards the caller.

@@ -270,6 +270,34 @@ async fn a_shard_follower_that_was_away_while_the_log_was_cut_catches_up_by_the_
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_segment_that_the_leader_has_built_is_fetched_and_adopted_by_the_others() {
+    let mut fleet = Fleet::start(3).await;
+    for at in 0..3 {
+        fleet.host_shard(at).await;
+    }
+    let mut last = 0;
+    for round in 0..3 {
+        last = fleet.upsert(round * 20..round * 20 + 20).await;
+        until("all have sealed it", || {
+            (0..3).all(|at| {
+                fleet.status(at).applied >= last && fleet.replica(at).statistics().indexed_points > round * 20
+            })
+        })
+        .await;
+    }
+    fleet.agree(last).await;
+    let leader = fleet.leader().await;
+    for at in (0..3).filter(|at| *at != leader) {
+        let origins = fleet.replica(at).segment_origins();
+        println!("{origins:?}");
+        assert!(origins.adopted > 0 && origins.refused == 0, "{origins:?}");
+    }
+    for at in 0..3 {
+        fleet.stop(at).await;
+    }
+}
+
 /// Proposes at whoever leads, until it is decided: the same again changes nothing.
 async fn propose(controls: &[&Control], number: u64) {
     let mut digest = [0; 32];

@@ -1,0 +1,74 @@
+//! What building indexes costs: with one replica, and with three that share what one of them has built.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use sagitta_benches::cpu::{Reading, Usage};
+use sagitta_benches::data::Data;
+use sagitta_env::Env;
+
+use crate::cluster::{Cluster, connect};
+use crate::writes::{Points, writes};
+
+/// The threads that build; those that FAISS starts are called after the one that started them.
+const BUILDERS: &str = "build";
+/// Points of a write, and writes at once: enough to keep the builders busy.
+const BATCH: usize = 100;
+const CONCURRENCY: usize = 4;
+/// When no builder has worked for so long, small segments have been merged and nobody waits for a segment of another any more.
+const QUIET: Duration = Duration::from_secs(75);
+/// Builders look for work twice a second, which is no work.
+const IDLE_SHARE: f64 = 0.002;
+
+/// CPU time in a cluster of three nodes from the first point until nothing was left to build.
+pub(crate) struct Cost {
+    replication: u32,
+    points: u64,
+    nodes: Vec<Usage>,
+}
+
+/// Writes so many points into a new cluster.
+pub(crate) async fn measure(env: &Env, folder: &Path, data: &Data, count: usize, replication: u32) -> Result<Cost> {
+    std::fs::create_dir(folder)?;
+    let cluster = Cluster::start(env, folder).await?;
+    let client = connect(cluster.endpoint())?;
+    let points = Points::new(data.points()?, BATCH)?;
+    client.create(points.collection(data, replication)?).await?;
+    let before = cluster.cpu()?;
+    writes(env, &client, &points, CONCURRENCY, count.div_ceil(BATCH)).await?;
+    let mut nodes = used(&cluster, &before)?;
+    loop {
+        env.sleep(QUIET).await;
+        let now = used(&cluster, &before)?;
+        let worked = built(&now).saturating_sub(built(&nodes)) as f64 / QUIET.as_nanos() as f64;
+        nodes = now;
+        if worked < IDLE_SHARE {
+            return Ok(Cost { replication, points: (count.div_ceil(BATCH) * BATCH) as u64, nodes });
+        }
+    }
+}
+
+fn used(cluster: &Cluster, before: &[Reading]) -> Result<Vec<Usage>> {
+    Ok(cluster.since(before)?.into_iter().map(|(_, usage)| usage).collect())
+}
+
+fn built(nodes: &[Usage]) -> u64 {
+    nodes.iter().map(|usage| usage.clone().only(BUILDERS).total()).sum()
+}
+
+impl Cost {
+    /// Microseconds of building for each point, on all nodes together.
+    pub(crate) fn a_point(&self) -> f64 {
+        built(&self.nodes) as f64 / 1e3 / self.points as f64
+    }
+
+    /// A line for each node.
+    pub(crate) fn print(&self) {
+        println!("\n{} replicas: {:.1} us of building a point on all nodes together", self.replication, self.a_point());
+        for (node, usage) in (1..).zip(&self.nodes) {
+            let total = usage.total() as f64 / 1e3 / self.points as f64;
+            println!("  CPU us a point, node {node}: {total:.1} ({})", usage.split(self.points));
+        }
+    }
+}
