@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use sagitta_model::{CollectionName, FieldPath, PointId, Schema, VectorSpec, Violation};
+use sagitta_model::{CollectionName, FieldPath, HashRange, PointId, Schema, VectorSpec, Violation, shard_hash};
 use serde::{Deserialize, Serialize};
 
 use crate::hex::{hex, parse_id};
-use crate::route::{HashRange, shard_hash};
 
 /// A named set of points with one schema.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +30,7 @@ pub struct ShardDescriptor {
     /// Identity, unique in the cluster and never handed out twice.
     pub id: u64,
     /// The hashes it is responsible for.
+    #[serde(with = "RangeJson")]
     pub range: HashRange,
     /// Version of its placement: a request that names another is stale.
     pub epoch: u64,
@@ -44,6 +44,14 @@ pub struct ShardDescriptor {
     /// nothing and has forgotten how it voted: see [`Floor`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub left: BTreeMap<u64, Floor>,
+}
+
+/// JSON form of a [`HashRange`].
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "HashRange")]
+struct RangeJson {
+    first: u64,
+    last: u64,
 }
 
 /// A place in a shard's log that is above everything that a member had seen when it left the group. Should that node become a member once

@@ -6,6 +6,7 @@ pub mod answer;
 pub mod datetime;
 pub mod error;
 pub mod filter;
+pub mod hash;
 pub mod hit;
 pub mod id;
 pub mod limits;
@@ -26,6 +27,7 @@ pub use answer::{
 };
 pub use error::{ErrorKind, Violation};
 pub use filter::{Condition, Filter, Number, Range, Scalar, Test};
+pub use hash::{HashRange, shard_hash};
 pub use hit::{Hit, TopK, merge};
 pub use id::PointId;
 pub use metric::Metric;

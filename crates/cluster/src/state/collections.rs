@@ -3,14 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sagitta_model::CollectionName;
+use sagitta_model::{CollectionName, HashRange};
 
 use super::{Leaving, State};
 use crate::collection::{Collection, ShardDescriptor};
 use crate::limits::{MAX_CLUSTER_SHARDS, MAX_COLLECTIONS, MAX_REPLICATION, MAX_SHARDS};
 use crate::outcome::{Effect, Refusal};
 use crate::placement::{Placement, takes_replicas};
-use crate::route::HashRange;
 
 impl State {
     pub(super) fn create(

@@ -171,7 +171,7 @@ fn shard_ids_are_never_reused_and_every_point_has_a_shard() {
     assert_eq!(collection.shards.iter().map(|shard| shard.id).collect::<Vec<_>>(), [19, 20, 21]);
     for n in 0..1000 {
         let id = PointId::Num(n);
-        assert!(collection.shard_of(id).range.contains(crate::shard_hash(id)));
+        assert!(collection.shard_of(id).range.contains(sagitta_model::shard_hash(id)));
     }
 }
 

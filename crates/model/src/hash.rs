@@ -1,16 +1,16 @@
 //! Which shard a point belongs to. The only place that hashes a point's id.
 
-use sagitta_model::PointId;
-use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::PointId;
 
 /// Where a point lies on the ring of hashes: XXH3-64 of its key.
 pub fn shard_hash(id: PointId) -> u64 {
-    xxh3_64(&id.to_key())
+    xxh3_64(id.to_key().as_ref())
 }
 
 /// An interval of hashes, both ends included. A shard holds the points whose hash lies in its range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HashRange {
     /// Lowest hash in the range.
     pub first: u64,
@@ -25,6 +25,18 @@ impl HashRange {
     /// Whether the range holds a hash.
     pub fn contains(self, hash: u64) -> bool {
         (self.first..=self.last).contains(&hash)
+    }
+
+    /// Whether the range holds the hash of a point.
+    pub fn holds(self, id: PointId) -> bool {
+        self == Self::FULL || self.contains(shard_hash(id))
+    }
+
+    /// The hashes below `at`, and those from there on; `None` if either has none.
+    pub fn split(self, at: u64) -> Option<(Self, Self)> {
+        let (lower, upper) =
+            (Self { first: self.first, last: at.checked_sub(1)? }, Self { first: at, last: self.last });
+        (lower.first <= lower.last && upper.first <= upper.last).then_some((lower, upper))
     }
 
     /// All hashes in `parts` ranges of the same size (to one), ascending, without gap or overlap. `parts` is at least 1.
@@ -50,6 +62,18 @@ mod tests {
             }
         }
         assert_eq!(HashRange::partition(1), [HashRange::FULL]);
+    }
+
+    #[test]
+    fn a_range_splits_into_two_that_touch_and_neither_is_empty() {
+        let range = |first, last| HashRange { first, last };
+        assert_eq!(range(3, 9).split(4), Some((range(3, 3), range(4, 9))));
+        assert_eq!(range(3, 9).split(9), Some((range(3, 8), range(9, 9))));
+        for outside in [0, 2, 3, 10, u64::MAX] {
+            assert_eq!(range(3, 9).split(outside), None, "at {outside}");
+        }
+        assert_eq!(HashRange::FULL.split(0), None);
+        assert_eq!(HashRange::FULL.split(u64::MAX), Some((range(0, u64::MAX - 1), range(u64::MAX, u64::MAX))));
     }
 
     /// A change of these values would lose every stored point's shard.
