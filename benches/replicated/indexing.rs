@@ -4,11 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use sagitta_benches::cpu::{Reading, Usage};
+use sagitta_benches::cluster::{Cluster, connect};
+use sagitta_benches::cpu::Usage;
 use sagitta_benches::data::Data;
 use sagitta_env::Env;
 
-use crate::cluster::{Cluster, connect};
 use crate::writes::{Points, writes};
 
 /// The threads that build; those that FAISS starts are called after the one that started them.
@@ -31,26 +31,22 @@ pub(crate) struct Cost {
 /// Writes so many points into a new cluster.
 pub(crate) async fn measure(env: &Env, folder: &Path, data: &Data, count: usize, replication: u32) -> Result<Cost> {
     std::fs::create_dir(folder)?;
-    let cluster = Cluster::start(env, folder).await?;
+    let cluster = Cluster::start(env, folder, &["coordinator,shard"; 3]).await?;
     let client = connect(cluster.endpoint())?;
     let points = Points::new(data.points()?, BATCH)?;
     client.create(points.collection(data, replication)?).await?;
     let before = cluster.cpu()?;
     writes(env, &client, &points, CONCURRENCY, count.div_ceil(BATCH)).await?;
-    let mut nodes = used(&cluster, &before)?;
+    let mut nodes = cluster.since(&before)?;
     loop {
         env.sleep(QUIET).await;
-        let now = used(&cluster, &before)?;
+        let now = cluster.since(&before)?;
         let worked = built(&now).saturating_sub(built(&nodes)) as f64 / QUIET.as_nanos() as f64;
         nodes = now;
         if worked < IDLE_SHARE {
             return Ok(Cost { replication, points: (count.div_ceil(BATCH) * BATCH) as u64, nodes });
         }
     }
-}
-
-fn used(cluster: &Cluster, before: &[Reading]) -> Result<Vec<Usage>> {
-    Ok(cluster.since(before)?.into_iter().map(|(_, usage)| usage).collect())
 }
 
 fn built(nodes: &[Usage]) -> u64 {
