@@ -76,6 +76,16 @@ fn operations(cluster: &Cluster) -> Vec<Value> {
     list(&cluster.json(&["operation", "list", "--all"]), "operations").clone()
 }
 
+/// All operations, once none is under way.
+fn ended(cluster: &Cluster) -> Vec<Value> {
+    let ended = async || {
+        let all = operations(cluster);
+        let have = all.iter().all(|one| ["done", "cancelled"].contains(&text(one, "step")));
+        if have { Ok(all) } else { Err(format!("{all:#?}")) }
+    };
+    run(eventually("no operation under way", ended))
+}
+
 fn all_there(cluster: &Cluster) {
     run(async {
         assert_eq!(at_rest(&cluster.client(0, CALL * 6), "points", IDS).await.len() as u64, IDS);
@@ -141,7 +151,7 @@ fn a_node_that_joins_fills_up_unasked_takes_what_is_moved_by_hand_and_is_drained
     let new = run(eventually("the new node", known));
     // Two shards with three replicas each: one of them comes here.
     wait_for_replicas(&cluster, &new, 1);
-    let moved = operations(&cluster);
+    let moved = ended(&cluster);
     let kinds: Vec<_> = moved.iter().map(|one| (text(one, "kind"), text(one, "step"), text(one, "to"))).collect();
     assert_eq!(kinds, [("rebalance", "done", new.as_str())], "{moved:#?}");
     all_there(&cluster);
@@ -167,6 +177,7 @@ fn a_node_that_joins_fills_up_unasked_takes_what_is_moved_by_hand_and_is_drained
     moving(&other, &from, &[]).ends_with(DONE).shows("operation 2 moves shard ");
     wait_for_replicas(&cluster, &new, 2);
     wait_for_replicas(&cluster, &from, 1);
+    assert_eq!(ended(&cluster).len(), 2, "and nobody moves it back");
     all_there(&cluster);
 
     cluster.ask(&["node", "drain", &new]).ends_with(DONE);
