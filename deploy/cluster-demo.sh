@@ -87,6 +87,9 @@ caught_up() {
 # Whether a node shows a line in JSON.
 node_shows() { sagitta -o json node show "$1" | grep -q "$2"; }
 
+# Whether no operation is under way.
+settled() { sagitta -o json operation list | grep -q '"operations": \[\]'; }
+
 # Makes the first node found the cluster. The token lets the others in.
 found() {
   start_node 1
@@ -189,7 +192,8 @@ check "$(api 3)" 4000
 printf '\n# A fourth shard node joins. Nobody asks for it: one of the six replicas is moved there, so that no node holds two more than another.\n'
 start_node 7
 await_node 7
-await "node 7 does not fill up" node_shows "$(api 7)" '"hosted_replicas": 1'
+await "node 7 does not fill up" node_shows "$(api 7)" '"wanted_replicas": 1'
+await "the move does not end" settled
 show sagitta node list
 show sagitta operation list --all
 check "$(api 2)" 4000
@@ -197,6 +201,8 @@ check "$(api 2)" 4000
 printf '\n# It is taken out of service: what it holds is moved to the others, and then it can be removed.\n'
 show sagitta node drain "$(api 7)"
 await "node 7 is not drained" node_shows "$(api 7)" '"status": "drained"'
+show sagitta node list
+show sagitta operation list --all
 check "$(api 3)" 4000
 show sagitta node remove "$(api 7)" --yes
 kill_node 7
