@@ -42,7 +42,10 @@ impl<C: NodeClient> Coordinator<C> {
                 if let Err(error) = self.keep_replicas(since, self.env.deadline(DECIDE_WITHIN)).await {
                     tracing::debug!(%error, "the replicas could not be looked after; trying again");
                 }
-                self.keep_leaders(since).await;
+                // Another one may have decided otherwise since.
+                if self.control.group().status().role == Role::Leader {
+                    self.keep_leaders(since).await;
+                }
             }
         }
     }

@@ -182,13 +182,12 @@ impl Build {
             let control = BuildControl { threads: self.threads, stop: &stop, progress: &|_| {} };
             let kind = job.kind().clone();
             let before = names(&built.view());
+            let at_work = replica.shipping().at_work(&kind);
             tracing::debug!(shard, job = ?kind, "begun");
             match job.run(&control) {
                 Ok(()) => {
                     tracing::debug!(shard, job = ?kind, "done");
-                    if !matches!(kind, JobKind::Verify { .. }) {
-                        replica.shipping().built(&built, &before);
-                    }
+                    replica.shipping().built(&built, &kind, &before);
                 }
                 Err(_) if self.stop.load(Ordering::Acquire) => return false,
                 Err(_) if !replica.is_present(&built) => {
@@ -196,6 +195,7 @@ impl Build {
                 }
                 Err(error) => tracing::warn!(shard, job = ?kind, %error, "failed; it is tried again later"),
             }
+            drop(at_work);
             replica.built();
         }
         busy

@@ -95,10 +95,10 @@ impl Replica {
 
     /// Looks after the segments that come from other replicas: see [`Shipping::tend`].
     pub(crate) fn tend(&self, shard: &Arc<Shard>, disk_short: bool, stop: &dyn Stop) -> Tended {
-        let urgent = self.indexed.receiver_count() > 0 || self.shared.builder.is_memory_short();
-        let tended = self.shipping.tend(shard, Pressure { urgent, disk_short }, stop);
-        if tended.adopted && urgent {
-            // What was frozen so that it would be sealed soon may grow again.
+        let is_urgent = || self.indexed.receiver_count() > 0 || self.shared.builder.is_memory_short();
+        let tended = self.shipping.tend(shard, Pressure { urgent: is_urgent(), disk_short }, stop);
+        // Asked again: whoever has come to wait meanwhile has frozen what an adoption may have let grow again.
+        if tended.adopted && is_urgent() {
             if let Err(error) = shard.freeze() {
                 tracing::warn!(shard = self.id, %error, "not frozen");
             }
@@ -196,9 +196,10 @@ impl Replica {
     }
 
     async fn wait_indexed(&self, index: u64, deadline: Deadline) -> Result<(), NodeError> {
+        // First, so that it shows that somebody waits before anything is frozen: see `tend`.
+        let mut indexed = self.indexed.subscribe();
         self.shard().freeze().map_err(|error| NodeError::Shard { shard: self.id, error })?;
         self.shared.builder.ring();
-        let mut indexed = self.indexed.subscribe();
         let reached = indexed.wait_for(|indexed| *indexed >= index);
         let waited = self.env.until(deadline, reached).await;
         waited

@@ -159,17 +159,15 @@ impl ReadView {
         self.matching_from_database(segment, filter, stop)
     }
 
-    /// The oldest and the newest version among the rows of a segment, dead ones included. Reads all of them.
+    /// The newest version among the rows of a segment, dead ones included. Reads all of them.
     ///
     /// # Errors
     /// What the database reports.
-    pub fn versions(&self, segment: &SegmentView) -> Result<(u64, u64), ShardError> {
-        let (mut first, mut last) = (u64::MAX, 0);
-        for row in 0..segment.segment.rows() as u32 {
-            let version = segment.segment.read_ids(self.snapshot(), |ids| ids.version(row))?;
-            (first, last) = (first.min(version), last.max(version));
-        }
-        Ok((first.min(last), last))
+    pub fn newest_version(&self, segment: &SegmentView) -> Result<u64, ShardError> {
+        segment.segment.read_ids(self.snapshot(), |ids| {
+            let mut versions = (0..ids.rows() as u32).map(|row| ids.version(row));
+            versions.try_fold(0, |newest, version| Ok(version?.max(newest)))
+        })
     }
 
     /// The row of an id in a segment, dead or alive, whatever is damaged.

@@ -71,9 +71,7 @@ pub struct ListedPart {
     pub manifest: Bytes,
     /// Its rows.
     pub rows: u64,
-    /// Log index of the oldest entry that it has something of.
-    pub first: u64,
-    /// Log index of the newest one.
+    /// Log index of the newest entry that it has something of.
     pub last: u64,
 }
 
@@ -95,22 +93,18 @@ impl AskParts {
 impl ListedParts {
     /// Makes the message.
     pub fn into_proto(self) -> proto::PartsResponse {
-        let part = |ListedPart { manifest, rows, first, last }| proto::Part { manifest, rows, first, last };
+        let part = |ListedPart { manifest, rows, last }| proto::Part { manifest, rows, last };
         let parts = self.parts.into_iter().map(part).collect();
         proto::PartsResponse { leads: self.leads, working: self.working, parts }
     }
 
     /// Reads the message.
     pub fn from_proto(message: proto::PartsResponse) -> Result<Self, Failure> {
-        let invalid = |field, what: &str| Failure::invalid(Violation::new(field, what));
         let proto::PartsResponse { leads, working, parts } = message;
         if parts.len() > MAX_PARTS {
-            return Err(invalid("parts", "are more than 128"));
+            return Err(Failure::invalid(Violation::new("parts", "are more than 128")));
         }
-        if parts.iter().any(|part| part.first > part.last) {
-            return Err(invalid("parts.first", "is after the last entry"));
-        }
-        let part = |proto::Part { manifest, rows, first, last }| ListedPart { manifest, rows, first, last };
+        let part = |proto::Part { manifest, rows, last }| ListedPart { manifest, rows, last };
         Ok(Self { leads, working, parts: parts.into_iter().map(part).collect() })
     }
 }
@@ -141,7 +135,7 @@ mod tests {
     }
 
     fn listed() -> ListedParts {
-        let part = ListedPart { manifest: Bytes::from_static(b"{}"), rows: 300, first: 5, last: 0x80 };
+        let part = ListedPart { manifest: Bytes::from_static(b"{}"), rows: 300, last: 0x80 };
         ListedParts { leads: true, working: false, parts: vec![part] }
     }
 
@@ -151,23 +145,18 @@ mod tests {
         let bytes = [0x09, 2, 1, 0, 0, 0, 0, 0, 0];
         assert_eq!(ask.into_proto().encode_to_vec(), bytes);
         assert_eq!(AskParts::from_proto(proto::PartsRequest::decode(&bytes[..]).unwrap()), Ok(ask));
-        let part = [0x0a, 2, b'{', b'}', 0x10, 0xac, 2, 0x18, 5, 0x20, 0x80, 1];
-        let bytes = [&[0x08, 1, 0x1a, 12][..], &part].concat();
+        let part = [0x0a, 2, b'{', b'}', 0x10, 0xac, 2, 0x18, 0x80, 1];
+        let bytes = [&[0x08, 1, 0x1a, 10][..], &part].concat();
         assert_eq!(listed().into_proto().encode_to_vec(), bytes);
         assert_eq!(ListedParts::from_proto(proto::PartsResponse::decode(&bytes[..]).unwrap()), Ok(listed()));
     }
 
     #[test]
     fn parts_that_cannot_be_are_refused_with_their_field() {
-        let full = || listed().into_proto();
-        let part = || full().parts.remove(0);
-        let cases = [
-            ("parts", proto::PartsResponse { parts: vec![part(); MAX_PARTS + 1], ..full() }),
-            ("parts.first", proto::PartsResponse { parts: vec![proto::Part { first: 0x81, ..part() }], ..full() }),
-        ];
-        for (field, message) in cases {
-            assert_eq!(ListedParts::from_proto(message).unwrap_err().violations[0].field, field);
-        }
+        let part = listed().into_proto().parts.remove(0);
+        let of = |parts| proto::PartsResponse { parts: vec![part.clone(); parts], ..listed().into_proto() };
+        assert_eq!(ListedParts::from_proto(of(MAX_PARTS + 1)).unwrap_err().violations[0].field, "parts");
+        ListedParts::from_proto(of(MAX_PARTS)).unwrap();
         assert_eq!(AskParts::from_proto(proto::PartsRequest { group: 0 }).unwrap_err().violations[0].field, "group");
     }
 

@@ -6,7 +6,7 @@ use super::target::Traffic;
 use super::{Limits, Told, View, unwell};
 use crate::collection::ShardDescriptor;
 use crate::command::Command;
-use crate::operation::{Operation, OperationKind};
+use crate::operation::{Operation, OperationKind, OperationStep};
 use crate::outcome::Refusal;
 use crate::state::State;
 
@@ -22,9 +22,12 @@ pub struct ByHand {
 }
 
 impl ByHand {
-    /// Whether an operation is this move: begun by the same request, whose answer was lost.
+    /// Whether an operation is this move: begun by the same request, whose answer was lost. One that is being undone is not.
     pub fn is(&self, operation: &Operation) -> bool {
-        operation.kind == OperationKind::Move && (operation.from, operation.to) == (Some(self.from), self.to)
+        operation.kind == OperationKind::Move
+            && (operation.from, operation.to) == (Some(self.from), self.to)
+            && !operation.cancelled
+            && operation.step != OperationStep::Undo
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{CAUGHT_UP, LOST_AFTER, View};
 use crate::collection::Floor;
 use crate::node::NodeStatus;
-use crate::operation::{Operation, OperationStep};
+use crate::operation::{Operation, OperationKind, OperationStep};
 use crate::report::ReplicaRole;
 use crate::state::State;
 
@@ -43,6 +43,17 @@ fn progress(state: &State, view: &View<'_>, operation: &Operation) -> Progress {
         }
     };
     let leaves = |node: u64| state.nodes().get(&node).is_some_and(|node| node.status == NodeStatus::Draining);
+    // What only has nodes hold alike fills no disk, and keeps no repair of its shard waiting for a replica that does not work.
+    let gives_way = || {
+        let stays = |node: &u64| *node != to && Some(*node) != operation.from;
+        let lacks_replica = || {
+            let (_, shard) = state.shard(shard).ok()?;
+            shard.replicas.iter().copied().filter(stays).find(|node| gone(*node))
+        };
+        let works = || view.replica(to, shard).is_some_and(|told| told.problem.is_none());
+        let is_full = || view.report(to).is_some_and(|report| report.shortage.is_some());
+        operation.kind == OperationKind::Rebalance && (is_full() || !works() && lacks_replica().is_some())
+    };
     let group = view.group(shard);
     match operation.step {
         Done | Cancelled => return Progress::Waits(String::new()),
@@ -55,7 +66,9 @@ fn progress(state: &State, view: &View<'_>, operation: &Operation) -> Progress {
                 false => Progress::Waits(format!("node {from} to remove its replica")),
             };
         }
-        Join | CatchUp if operation.cancelled || gone(to) || leaves(to) => return Progress::Next(Undo, nowhere),
+        Join | CatchUp if operation.cancelled || gone(to) || leaves(to) || gives_way() => {
+            return Progress::Next(Undo, nowhere);
+        }
         _ => {}
     }
     let Some((members, at)) = group else {

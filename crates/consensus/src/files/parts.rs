@@ -14,9 +14,7 @@ pub struct Part {
     pub manifest: Manifest,
     /// Its size, in the state machine's own words.
     pub rows: u64,
-    /// Index of the oldest entry that it has something of.
-    pub first: u64,
-    /// Index of the newest one.
+    /// Index of the newest entry that it has something of.
     pub last: u64,
 }
 

@@ -12,8 +12,8 @@ use crate::client::{NodeClient, ShardRef};
 use crate::reports::SILENT;
 use crate::{Coordinator, Error, Reports};
 
-/// How long leaders may take to hand over. What they have not by then is looked at again.
-const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
+/// How long leaders may take to hand over. What they have not by then is looked at again, and meanwhile nothing else is looked after.
+const HAND_OVER_WITHIN: Duration = Duration::from_millis(500);
 
 impl<C: NodeClient> Coordinator<C> {
     /// Decides what is to be done about replicas now. Nothing is kept from one look to the next.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sagitta_consensus::{NodeId, Part};
+use sagitta_shard::JobKind;
 
 /// How long a replica whose group has no leader waits for one: several elections.
 const FOR_A_LEADER: Duration = Duration::from_secs(5);
@@ -30,6 +31,13 @@ pub(super) enum Work {
     Merge { rows: u64 },
 }
 
+/// The two kinds of it. A replica waits for each by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Seal,
+    Merge,
+}
+
 /// What is known when it is decided who does it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Situation {
@@ -44,9 +52,30 @@ pub(super) struct Situation {
     pub(super) under_way: bool,
 }
 
+impl Work {
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            Self::Seal { .. } => Kind::Seal,
+            Self::Merge { .. } => Kind::Merge,
+        }
+    }
+}
+
+impl Kind {
+    /// `None` for jobs that are every replica's own: a damaged segment is mended from the replica's own truth, and files are verified where
+    /// they are.
+    pub(super) fn of(job: &JobKind) -> Option<Self> {
+        match job {
+            JobKind::Seal { .. } => Some(Self::Seal),
+            JobKind::Merge { .. } => Some(Self::Merge),
+            JobKind::Rebuild { .. } | JobKind::Verify { .. } => None,
+        }
+    }
+}
+
 /// Whether this replica does the work by itself.
 pub(super) fn is_own(work: Work, at: &Situation) -> bool {
-    let is_seal = matches!(work, Work::Seal { .. });
+    let is_seal = work.kind() == Kind::Seal;
     if at.leadership == Leadership::Own || at.in_vain || is_seal && at.urgent {
         return true;
     }
@@ -116,8 +145,7 @@ mod tests {
     #[test]
     fn segments_that_cannot_save_the_work_are_not_fetched() {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let part =
-            |rows, last| Part { manifest: Manifest::of(dir.path(), 1).expect("a manifest"), rows, first: 1, last };
+        let part = |rows, last| Part { manifest: Manifest::of(dir.path(), 1).expect("a manifest"), rows, last };
         for (part, seal, merge) in
             [(part(50, 100), true, true), (part(49, 100), true, false), (part(50, 99), false, true)]
         {

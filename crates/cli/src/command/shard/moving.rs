@@ -1,7 +1,7 @@
 //! `sagitta shard move`.
 
 use clap::Args;
-use sagitta_model::{CollectionName, ErrorKind};
+use sagitta_model::CollectionName;
 use serde_json::json;
 
 use super::one;
@@ -63,11 +63,8 @@ impl Move {
             let with: Vec<_> = with.iter().map(|node| nodes.told(*node)).collect();
             return Err(Failure::usage(message).hint(format!("its replicas are on {}", with.join(", "))));
         }
-        let moved = session.client.move_replica(id, from, to, self.dry_run).await.map_err(|error| {
-            let conflict = error.kind == ErrorKind::Conflict;
-            let failure = cluster_failed(session, error);
-            if conflict { failure.hint("sagitta operation list shows what is under way") } else { failure }
-        })?;
+        let moved = session.client.move_replica(id, from, to, self.dry_run).await;
+        let moved = moved.map_err(|error| cluster_failed(session, error))?;
         let document = json!({
             "dry_run": self.dry_run,
             "operation": moved.operation.as_ref().map(operation::document),

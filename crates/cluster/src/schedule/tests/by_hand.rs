@@ -1,6 +1,7 @@
 //! What somebody asks for is begun or refused with what helps, and stays.
 
 use super::*;
+use crate::operation::OperationStep;
 use crate::outcome::Refusal;
 
 const DAY_MICROS: u64 = 24 * 3_600 * 1_000_000;
@@ -112,4 +113,26 @@ fn what_was_moved_by_hand_stays_for_a_day_and_other_replicas_make_room() {
     assert!(!begun(&played));
     played.now += DAY_MICROS;
     assert!(begun(&played));
+}
+
+#[test]
+fn a_move_that_is_being_undone_is_not_the_one_that_is_asked_for_again() {
+    let (mut played, shard) = placed(1);
+    let asked = ByHand { shard, from: 1, to: 4 };
+    let (command, _) = ask(&played, shard, 1, 4).expect("begun");
+    played.apply(command);
+    let is_asked = |state: &State| asked.is(state.operation(1).expect("it was begun"));
+    assert!(is_asked(&played.state));
+    let undone = Command::AdvanceOperation {
+        id: 1,
+        from: OperationStep::Join,
+        to: OperationStep::Undo,
+        at: Floor { term: 0, index: 0 },
+        unix_micros: 1,
+    };
+    for change in [Command::CancelOperation { id: 1 }, undone] {
+        let mut state = played.state.clone();
+        state.apply(change).expect("applied");
+        assert!(!is_asked(&state));
+    }
 }

@@ -12,6 +12,7 @@ const AT: Floor = Floor { term: 5, index: 1_000 };
 /// What is known when the scheduler looks.
 #[derive(Clone, Debug)]
 struct Case {
+    kind: OperationKind,
     cancelled: bool,
     voters: Vec<u64>,
     learners: Vec<u64>,
@@ -20,6 +21,10 @@ struct Case {
     /// What the nodes that give the replica up and get it are.
     from: NodeStatus,
     to: NodeStatus,
+    /// What node 3 is, which keeps its replica.
+    other: NodeStatus,
+    /// Whether node 4 takes no more data.
+    full: bool,
     /// What node 4 tells of its replica.
     copy: Option<ReplicaReport>,
     /// Whether node 1 still tells of a replica.
@@ -37,12 +42,15 @@ fn replica(role: ReplicaRole, term: u64, applied: u64) -> ReplicaReport {
 /// Everybody is there, and node 4 is a learner that lacks as much as may be.
 fn usual() -> Case {
     Case {
+        kind: OperationKind::Move,
         cancelled: false,
         voters: vec![1, 2, 3],
         learners: vec![4],
         told: true,
         from: NodeStatus::Up,
         to: NodeStatus::Up,
+        other: NodeStatus::Up,
+        full: false,
         copy: Some(replica(ReplicaRole::Learner, AT.term, AT.index - CAUGHT_UP)),
         holds: true,
         silence: [Duration::ZERO; 2],
@@ -54,7 +62,7 @@ fn next(step: OperationStep, case: &Case) -> Option<OperationStep> {
     let mut played = Played::new(1, 3, 1);
     played.create(1, 3);
     played.join(4, "z");
-    let (kind, reason) = (OperationKind::Move, String::new());
+    let (kind, reason) = (case.kind, String::new());
     played.apply(Command::BeginOperation {
         kind,
         shard: SHARD,
@@ -80,15 +88,17 @@ fn next(step: OperationStep, case: &Case) -> Option<OperationStep> {
         from = to;
     }
     played.set(1, case.from);
+    played.set(3, case.other);
     played.set(4, case.to);
 
     let members = GroupMembers { voters: case.voters.clone(), learners: case.learners.clone() };
     let leader =
         ReplicaReport { members: case.told.then_some(members), ..replica(ReplicaRole::Leader, AT.term, AT.index) };
-    let report = |replicas: Vec<ReplicaReport>| Arc::new(Report { replicas, ..Report::default() });
+    let shortage = |node| (node == 4 && case.full).then(|| "the disk is nearly full".to_owned());
+    let report = |node, replicas| Arc::new(Report { replicas, shortage: shortage(node), ..Report::default() });
     let mut told: BTreeMap<u64, Told> = BTreeMap::new();
     let mut tell = |node, replicas, silence: Duration| {
-        let report = silence.is_zero().then(|| report(replicas));
+        let report = silence.is_zero().then(|| report(node, replicas));
         told.insert(node, Told { report, silence })
     };
     let held = case.holds.then(|| replica(ReplicaRole::Follower, AT.term, AT.index));
@@ -125,6 +135,29 @@ fn who_has_not_joined_or_caught_up_is_given_up_when_it_is_not_wanted_or_goes() {
         check(step, Some(Undo), |case| case.to = NodeStatus::Lost);
         check(step, Some(Undo), |case| case.to = NodeStatus::Draining);
         check(step, Some(Undo), |case| (case.cancelled, case.told) = (true, false));
+    }
+}
+
+#[test]
+fn what_has_nodes_hold_alike_gives_way_to_a_repair_that_it_would_keep_waiting_and_fills_no_disk() {
+    let broken = || {
+        let replica = replica(ReplicaRole::Learner, AT.term, AT.index);
+        Some(ReplicaReport { problem: Some("planted".to_owned()), ..replica })
+    };
+    for (kind, gives_way) in [(OperationKind::Rebalance, Some(Undo)), (OperationKind::Drain, None)] {
+        for (step, goes_on) in [(Join, Some(CatchUp)), (CatchUp, None)] {
+            for copy in [broken(), None] {
+                check(step, goes_on, |case| (case.kind, case.copy) = (kind, copy.clone()));
+                let lost =
+                    |case: &mut Case| (case.kind, case.copy, case.other) = (kind, copy.clone(), NodeStatus::Lost);
+                check(step, gives_way.or(goes_on), lost);
+                // What it was begun for comes about all the same.
+                check(step, goes_on, |case| (case.kind, case.copy, case.from) = (kind, copy.clone(), NodeStatus::Lost));
+            }
+        }
+        check(CatchUp, Some(Switch), |case| (case.kind, case.other) = (kind, NodeStatus::Lost));
+        check(CatchUp, gives_way.or(Some(Switch)), |case| (case.kind, case.full) = (kind, true));
+        check(Switch, None, |case| (case.kind, case.full, case.other) = (kind, true, NodeStatus::Lost));
     }
 }
 

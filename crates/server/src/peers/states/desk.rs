@@ -151,8 +151,7 @@ impl StateService for StateDesk {
 
 fn listed(parts: Parts) -> Result<ListedParts, FilesError> {
     let Parts { leads, working, parts } = parts;
-    let part =
-        |Part { manifest, rows, first, last }: Part| Ok(ListedPart { manifest: manifest.encode()?, rows, first, last });
+    let part = |Part { manifest, rows, last }: Part| Ok(ListedPart { manifest: manifest.encode()?, rows, last });
     Ok(ListedParts { leads, working, parts: parts.into_iter().map(part).collect::<Result<_, _>>()? })
 }
 

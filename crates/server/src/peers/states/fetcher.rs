@@ -145,9 +145,9 @@ async fn ask(shared: Arc<Shared>, group: u64, of: NodeId) -> Result<Parts, Strin
         End::Broken(_, why) | End::Final(why) => why,
     })?;
     let ListedParts { leads, working, parts } = ListedParts::from_proto(answer).map_err(|failure| failure.message)?;
-    let part = |ListedPart { manifest, rows, first, last }| {
+    let part = |ListedPart { manifest, rows, last }| {
         let manifest = Manifest::decode(&manifest).map_err(|error| error.to_string())?;
-        Ok::<_, String>(Part { manifest, rows, first, last })
+        Ok::<_, String>(Part { manifest, rows, last })
     };
     Ok(Parts { leads, working, parts: parts.into_iter().map(part).collect::<Result<_, _>>()? })
 }

@@ -242,7 +242,7 @@ async fn a_member_says_which_parts_it_has_for_as_long_as_it_is_there() {
     let pair = Pair::start(&[("ids", 10), ("vectors-0/exact", 300)], brisk()).await;
     let why = pair.ask().await.unwrap_err();
     assert!(why.contains("has no member"), "{why}");
-    let part = Part { manifest: pair.manifest.clone(), rows: 3, first: 5, last: 9 };
+    let part = Part { manifest: pair.manifest.clone(), rows: 3, last: 9 };
     let keeper = Arc::new(Keeper(Parts { leads: true, working: false, parts: vec![part.clone(), part] }));
     let weak: Weak<Keeper> = Arc::downgrade(&keeper);
     pair.source.shelf.introduce(GROUP, weak);
