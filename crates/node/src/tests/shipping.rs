@@ -2,19 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sagitta_consensus::{
-    ClusterId, Host, HostSettings, MemoryLog, MemoryNetwork, NodeId, Order, Parts, Question, Role, Shelf, StateSource,
-    States,
+    ClusterId, GroupId, Host, HostSettings, MemoryLog, MemoryNetwork, NodeId, Order, Parts, Question, Role, Shelf,
+    StateSource, States,
 };
 use sagitta_engine::index::exact::ExactEngine;
 use sagitta_engine::kv::MemoryEngine;
+use sagitta_engine::mapped::Damaged;
 use sagitta_env::{Deadline, Env};
 use sagitta_model::{Change, IndexPolicy, Metric, Schema, Selection, VectorSpec, Wait};
-use sagitta_shard::{Engines, JobKind, ShardOptions, ShardSpec};
+use sagitta_shard::{Engines, JobKind, Part, ShardOptions, ShardSpec, StepHook};
 
 use super::{USUAL, point};
 use crate::shipping::names;
@@ -105,6 +107,8 @@ struct Trio {
     network: MemoryNetwork,
     nodes: Vec<(Node, Host)>,
     written: u64,
+    /// Whether the leader says that it is at work, at each step of its jobs.
+    at_work: Arc<Mutex<Vec<bool>>>,
     dir: tempfile::TempDir,
 }
 
@@ -119,6 +123,7 @@ impl Trio {
             network: MemoryNetwork::default(),
             nodes: Vec::new(),
             written: 0,
+            at_work: Arc::default(),
             dir,
         };
         for id in NODES {
@@ -144,6 +149,12 @@ impl Trio {
         });
         let states = States { shelf: Shelf::default(), source: Some(Arc::new(self.source.clone())) };
         self.source.lock().shelves.push((id, states.shelf.clone()));
+        let (shelf, at_work) = (states.shelf.clone(), self.at_work.clone());
+        let step_hook = StepHook::new(move |_| {
+            let said = shelf.parts(GroupId(SHARD)).filter(|parts| parts.leads);
+            at_work.lock().unwrap_or_else(PoisonError::into_inner).extend(said.map(|parts| parts.working));
+            ControlFlow::Continue(())
+        });
         let options = NodeOptions {
             dir,
             node: id,
@@ -151,7 +162,7 @@ impl Trio {
             build_threads: 1,
             memory: MemoryBudget::new(1 << 40).expect("a budget"),
             release_memory: || (),
-            shard: ShardOptions { seal_rows: SEAL_ROWS, ..ShardOptions::default() },
+            shard: ShardOptions { seal_rows: SEAL_ROWS, step_hook, ..ShardOptions::default() },
             states,
         };
         let engines = Engines { kv: Arc::new(MemoryEngine::new()), index: Arc::new(ExactEngine) };
@@ -257,6 +268,8 @@ async fn each_segment_is_built_once_and_adopted_by_the_others() {
         trio.check().await;
         let (leader, origins) = (trio.leader().await, trio.origins());
         println!("{origins:?}");
+        let at_work = trio.at_work.lock().expect("whole").clone();
+        assert!(at_work.len() > 100 && at_work.iter().all(|said| *said), "seed {seed}: {at_work:?}");
         let own = origins[leader];
         assert!(own.built >= 18 && own.adopted == 0, "seed {seed}: {origins:?}");
         let named: Vec<_> = (0..NODES.len()).map(|at| names(&trio.replica(at).shard().view())).collect();
@@ -336,6 +349,36 @@ async fn another_leader_goes_on_with_the_segments_that_it_has_adopted() {
     assert_ne!(leader, before, "it leads again");
     for at in 0..NODES.len() {
         assert_eq!(origins[at].built > built[at], at == leader, "{origins:?}, before {built:?}");
+    }
+    trio.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_on_offer_can_be_fetched_after_a_damaged_segment_was_built_anew() {
+    let mut trio = Trio::start(1).await;
+    trio.write(SEAL_ROWS as u64 + 2).await;
+    trio.settle().await;
+    let leader = trio.leader().await;
+    let shelf = trio.source.of(NODES[leader]).0;
+    let folder = |trio: &Trio| trio.replica(leader).shard().view().segments()[0].segment.dir().to_path_buf();
+    let (before, offered) = (folder(&trio), shelf.parts(GroupId(SHARD)).expect("it is there").parts);
+    let view = trio.replica(leader).shard().view();
+    let damage = Damaged { file: before.clone(), block: None, reason: "planted" };
+    view.report_damage(&view.segments()[0], Part::Payload, &damage);
+    drop(view);
+    while folder(&trio) == before {
+        pause(&trio.env, Duration::from_millis(100)).await;
+    }
+    trio.write(10).await;
+    pause(&trio.env, Duration::from_secs(1)).await;
+    let parts = shelf.parts(GroupId(SHARD)).expect("it is there").parts;
+    assert_eq!(parts, offered, "the same rows make the same segment");
+    assert!(!parts.is_empty());
+    for part in parts {
+        for file in part.manifest.files() {
+            let (mut open, _) = shelf.open(GroupId(SHARD), part.manifest.offer(), &file.name).expect("it is there");
+            assert_eq!(std::io::copy(&mut open, &mut std::io::sink()).expect("read"), file.bytes, "{}", file.name);
+        }
     }
     trio.stop().await;
 }
