@@ -98,10 +98,11 @@ impl Replica {
         let is_urgent = || self.indexed.receiver_count() > 0 || self.shared.builder.is_memory_short();
         let tended = self.shipping.tend(shard, Pressure { urgent: is_urgent(), disk_short }, stop);
         // Asked again: whoever has come to wait meanwhile has frozen what an adoption may have let grow again.
-        if tended.adopted && is_urgent() {
-            if let Err(error) = shard.freeze() {
-                tracing::warn!(shard = self.id, %error, "not frozen");
-            }
+        if tended.adopted
+            && is_urgent()
+            && let Err(error) = shard.freeze()
+        {
+            tracing::warn!(shard = self.id, %error, "not frozen");
         }
         tended
     }

@@ -98,7 +98,7 @@ fn a_segment_that_helps_is_fetched_once_and_the_work_waits_for_it() {
         assert_eq!((arrived.part, arrived.kind), (part.clone(), kind));
         replica.course.done(kind);
         replica.segments.insert(2);
-        replica.course.answered(LEADER, says(false, &[part.clone()]), replica.now);
+        replica.course.answered(LEADER, says(false, std::slice::from_ref(&part)), replica.now);
         replica.look(&[]);
         replica.segments.clear();
         for _ in 0..10 {
