@@ -31,6 +31,7 @@ use crate::whole::Present;
 /// Frozen generations that may wait for the leader's segments beyond those with which the leader refuses writes: what is on its way.
 /// A replica with more of them seals by itself, so that what it has in memory is bounded.
 const MORE_THAN_LEADER: usize = 4;
+
 /// The segments of one replica that others may fetch, and those that it fetches.
 pub(crate) struct Shipping {
     group: GroupId,

@@ -45,14 +45,11 @@ fn progress(state: &State, view: &View<'_>, operation: &Operation) -> Progress {
     let leaves = |node: u64| state.nodes().get(&node).is_some_and(|node| node.status == NodeStatus::Draining);
     // What only has nodes hold alike fills no disk, and keeps no repair of its shard waiting for a replica that does not work.
     let gives_way = || {
-        let stays = |node: &u64| *node != to && Some(*node) != operation.from;
-        let lacks_replica = || {
-            let (_, shard) = state.shard(shard).ok()?;
-            shard.replicas.iter().copied().filter(stays).find(|node| gone(*node))
-        };
+        let is_lost = |node: &u64| *node != to && Some(*node) != operation.from && gone(*node);
+        let needs_repair = || state.shard(shard).is_ok_and(|(_, shard)| shard.replicas.iter().any(is_lost));
         let works = || view.replica(to, shard).is_some_and(|told| told.problem.is_none());
         let is_full = || view.report(to).is_some_and(|report| report.shortage.is_some());
-        operation.kind == OperationKind::Rebalance && (is_full() || !works() && lacks_replica().is_some())
+        operation.kind == OperationKind::Rebalance && (is_full() || !works() && needs_repair())
     };
     let group = view.group(shard);
     match operation.step {

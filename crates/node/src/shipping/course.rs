@@ -102,8 +102,8 @@ impl Course {
         for kind in [Kind::Seal, Kind::Merge] {
             let is_left = at.leadership != Leadership::Own && at.work.iter().any(|work| work.kind() == kind);
             let wait = &mut self.waits[kind as usize];
-            let goes_on = |wait: &mut Option<Wait>| wait.map(|wait| Wait { time: wait.time + since, ..wait });
-            *wait = is_left.then(|| goes_on(wait).unwrap_or_default());
+            let before = wait.map(|wait| Wait { time: wait.time + since, ..wait });
+            *wait = is_left.then(|| before.unwrap_or_default());
         }
         let is_left = |work: &&Work| !is_own(**work, &self.situation(**work, at, now));
         let left: Vec<_> = at.work.iter().filter(is_left).copied().collect();
