@@ -1,6 +1,7 @@
 //! The arguments of the program.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser as _};
@@ -13,8 +14,8 @@ use crate::command::{
 };
 use crate::failure::EXIT_CODES;
 
-/// Where a server listens unless it is told otherwise.
-pub const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:6380";
+/// Where a server listens unless it is told otherwise; encrypted or not, as the other options say.
+pub const DEFAULT_ENDPOINT: &str = "127.0.0.1:6380";
 
 /// Load, search and manage the collections of a Sagitta cluster
 #[derive(Debug, Parser)]
@@ -32,8 +33,9 @@ pub struct Cli {
 /// What every command takes.
 #[derive(Args, Clone, Debug)]
 pub struct Global {
-    /// Address of a coordinator of the cluster: host, host:port or http://host:port. Without a port it is 6380. Of several,
-    /// separated by commas, the next is asked when one cannot be reached
+    /// Address of a coordinator of the cluster: host, host:port or https://host:port. Without a port it is 6380. With http:// nothing is
+    /// encrypted; without either, only if one of the options --tls-... is given. Of several, separated by commas, the next is asked when one
+    /// cannot be reached
     #[arg(long, global = true, env = "SAGITTA_ENDPOINT", value_name = "ADDRESS,...", default_value = DEFAULT_ENDPOINT)]
     #[arg(help_heading = "Global options")]
     pub endpoint: String,
@@ -54,6 +56,30 @@ pub struct Global {
     #[arg(long, global = true, value_name = "TIME", default_value = "30s", value_parser = sagitta_console::duration)]
     #[arg(help_heading = "Global options")]
     pub timeout: Duration,
+
+    /// Whom to trust.
+    #[command(flatten)]
+    pub tls: TlsArgs,
+}
+
+/// Encrypted connections.
+#[derive(Args, Clone, Debug, Default)]
+pub struct TlsArgs {
+    /// The authorities whose server certificates are trusted, in PEM; by default those of the system
+    #[arg(long, global = true, env = "SAGITTA_TLS_CA", value_name = "FILE", help_heading = "Global options")]
+    pub tls_ca: Option<PathBuf>,
+
+    /// The client certificate to show to servers that demand one, in PEM; with --tls-key
+    #[arg(long, global = true, env = "SAGITTA_TLS_CERT", value_name = "FILE", help_heading = "Global options")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The secret key of the client certificate, in PEM, not encrypted
+    #[arg(long, global = true, env = "SAGITTA_TLS_KEY", value_name = "FILE", help_heading = "Global options")]
+    pub tls_key: Option<PathBuf>,
+
+    /// The name that the server's certificate must be for, if it is another than the host of the address
+    #[arg(long, global = true, env = "SAGITTA_TLS_NAME", value_name = "NAME", help_heading = "Global options")]
+    pub tls_name: Option<String>,
 }
 
 /// The commands.
@@ -103,13 +129,18 @@ pub fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
     Cli::from_arg_matches(&matches.map_err(|error| without_environment(args, error))?)
 }
 
+/// What may come from the environment.
+const OF_ENVIRONMENT: [&str; 5] = ["endpoint", "tls_ca", "tls_cert", "tls_key", "tls_name"];
+
 /// The same error with a usage that does not take an address from the environment for one that was typed, which reads as
 /// if it were required.
 fn without_environment(args: &[OsString], error: clap::Error) -> clap::Error {
     if !error.use_stderr() {
         return error;
     }
-    let command = Cli::command().mut_arg("endpoint", |arg| arg.env(Resettable::Reset));
+    let command = OF_ENVIRONMENT.into_iter().fold(Cli::command(), |command, of_environment| {
+        command.mut_arg(of_environment, |arg| arg.env(Resettable::Reset))
+    });
     take_negative_numbers(command).try_get_matches_from(args).err().unwrap_or(error)
 }
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use sagitta_client::{Client, ClientConfig, ClientError, View};
+use sagitta_client::{Client, ClientConfig, ClientError, ClientTls, View};
 use sagitta_env::Env;
 use sagitta_model::{CollectionInfo, CollectionName, ErrorKind, Violation};
 
-use crate::cli::Global;
+use crate::cli::{Global, TlsArgs};
 use crate::failure::{Exit, Failure};
 use crate::humane;
 use crate::output::Output;
@@ -27,12 +27,10 @@ impl Session {
     /// Prepares a connection to the endpoint.
     pub fn new(global: &Global) -> Result<Self, Failure> {
         let env = Env::real();
-        let config = ClientConfig { deadline: global.timeout, ..ClientConfig::new(global.endpoint.trim()) };
-        let client = Client::connect_in(env.clone(), config.clone());
-        let client = client.map_err(|error| {
-            let hint = "such as 10.0.0.7, db.example.org:6380 or http://[::1]:6380, several separated by commas, by --endpoint or SAGITTA_ENDPOINT";
-            Failure::usage(format!("--endpoint: {}", reason(&error))).hint(hint)
-        })?;
+        let TlsArgs { tls_ca: ca, tls_cert: cert, tls_key: key, tls_name: name } = global.tls.clone();
+        let tls = ClientTls { ca, cert, key, name };
+        let config = ClientConfig { deadline: global.timeout, tls, ..ClientConfig::new(global.endpoint.trim()) };
+        let client = Client::connect_in(env.clone(), config.clone()).map_err(|error| unusable(&error))?;
         Ok(Self { client, env, output: Output::detect(global.output), config })
     }
 
@@ -104,8 +102,7 @@ impl Session {
             }
             ErrorKind::Unavailable => {
                 let message = format!("cannot reach {}: {}", self.endpoint(), error.message);
-                let hint = "is the server running there? `sagittad dev` starts one; --endpoint or SAGITTA_ENDPOINT name another";
-                Failure::new(exit, message).hint(hint)
+                Failure::new(exit, message).hint(help(&error.reason))
             }
             ErrorKind::Overloaded => Failure::new(exit, error.message)
                 .hint("the server has too much to do: try again later, or with less at once"),
@@ -123,6 +120,47 @@ impl Session {
             ErrorKind::NotFound | ErrorKind::Conflict | ErrorKind::Denied => Failure::new(exit, error.message),
         }
     }
+}
+
+/// What helps against a server that cannot be reached, by the word for why.
+fn help(reason: &str) -> &'static str {
+    match reason {
+        "TLS_NOT_SPOKEN" => {
+            "start the server with --tls-cert and --tls-key, or do without encryption: http:// and no option --tls-..."
+        }
+        "TLS_SPOKEN" => "https:// or --tls-ca FILE (SAGITTA_TLS_CA) encrypts the connection",
+        "TLS_UNTRUSTED" => {
+            "--tls-ca FILE (SAGITTA_TLS_CA) names the authorities to trust; is it the one that signed the server's certificate?"
+        }
+        "TLS_OTHER_NAME" => {
+            "ask by a name that the certificate is for, or say which with --tls-name NAME; make sure that it is the right server"
+        }
+        "TLS_EXPIRED" => "the server needs a new certificate, unless this machine's clock is wrong",
+        "TLS_CERTIFICATE_DEMANDED" => {
+            "show one with --tls-cert FILE and --tls-key FILE (SAGITTA_TLS_CERT, SAGITTA_TLS_KEY)"
+        }
+        "TLS_CERTIFICATE_REFUSED" => {
+            "--tls-cert and --tls-key need a certificate of an authority that the server's --tls-client-ca names"
+        }
+        "TLS_FAILED" => "is it the API of Sagitta that listens there? --endpoint or SAGITTA_ENDPOINT name another",
+        _ => "is the server running there? `sagittad dev` starts one; --endpoint or SAGITTA_ENDPOINT name another",
+    }
+}
+
+/// Why there can be no client: the option that is wrong, and what would be right.
+fn unusable(error: &ClientError) -> Failure {
+    let violation = error.violations.first();
+    let reason = violation.map_or_else(|| error.message.clone(), |violation| violation.reason.clone());
+    let Some(setting) = violation.and_then(|violation| violation.field.strip_prefix("tls.")) else {
+        let hint = "such as 10.0.0.7, db.example.org:6380 or https://[::1]:6380, several separated by commas, by --endpoint or SAGITTA_ENDPOINT";
+        return Failure::usage(format!("--endpoint: {reason}")).hint(hint);
+    };
+    let hint = match setting {
+        "cert" | "key" => "--tls-cert and --tls-key belong together; SAGITTA_TLS_CERT and SAGITTA_TLS_KEY say the same",
+        "ca" => "--tls-ca or SAGITTA_TLS_CA name a file with certificates of authorities, in PEM",
+        _ => "--tls-name or SAGITTA_TLS_NAME name what the certificate is for, such as db.example.org",
+    };
+    Failure::usage(format!("--tls-{setting}: {reason}")).hint(hint)
 }
 
 /// A request that the server refused: each offending field on a line, by the argument that it comes from.
@@ -162,10 +200,6 @@ fn argument(field: &str) -> String {
     known.map_or(plain, |(_, argument)| argument).to_owned()
 }
 
-fn reason(error: &ClientError) -> String {
-    error.violations.first().map_or_else(|| error.message.clone(), |violation| violation.reason.clone())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,7 +226,8 @@ mod tests {
         let runtime = tokio::runtime::Runtime::new().expect("starts");
         let _within = runtime.enter();
         let endpoint = "http://127.0.0.1:80".to_owned();
-        let global = Global { endpoint, output: Format::Table, timeout: Duration::from_secs(1) };
+        let (output, timeout) = (Format::Table, Duration::from_secs(1));
+        let global = Global { endpoint, output, timeout, tls: TlsArgs::default() };
         let session = Session::new(&global).expect("an endpoint");
         // What the transport makes of a page that does not exist.
         let error = ClientError {

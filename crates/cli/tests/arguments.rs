@@ -3,6 +3,8 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use sagitta_tls::testing::Authority;
+
 const DONE: i32 = 0;
 const USAGE: i32 = 2;
 const UNAVAILABLE: i32 = 4;
@@ -102,10 +104,50 @@ fn of_several_endpoints_that_do_not_answer_each_is_named_with_its_reason() {
     assert_eq!(document["error"]["kind"], "unavailable");
     let details = document["error"]["details"].as_array().expect("a list");
     assert!(details.len() == 2 && details[0].as_str().expect("text").contains("127.0.0.1:"), "{document}");
-    for (bad, says) in [("127.0.0.1,", "host:port"), ("127.0.0.1,https://b", "only `http`"), (",", "host:port")] {
+    for (bad, says) in
+        [("127.0.0.1,", "host:port"), ("127.0.0.1,ftp://b", "only `http` and `https`"), (",", "host:port")]
+    {
         run(&["count", "docs", "--endpoint", bad]).ends_with(USAGE).says("--endpoint: ").says(says);
     }
     run(&["cluster", "init", "--endpoint", "127.0.0.1:1,127.0.0.1:2"]).ends_with(USAGE).says("name that one alone");
+}
+
+#[test]
+fn what_cannot_be_used_for_encryption_is_told_by_its_option() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let authority = Authority::new(folder.path(), "authority");
+    let [good, other] = ["good", "other"].map(|name| authority.sign(name, &["127.0.0.1"]));
+    let text = |path: &std::path::Path| path.display().to_string();
+    let (ca, cert, key) = (text(&authority.path()), text(&good.cert), text(&good.key));
+    let (missing, other_key) = (text(&folder.path().join("missing")), text(&other.key));
+    let not_encrypted =
+        "--tls-ca: has no meaning for `http://127.0.0.1:1`, which is not encrypted: say https://127.0.0.1:1";
+    let count = ["count", "docs", "--timeout", "5s"];
+    for (options, says) in [
+        (&["--tls-ca", &ca][..], not_encrypted),
+        (&["--endpoint", "db", "--tls-ca", &missing], &format!("--tls-ca: {missing}: cannot be read (No such file")),
+        (&["--endpoint", "db", "--tls-ca", &key], &format!("--tls-ca: {key}: holds a key and no certificate")),
+        (
+            &["--endpoint", "db", "--tls-ca", &ca, "--tls-cert", &cert],
+            "--tls-cert: a certificate is of no use without its key",
+        ),
+        (
+            &["--endpoint", "db", "--tls-ca", &ca, "--tls-key", &key],
+            "--tls-key: a key is of no use without its certificate",
+        ),
+        (
+            &["--endpoint", "db", "--tls-ca", &ca, "--tls-cert", &cert, "--tls-key", &other_key],
+            &format!("--tls-key: {other_key}: the key does not belong to the certificate in {cert}"),
+        ),
+        (&["--endpoint", "db", "--tls-ca", &ca, "--tls-name", "a b"], "--tls-name: `a b` is neither a name"),
+    ] {
+        run(&[&count[..], options].concat()).ends_with(USAGE).says(says).says("hint: ");
+    }
+    // Without a scheme, encryption is meant.
+    let refused = run(&[&count[..], &["--endpoint", "127.0.0.1:1", "--tls-ca", &ca]].concat()).ends_with(UNAVAILABLE);
+    refused.says("cannot reach https://127.0.0.1:1: ").says("Connection refused");
+    let help = run(&["--help"]).ends_with(DONE);
+    help.shows("SAGITTA_TLS_CA").shows("SAGITTA_TLS_CERT").shows("SAGITTA_TLS_KEY").shows("SAGITTA_TLS_NAME");
 }
 
 #[test]
@@ -157,7 +199,7 @@ fn an_address_without_a_port_is_that_of_a_server_with_its_default_port() {
     ] {
         run(&["count", "docs", "--timeout", "10ms", "--endpoint", given]).ends_with(UNAVAILABLE).says(means);
     }
-    for (bad, says) in [("127.0.0.1:99999", "1 to 65535"), ("::1", "http://[::1]"), ("", "host:port")] {
+    for (bad, says) in [("127.0.0.1:99999", "1 to 65535"), ("::1", "https://[::1]"), ("", "host:port")] {
         run(&["count", "docs", "--endpoint", bad]).ends_with(USAGE).says("--endpoint: ").says(says);
     }
     run(&["--help"]).ends_with(DONE).shows("Without a port it is 6380");

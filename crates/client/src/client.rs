@@ -22,7 +22,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use crate::config::{ClientConfig, RetryPolicy};
-use crate::dial::Dial;
+use crate::dial::{Dial, failure_of};
 use crate::endpoint::Calls;
 use crate::endpoints::{Endpoints, Tried};
 use crate::error::ClientError;
@@ -62,7 +62,7 @@ impl Client {
     }
 
     fn connect_over(env: Env, config: ClientConfig, network: Option<Arc<dyn Dial>>) -> Result<Self, ClientError> {
-        let endpoints = Arc::new(Endpoints::new(&config, network)?);
+        let endpoints = Arc::new(Endpoints::new(&env, &config, network)?);
         Ok(Self { endpoints, budget: Arc::new(RetryBudget::full()), config: Arc::new(config), env })
     }
 
@@ -322,7 +322,7 @@ impl Client {
                     self.budget.refill();
                     return Ok((response.into_inner(), attempts));
                 }
-                Ok(Err(status)) => Failure::from_status(&status),
+                Ok(Err(status)) => failure_of(&status),
                 Err(_) => Failure::deadline_exceeded(),
             };
             let left = deadline.remaining(&self.env).unwrap_or(self.config.deadline);

@@ -3,13 +3,18 @@
 use std::time::Duration;
 
 use sagitta_model::limits;
+use sagitta_tls::ClientTls;
 
 /// Where the cluster is and how patient to be with it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClientConfig {
-    /// `host`, `host:port`, or a URL such as `http://127.0.0.1:6380`; without a port it is [`sagitta_wire::DEFAULT_PORT`].
+    /// `host`, `host:port`, or a URL such as `https://10.0.0.7:6380`; without a port it is [`sagitta_wire::DEFAULT_PORT`].
     /// Several, separated by commas, are coordinators of one cluster: the next is asked when one cannot be reached.
+    ///
+    /// With `https://` the connection is encrypted, with `http://` it is not; without either it is if anything in `tls` is set.
     pub endpoint: String,
+    /// Whom to trust and what to show on encrypted connections. The files are read when the client is made.
+    pub tls: ClientTls,
     /// How long one attempt to connect may take.
     pub connect_timeout: Duration,
     /// How long a call may take in all, its retries included. The server is told, and stops when it has passed.
@@ -43,6 +48,7 @@ impl ClientConfig {
     pub fn new(endpoint: impl Into<String>) -> Self {
         Self {
             endpoint: endpoint.into(),
+            tls: ClientTls::default(),
             connect_timeout: Duration::from_secs(5),
             deadline: Duration::from_secs(30),
             retry: RetryPolicy::default(),

@@ -1,10 +1,10 @@
 //! Where a cluster is, as people write it and as a connection needs it.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use sagitta_model::Violation;
+use sagitta_tls::{ClientTls, Connector, Setting};
 use sagitta_wire::DEFAULT_PORT;
 use sagitta_wire::ended_early;
 use tonic::body::Body;
@@ -20,29 +20,34 @@ use crate::error::ClientError;
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 
-/// A host and a port. Shown as a URL.
+/// A host and a port, and whether connections to it are encrypted. Shown as a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
     /// A name or an IP address, one of version 6 in brackets.
     host: String,
     port: u16,
+    pub(crate) encrypted: bool,
 }
 
-impl FromStr for Address {
-    type Err = Violation;
-
-    /// Understands `host`, `host:port` and both with `http://` before them. Without a port it is Sagitta's own: that of
-    /// HTTP is nowhere a cluster listens.
-    fn from_str(text: &str) -> Result<Self, Violation> {
+impl Address {
+    /// Understands `host`, `host:port` and both with `http://` or `https://` before them. Without a port it is Sagitta's own: that of
+    /// HTTP is nowhere a cluster listens. Without a scheme it is encrypted if anything in `tls` is set.
+    pub(crate) fn parse(text: &str, tls: &ClientTls) -> Result<Self, Violation> {
         let refused = |reason: String| Violation::new("endpoint", reason);
         let malformed =
-            || refused(format!("`{text}` is not an endpoint: expected host, host:port or http://host:port"));
-        let url = match text.split_once("://") {
-            None => format!("http://{text}"),
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => format!("http://{rest}"),
-            Some((scheme, _)) => return Err(refused(format!("`{text}` uses `{scheme}`; only `http` is supported"))),
+            || refused(format!("`{text}` is not an endpoint: expected host, host:port or https://host:port"));
+        let (encrypted, rest) = match text.split_once("://") {
+            None => (tls.first().is_some(), text),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => match tls.first() {
+                None => (false, rest),
+                Some(setting) => return Err(without_encryption(setting, text, rest)),
+            },
+            Some((scheme, _)) => {
+                return Err(refused(format!("`{text}` uses `{scheme}`; only `http` and `https` are supported")));
+            }
         };
-        let url: Uri = url.parse().map_err(|_| malformed())?;
+        let url: Uri = format!("http://{rest}").parse().map_err(|_| malformed())?;
         let host = url.host().filter(|host| !host.is_empty()).ok_or_else(malformed)?;
         // What follows the host is looked at here: the URL of a port that is none passes for one without a port.
         let port = match url.authority().and_then(|authority| authority.as_str().strip_prefix(host)) {
@@ -56,13 +61,27 @@ impl FromStr for Address {
         if url.path() != "/" || url.query().is_some() {
             return Err(refused(format!("`{text}`: expected nothing behind host and port")));
         }
-        Ok(Self { host: host.to_owned(), port })
+        Ok(Self { host: host.to_owned(), port, encrypted })
     }
+}
+
+/// Whoever says whom to trust must not be given a connection on which nobody shows who they are.
+fn without_encryption(setting: Setting, text: &str, rest: &str) -> Violation {
+    violation(
+        setting,
+        format!("has no meaning for `{text}`, which is not encrypted: say https://{rest}, or leave it away"),
+    )
+}
+
+/// A setting of TLS that cannot be used.
+pub(crate) fn violation(setting: Setting, why: String) -> Violation {
+    Violation::new(format!("tls.{}", setting.name()), why)
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}:{}", self.host, self.port)
+        let scheme = if self.encrypted { "https" } else { "http" };
+        write!(f, "{scheme}://{}:{}", self.host, self.port)
     }
 }
 
@@ -70,8 +89,13 @@ impl fmt::Display for Address {
 pub(crate) type Calls = MapRequest<Channel, fn(http::Request<Body>) -> http::Request<Body>>;
 
 impl Address {
-    /// A connection to it that is made when it is first used. To be called within a tokio runtime.
-    pub(crate) fn calls(&self, config: &ClientConfig, network: Option<Arc<dyn Dial>>) -> Result<Calls, ClientError> {
+    /// A connection to it that is made when it is first used, by `tls` if it is an encrypted one. To be called within a tokio runtime.
+    pub(crate) fn calls(
+        &self,
+        config: &ClientConfig,
+        network: Option<Arc<dyn Dial>>,
+        tls: Option<&Connector>,
+    ) -> Result<Calls, ClientError> {
         let refused = |reason: &str| ClientError::unsent(Violation::new("endpoint", reason));
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(refused("a client must be made within a tokio runtime"));
@@ -87,10 +111,8 @@ impl Address {
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .user_agent(concat!("sagitta-client/", env!("CARGO_PKG_VERSION")))
             .expect("invariant: a package version is a valid header value");
-        let channel = match network {
-            Some(network) => dial::lazily(&endpoint, network),
-            None => endpoint.connect_lazy(),
-        };
+        let tls = tls.filter(|_| self.encrypted).cloned();
+        let channel = dial::lazily(&endpoint, config, network, tls);
         Ok(Calls::new(channel, ended_early))
     }
 }
@@ -100,7 +122,8 @@ mod tests {
     use super::*;
 
     fn url(text: &str) -> Result<String, String> {
-        text.parse().map(|address: Address| address.to_string()).map_err(|violation| violation.reason)
+        let address = Address::parse(text, &ClientTls::default());
+        address.map(|address| address.to_string()).map_err(|violation| violation.reason)
     }
 
     #[test]
@@ -113,6 +136,8 @@ mod tests {
             ("http://localhost", "http://localhost:6380"),
             ("http://[::1]/", "http://[::1]:6380"),
             ("HTTP://localhost", "http://localhost:6380"),
+            ("https://localhost", "https://localhost:6380"),
+            ("Https://[::1]:443/", "https://[::1]:443"),
             ("localhost:80", "http://localhost:80"),
             ("[::1]:7000", "http://[::1]:7000"),
             ("http://127.0.0.1:65535/", "http://127.0.0.1:65535"),
@@ -129,7 +154,8 @@ mod tests {
             ("a b", "host:port"),
             ("::1", "host:port"),
             (":6380", "host:port"),
-            ("https://db", "only `http`"),
+            ("https://", "host:port"),
+            ("ftp://db", "only `http` and `https`"),
             ("db:", "1 to 65535"),
             ("db:0", "1 to 65535"),
             ("db:65536", "1 to 65535"),
@@ -141,5 +167,17 @@ mod tests {
             let reason = url(text).expect_err(text);
             assert!(reason.contains(says), "{text}: {reason}");
         }
+    }
+
+    #[test]
+    fn an_endpoint_is_encrypted_where_it_says_so_or_where_tls_is_set_up() {
+        let tls = ClientTls { name: Some("db".to_owned()), ..ClientTls::default() };
+        let url = |text| Address::parse(text, &tls).map(|address| address.to_string());
+        assert_eq!(url("10.0.0.7"), Ok("https://10.0.0.7:6380".to_owned()));
+        assert_eq!(url("https://10.0.0.7:1"), Ok("https://10.0.0.7:1".to_owned()));
+        let violation = url("http://10.0.0.7:1").expect_err("not encrypted");
+        assert_eq!(violation.field, "tls.name");
+        assert!(violation.reason.contains("`http://10.0.0.7:1`"), "{violation}");
+        assert!(violation.reason.contains("say https://10.0.0.7:1,"), "{violation}");
     }
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use sagitta_env::Env;
 use sagitta_model::{ErrorKind, Violation};
+use sagitta_tls::Connector;
 use sagitta_wire::v1::cluster_service_client::ClusterServiceClient;
 use sagitta_wire::v1::collection_service_client::CollectionServiceClient;
 use sagitta_wire::v1::point_service_client::PointServiceClient;
@@ -13,7 +15,7 @@ use sagitta_wire::{Failure, reason};
 
 use crate::config::ClientConfig;
 use crate::dial::Dial;
-use crate::endpoint::{Address, Calls};
+use crate::endpoint::{Address, Calls, violation};
 use crate::error::{ClientError, Unreached};
 
 /// More coordinators than a cluster has.
@@ -47,11 +49,11 @@ pub(crate) struct Tried {
 
 impl Endpoints {
     /// The endpoints of a configuration, separated by commas.
-    pub(crate) fn new(config: &ClientConfig, network: Option<Arc<dyn Dial>>) -> Result<Self, ClientError> {
+    pub(crate) fn new(env: &Env, config: &ClientConfig, network: Option<Arc<dyn Dial>>) -> Result<Self, ClientError> {
         let refused = |reason: String| ClientError::unsent(Violation::new("endpoint", reason));
         let mut addresses: Vec<Address> = Vec::new();
         for text in config.endpoint.split(',') {
-            let address = text.trim().parse().map_err(ClientError::unsent)?;
+            let address = Address::parse(text.trim(), &config.tls).map_err(ClientError::unsent)?;
             // The same one twice would be tried twice for nothing.
             if !addresses.contains(&address) {
                 addresses.push(address);
@@ -62,8 +64,11 @@ impl Endpoints {
         }
         let keepalive = if addresses.len() > 1 { config.keepalive.min(SILENCE) } else { config.keepalive };
         let config = ClientConfig { keepalive, ..config.clone() };
-        let lines =
-            addresses.iter().map(|address| Line::new(address, &config, network.clone())).collect::<Result<_, _>>()?;
+        let encrypted = addresses.iter().any(|address| address.encrypted);
+        let tls = encrypted.then(|| Connector::new(config.tls.clone(), env)).transpose();
+        let tls = tls.map_err(|error| ClientError::unsent(violation(error.setting, error.why)))?;
+        let line = |address| Line::new(address, &config, network.clone(), tls.as_ref());
+        let lines = addresses.iter().map(line).collect::<Result<_, _>>()?;
         Ok(Self { lines, at: AtomicUsize::new(0) })
     }
 
@@ -96,8 +101,13 @@ impl Endpoints {
 }
 
 impl Line {
-    fn new(address: &Address, config: &ClientConfig, network: Option<Arc<dyn Dial>>) -> Result<Self, ClientError> {
-        let calls = address.calls(config, network)?;
+    fn new(
+        address: &Address,
+        config: &ClientConfig,
+        network: Option<Arc<dyn Dial>>,
+        tls: Option<&Connector>,
+    ) -> Result<Self, ClientError> {
+        let calls = address.calls(config, network, tls)?;
         let bytes = config.max_message_bytes;
         Ok(Self {
             address: address.to_string(),

@@ -25,6 +25,7 @@ pub use error::{ClientError, Unreached};
 pub use scroll::Scroller;
 pub use upload::{Upload, UploadAck, UploadOptions, UploadRun};
 
+pub use sagitta_tls::ClientTls;
 pub use sagitta_wire::cluster::{ListShards, NodeChanged, NodePage, OperationPage, ShardPage};
 pub use sagitta_wire::collections::{CollectionPage, CreateCollection, DeleteCollection, View};
 pub use sagitta_wire::points::{Count, Get, PointPage, Scroll, Write};

@@ -2,6 +2,7 @@
 
 mod calls;
 mod cluster;
+mod encryption;
 mod endpoints;
 mod fake;
 mod proxy;

@@ -21,7 +21,7 @@ const MAP: &str = "ARCHITECTURE.md";
 const HERE: &str = "crates/xtask/src/layers.rs";
 
 /// The row of each folder below `crates/`. A dependency leads to a strictly lower row.
-const ROWS: [(&str, u8); 20] = [
+const ROWS: [(&str, u8); 21] = [
     ("model", 1),
     ("env", 1),
     ("console", 1),
@@ -29,6 +29,7 @@ const ROWS: [(&str, u8); 20] = [
     ("engine", 2),
     ("cluster", 2),
     ("security", 2),
+    ("tls", 2),
     ("shard", 3),
     ("consensus", 3),
     ("wire", 3),
@@ -62,7 +63,7 @@ struct Reserved {
     why: &'static str,
 }
 
-const RESERVED: [Reserved; 15] = [
+const RESERVED: [Reserved; 17] = [
     only("rocksdb", &["engine-rocksdb"], "one crate knows the store, the rest knows the port `Kv`"),
     only("librocksdb-sys", &["engine-rocksdb"], "one crate knows the store, the rest knows the port `Kv`"),
     only("faiss-sys", &["engine-faiss"], "one crate knows the index library, the rest knows the port `VectorIndex`"),
@@ -74,6 +75,8 @@ const RESERVED: [Reserved; 15] = [
     only("prost*", RIM, "wire types stay at the rim"),
     only("protox", &["wire"], "one crate compiles the proto files"),
     only("cc", &["engine-faiss"], "one crate has C++ of its own"),
+    only("rustls*", &["tls"], "one crate knows certificates and handshakes"),
+    only("tokio-rustls", &["tls"], "one crate knows certificates and handshakes"),
     only("tokio*", ASYNC, "storage and pure logic are synchronous"),
     only("clap*", &["sagittad", "cli", "load", ABOVE_ALL], "arguments end where a program starts"),
     Reserved {
@@ -94,7 +97,7 @@ const RESERVED: [Reserved; 15] = [
 const RIM: &[&str] = &["wire", "server", "client", "load", ABOVE_ALL];
 /// Those that wait.
 const ASYNC: &[&str] =
-    &["env", "consensus", "coordinator", "node", "server", "client", "sagittad", "cli", "load", ABOVE_ALL];
+    &["env", "tls", "consensus", "coordinator", "node", "server", "client", "sagittad", "cli", "load", ABOVE_ALL];
 
 const fn only(name: &'static str, owners: &'static [&'static str], why: &'static str) -> Reserved {
     Reserved { name, owners, free_in_tests: false, why }

@@ -171,7 +171,7 @@ async fn a_cluster_that_is_not_there_is_unavailable() {
 #[tokio::test]
 async fn an_endpoint_that_cannot_be_one_is_refused_at_once() {
     for (bad, says) in
-        [("https://db:1", "only `http`"), ("", "host:port"), ("a b", "host:port"), ("http://", "host:port")]
+        [("ftp://db:1", "only `http`"), ("", "host:port"), ("a b", "host:port"), ("http://", "host:port")]
     {
         let error = Client::connect(config(bad)).unwrap_err();
         assert_eq!(error.violations[0].field, "endpoint", "{bad}");

@@ -13,6 +13,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Streaming;
 
 use super::batch::Batch;
+use crate::dial::failure_of;
 use crate::endpoint::Calls;
 
 /// A stream that is open.
@@ -34,7 +35,7 @@ impl Lane {
         let gone = |_| Failure::new(ErrorKind::Unavailable, "the upload ended before it began");
         requests.send(open.into_proto()).map_err(gone)?;
         let opened = service.upsert_stream(UnboundedReceiverStream::new(stream)).await;
-        let answers = opened.map_err(|status| Failure::from_status(&status))?.into_inner();
+        let answers = opened.map_err(|status| failure_of(&status))?.into_inner();
         let credit = Credit::default();
         let mut lane = Self { requests, answers, credit, next_sequence: 1, in_flight: VecDeque::new() };
         let first = lane.receive().await?;
@@ -64,7 +65,7 @@ impl Lane {
 
     /// Waits for the next answer. May be dropped and called again without losing one.
     pub(super) async fn receive(&mut self) -> Result<UploadAnswer, Failure> {
-        let answer = self.answers.message().await.map_err(|status| Failure::from_status(&status))?;
+        let answer = self.answers.message().await.map_err(|status| failure_of(&status))?;
         let answer = answer.ok_or_else(|| Failure::new(ErrorKind::Unavailable, "the server ended the upload"))?;
         UploadAnswer::from_proto(answer).map_err(|error| Failure::new(ErrorKind::Internal, error.to_string()))
     }
