@@ -17,8 +17,13 @@ pub(crate) struct World {
 impl World {
     /// A fresh server without collections.
     pub(crate) fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// The same, of a server that is started with further arguments.
+    pub(crate) fn with(arguments: &[&str]) -> Self {
         let temp = tempfile::tempdir().expect("a temporary folder");
-        let server = Server::start(&temp.path().join("data"));
+        let server = Server::start_with(&temp.path().join("data"), arguments);
         Self { temp, server }
     }
 

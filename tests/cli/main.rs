@@ -6,6 +6,7 @@ mod server;
 
 mod bad_files;
 mod collections;
+mod encryption;
 mod examples;
 mod export;
 mod files;

@@ -55,7 +55,7 @@ impl Server {
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
         let mut line = String::new();
         stdout.read_line(&mut line).expect("readable");
-        match line.split_whitespace().find(|word| word.starts_with("http://")) {
+        match line.split_whitespace().find(|word| word.starts_with("http://") || word.starts_with("https://")) {
             Some(endpoint) => Ok((Self { endpoint: endpoint.to_owned(), child, _stdout: stdout }, log)),
             None => {
                 let status = child.wait().expect("waited");

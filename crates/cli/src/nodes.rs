@@ -106,7 +106,7 @@ impl Nodes {
 
     /// The one that is named in full, whatever other names begin like it.
     fn exactly(&self, text: &str) -> Option<Vec<&NodeInfo>> {
-        let plain = |address: &str| address.trim_start_matches("http://").trim_end_matches('/').to_ascii_lowercase();
+        let plain = |address: &str| without_scheme(address).trim_end_matches('/').to_ascii_lowercase();
         let text = plain(text);
         self.all_that(|node| node.id.to_string() == text || incarnation(node) == text)
             .or_else(|| self.all_that(|node| addresses(node).any(|address| plain(address) == text)))
@@ -144,12 +144,17 @@ fn addresses(node: &NodeInfo) -> impl Iterator<Item = &str> {
 
 /// Where a person would look for it.
 fn address_of(node: &NodeInfo) -> String {
-    addresses(node).next().unwrap_or_default().trim_start_matches("http://").to_owned()
+    without_scheme(addresses(node).next().unwrap_or_default()).to_owned()
+}
+
+/// `10.0.0.7:6380` of `https://10.0.0.7:6380`.
+fn without_scheme(address: &str) -> &str {
+    address.split_once("://").map_or(address, |(_, address)| address)
 }
 
 /// `10.0.0.7` of `http://10.0.0.7:6380`; brackets of IP version 6 stay.
 fn host_of(address: &str) -> &str {
-    let address = address.trim_start_matches("http://");
+    let address = without_scheme(address);
     address.rsplit_once(':').map_or(address, |(host, _)| host)
 }
 
@@ -197,6 +202,7 @@ mod tests {
             ("1", THIRD),
             ("10.0.0.7:6380", FIRST),
             ("http://10.0.0.7:6380", FIRST),
+            ("https://10.0.0.7:6380", FIRST),
             ("10.0.0.7:7381", SECOND),
             ("db-3", THIRD),
             ("DB-3:6380", THIRD),

@@ -18,7 +18,7 @@ use sagitta_engine_rocksdb::{RocksBudget, RocksEngine};
 use sagitta_env::Env;
 use sagitta_server::{
     ClusterConfig, Config, DEFAULT_LISTEN, DEFAULT_PEER_LISTEN, Engines, MemoryBudget, Platform, Roles, Server,
-    stop_signal, telemetry,
+    ServerTls, stop_signal, telemetry,
 };
 
 /// Sagitta: a vector search server that loses nothing and answers with the recall that was asked for.
@@ -42,6 +42,8 @@ Examples:
   sagittad dev
   sagittad dev --data /var/lib/sagitta --listen 127.0.0.1:7000 --memory 4GiB
   sagittad dev --listen 127.0.0.1:0 --log warn --log-json
+  deploy/certificates.sh certs server localhost 127.0.0.1      # an authority, and a certificate for the API
+  sagittad dev --tls-cert certs/server.crt --tls-key certs/server.key
 
 It says on standard output when it is ready and where; its log goes to standard error. Stop it with Ctrl-C or `kill`: \
 it finishes what it is doing and closes its files. The exit code is 0 then, and 1 if it could not start.";
@@ -56,15 +58,15 @@ A cluster of three on one machine:
       --join http://127.0.0.1:6381 --join-token TOKEN
 
 The first process waits for `sagitta cluster init`, the others ask until they are let in. Once a folder belongs to a cluster it \
-does so for ever: later starts need no --join. A node with an empty folder is a new node. Between machines nothing is \
+does so for ever: later starts need no --join. A node with an empty folder is a new node. Between nodes nothing is \
 encrypted yet, so addresses other than this machine's are refused.";
 
 #[derive(Subcommand)]
 enum Command {
     /// Run everything in one process, on this machine only, without configuration
     ///
-    /// Data is kept in one folder and survives crashes and restarts. The API listens on a loopback address without
-    /// authentication: whoever can open a connection on this machine can read and write.
+    /// Data is kept in one folder and survives crashes and restarts. The API listens on a loopback address without authentication, unless
+    /// --tls-client-ca is given: whoever can open a connection on this machine can read and write.
     #[command(after_help = DEV_HELP)]
     Dev {
         #[command(flatten)]
@@ -117,6 +119,15 @@ struct Common {
     #[arg(long, value_name = "ADDRESS:PORT", env = "SAGITTA_LISTEN", default_value = DEFAULT_LISTEN)]
     #[arg(value_parser = address)]
     listen: SocketAddr,
+    /// The certificate of the API, with those that lead to its authority, in PEM: with it connections are encrypted
+    #[arg(long, value_name = "FILE", env = "SAGITTA_TLS_CERT", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The secret key of that certificate, in PEM, not encrypted
+    #[arg(long, value_name = "FILE", env = "SAGITTA_TLS_KEY", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Authorities, in PEM: callers of the API must show a certificate that one of them has signed
+    #[arg(long, value_name = "FILE", env = "SAGITTA_TLS_CLIENT_CA", requires = "tls_cert")]
+    tls_client_ca: Option<PathBuf>,
     /// Threads that search; by default one per core
     #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
     search_threads: Option<usize>,
@@ -140,8 +151,9 @@ fn main() -> std::process::ExitCode {
         }
         Command::Inspect(inspect) => return inspect.run(),
     };
-    let Common { data, listen, search_threads, memory, log, log_json } = common;
+    let Common { data, listen, tls_cert, tls_key, tls_client_ca, search_threads, memory, log, log_json } = common;
     let mut config = Config::new(data, listen);
+    config.tls = tls_cert.zip(tls_key).map(|(cert, key)| ServerTls { cert, key, client_ca: tls_client_ca });
     config.cluster = cluster;
     config.memory = memory.unwrap_or(config.memory);
     config.repair_after = repair_after.unwrap_or(config.repair_after);
@@ -207,7 +219,7 @@ fn run(config: Config) -> anyhow::Result<()> {
             // Nothing is acknowledged yet, and a start may be cut short at any point: it happens with every crash.
             () = &mut signal => return Ok(()),
         };
-        println!("sagittad is ready: http://{}  (data in {})", server.address(), server.data().display());
+        println!("sagittad is ready: {}  (data in {})", server.url(), server.data().display());
         signal.await;
         Ok(server.stop().await?)
     })

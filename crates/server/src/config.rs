@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sagitta_cluster::{Limits, Roles};
 use sagitta_node::MemoryBudget;
+use sagitta_tls::ServerTls;
 
 /// Where other nodes are listened for unless told otherwise.
 pub const DEFAULT_PEER_LISTEN: &str = "127.0.0.1:6381";
@@ -20,6 +21,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Where the API listens. Without authentication only loopback addresses are accepted.
     pub listen: SocketAddr,
+    /// How the API's connections are encrypted; not at all if `None`.
+    pub tls: Option<ServerTls>,
     /// How it takes part in a cluster of several processes; alone if `None`.
     pub cluster: Option<ClusterConfig>,
     /// Threads that search; by default one per core.
@@ -59,6 +62,7 @@ impl Config {
         Self {
             data,
             listen,
+            tls: None,
             cluster: None,
             search_threads: cores,
             build_threads: cores,

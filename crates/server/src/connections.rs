@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use sagitta_env::{Env, JoinHandle};
+use sagitta_tls::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::Stream;
@@ -26,7 +27,8 @@ use crate::net::{Door, Socket};
 pub(crate) struct Limits {
     /// Connections at once.
     connections: usize,
-    /// How long the start of a connection may take. From then on HTTP/2 pings tell whether anybody is there.
+    /// How long the TLS handshake of a connection may take, and then its first bytes. From then on HTTP/2 pings tell whether anybody is
+    /// there.
     greeting: Duration,
 }
 
@@ -140,14 +142,56 @@ async fn accept_all(env: Env, mut listener: Door, connections: mpsc::Sender<io::
             tracing::debug!(%error, "a connection ended before it began");
             continue;
         }
-        let timeout = Box::pin({
-            let env = env.clone();
-            async move { env.sleep(limits.greeting).await }
+        let arrival = Arrival { env: env.clone(), stream, place, greeting: limits.greeting };
+        let Some(tls) = listener.tls().cloned() else {
+            if connections.send(Ok(arrival.begin())).await.is_err() {
+                return;
+            }
+            continue;
+        };
+        // Beside this loop, which must not wait for anybody's handshake. As many of them as there are places.
+        let connections = connections.clone();
+        env.spawn(async move {
+            let encrypted = tokio::select! {
+                () = connections.closed() => return,
+                encrypted = Box::pin(arrival.encrypt(&tls)) => encrypted,
+            };
+            if let Some(arrival) = encrypted {
+                // Nobody takes it any more when the server stops.
+                let _ = connections.send(Ok(arrival.begin())).await;
+            }
         });
-        let greeting = Some(Greeting { missing_bytes: GREETING_BYTES, timeout });
-        if connections.send(Ok(Connection { stream, greeting, _place: place })).await.is_err() {
-            return;
-        }
+    }
+}
+
+/// A connection that has its place, and has not said anything yet.
+struct Arrival {
+    env: Env,
+    stream: Socket,
+    place: OwnedSemaphorePermit,
+    greeting: Duration,
+}
+
+impl Arrival {
+    /// The same one, encrypted; `None` if its handshake fails or takes too long.
+    async fn encrypt(self, tls: &Acceptor) -> Option<Self> {
+        let Self { env, stream, place, greeting } = self;
+        let from = stream.connect_info().remote_addr();
+        let why = match env.timeout(greeting, tls.accept(stream)).await {
+            Ok(Ok(stream)) => return Some(Self { stream: Socket::Encrypted(Box::new(stream)), env, place, greeting }),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it did not come to an end in time".to_owned(),
+        };
+        // Anybody can cause it, so it is not worth a line of a usual log.
+        tracing::debug!(?from, why, "a TLS handshake failed");
+        None
+    }
+
+    /// From now on the caller has to speak HTTP/2.
+    fn begin(self) -> Connection {
+        let Self { env, stream, place, greeting } = self;
+        let timeout = Box::pin(async move { env.sleep(greeting).await });
+        Connection { stream, greeting: Some(Greeting { missing_bytes: GREETING_BYTES, timeout }), _place: place }
     }
 }
 
@@ -208,6 +252,8 @@ impl Connected for Connection {
 mod tests {
     use std::net::SocketAddr;
 
+    use sagitta_tls::testing::{Authority, Identity};
+    use sagitta_tls::{ClientTls, Connector, ServerTls};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
     use tokio_stream::StreamExt as _;
@@ -253,6 +299,35 @@ mod tests {
         served.read_exact(&mut [0; GREETING_BYTES]).await.unwrap();
         let silence = Env::real().timeout(3 * greeting, served.read(&mut [0; 1])).await;
         assert!(silence.is_err(), "{silence:?}");
+    }
+
+    #[tokio::test]
+    async fn a_handshake_that_never_ends_holds_up_nobody_and_loses_its_place_in_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::new(folder.path(), "authority");
+        let Identity { cert, key } = authority.sign("server", &["localhost"]);
+        let env = Env::real();
+        let acceptor = Acceptor::new(ServerTls { cert, key, client_ca: None }, &env).unwrap();
+        let trusting = ClientTls { ca: Some(authority.path()), ..ClientTls::default() };
+        let connector = Connector::new(trusting, &env).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let limits = Limits { connections: 2, greeting: Duration::from_millis(500) };
+        let mut incoming = accept(&env, Door::from(listener).with_tls(Some(acceptor)), limits).0;
+        let mut loris = TcpStream::connect(address).await.unwrap();
+        let honest = TcpStream::connect(address).await.unwrap();
+        let (honest, served) = tokio::join!(connector.connect("localhost", honest), incoming.next());
+        let (mut honest, mut served) = (honest.unwrap(), served.unwrap().unwrap());
+        assert!(matches!(&served.stream, Socket::Encrypted(_)) && served.connect_info().remote_addr().is_some());
+        honest.write_all(b"x").await.unwrap();
+        honest.flush().await.unwrap();
+        served.read_exact(&mut [0; 1]).await.unwrap();
+        let mut third = TcpStream::connect(address).await.unwrap();
+        assert_eq!(third.read(&mut [0; 1]).await.unwrap_or(0), 0, "there is no third place");
+        assert_eq!(loris.read(&mut [0; 1]).await.unwrap_or(0), 0, "cut off");
+        let fourth = TcpStream::connect(address).await.unwrap();
+        let (fourth, served) = tokio::join!(connector.connect("localhost", fourth), incoming.next());
+        assert!(fourth.is_ok() && served.unwrap().is_ok());
     }
 
     #[tokio::test]

@@ -98,6 +98,12 @@ impl Asked {
     }
 }
 
+/// Whether two places are the same one. That the API is encrypted now, or is no more, moves nobody.
+fn is_same(noted: &Place, place: &Place) -> bool {
+    let address = |place: &Place| place.api_address.split_once("://").map(|(_, address)| address.to_owned());
+    address(noted) == address(place) && Place { api_address: place.api_address.clone(), ..noted.clone() } == *place
+}
+
 impl Entrance<'_> {
     /// Makes the data folder belong to a cluster, if it does not yet: one that it is told to found by a call to `listener`, or
     /// the one that it asks to be let in by.
@@ -135,7 +141,7 @@ impl Entrance<'_> {
         let Some(Seen { state, .. }) = followed.last() else { return Ok(false) };
         let me = raft_id(data.node_id()).0;
         let alone = data.founder() && state.voters().iter().all(|voter| *voter == me);
-        Ok(!alone && state.nodes().get(&me).is_some_and(|node| node.place != self.place))
+        Ok(!alone && state.nodes().get(&me).is_some_and(|node| !is_same(&node.place, &self.place)))
     }
 
     /// Refuses to start while another run of this node is where it was: one of the two folders is a copy. Only a coordinator can tell;
@@ -228,5 +234,27 @@ impl Entrance<'_> {
             }
         };
         self.cluster.join.iter().map(parse).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sagitta_cluster::Roles;
+
+    use super::*;
+
+    #[test]
+    fn a_node_whose_api_is_encrypted_now_has_not_moved() {
+        let roles = Roles { coordinator: true, shard: true };
+        let place = |api: &str, zone: &str| Place {
+            peer_address: "http://10.0.0.7:6381".to_owned(),
+            api_address: api.to_owned(),
+            zone: zone.to_owned(),
+            roles,
+        };
+        let noted = place("http://10.0.0.7:6380", "a");
+        assert!(is_same(&noted, &place("https://10.0.0.7:6380", "a")));
+        assert!(!is_same(&noted, &place("https://10.0.0.7:6390", "a")));
+        assert!(!is_same(&noted, &place("https://10.0.0.7:6380", "b")));
     }
 }

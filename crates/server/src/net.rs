@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use hyper_util::rt::TokioIo;
+use sagitta_tls::{Acceptor, ServerStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tonic::transport::server::TcpConnectInfo;
@@ -64,8 +65,8 @@ impl Net {
 
     pub(crate) async fn listen(&self, address: SocketAddr) -> io::Result<Door> {
         Ok(match &self.0 {
-            None => Door::System(TcpListener::bind(address).await?),
-            Some(network) => Door::Other(network.listen(address).await?),
+            None => TcpListener::bind(address).await?.into(),
+            Some(network) => Door { place: Place::Other(network.listen(address).await?), tls: None },
         })
     }
 
@@ -98,8 +99,13 @@ impl std::fmt::Debug for Net {
 }
 
 /// Where connections come in.
-pub enum Door {
-    /// At a socket of the system.
+pub struct Door {
+    place: Place,
+    tls: Option<Acceptor>,
+}
+
+enum Place {
+    /// A socket of the system.
     System(TcpListener),
     /// On another network.
     Other(Box<dyn Listener>),
@@ -108,21 +114,38 @@ pub enum Door {
 /// A connection that came in.
 pub(crate) enum Socket {
     System(TcpStream),
-    Other { stream: Box<dyn Stream>, local: Option<SocketAddr>, peer: SocketAddr },
+    Other {
+        stream: Box<dyn Stream>,
+        local: Option<SocketAddr>,
+        peer: SocketAddr,
+    },
+    /// One of these, encrypted.
+    Encrypted(Box<ServerStream<Socket>>),
 }
 
 impl Door {
+    /// The same, where connections are to be encrypted.
+    pub(crate) fn with_tls(self, tls: Option<Acceptor>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// What encrypts its connections, if anything does.
+    pub(crate) fn tls(&self) -> Option<&Acceptor> {
+        self.tls.as_ref()
+    }
+
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        match self {
-            Self::System(listener) => listener.local_addr(),
-            Self::Other(listener) => listener.local_addr(),
+        match &self.place {
+            Place::System(listener) => listener.local_addr(),
+            Place::Other(listener) => listener.local_addr(),
         }
     }
 
+    /// The next connection, not encrypted yet.
     pub(crate) async fn accept(&mut self) -> io::Result<Socket> {
-        Ok(match self {
-            Self::System(listener) => Socket::System(listener.accept().await?.0),
-            Self::Other(listener) => {
+        Ok(match &mut self.place {
+            Place::System(listener) => Socket::System(listener.accept().await?.0),
+            Place::Other(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 Socket::Other { stream, local: listener.local_addr().ok(), peer }
             }
@@ -132,7 +155,7 @@ impl Door {
 
 impl From<TcpListener> for Door {
     fn from(listener: TcpListener) -> Self {
-        Self::System(listener)
+        Self { place: Place::System(listener), tls: None }
     }
 }
 
@@ -141,6 +164,7 @@ impl Socket {
         match self {
             Self::System(stream) => stream.set_nodelay(true),
             Self::Other { .. } => Ok(()),
+            Self::Encrypted(stream) => stream.get_ref().0.set_nodelay(),
         }
     }
 
@@ -149,29 +173,31 @@ impl Socket {
         match self {
             Self::System(stream) => stream.connect_info(),
             Self::Other { local, peer, .. } => TcpConnectInfo { local_addr: *local, remote_addr: Some(*peer) },
+            Self::Encrypted(stream) => stream.get_ref().0.connect_info(),
         }
     }
 }
 
-/// The same call to the one or the other.
-macro_rules! both {
+/// The same call to any of them.
+macro_rules! each {
     ($self:ident, $call:ident($($argument:expr),*)) => {
         match $self.get_mut() {
             Self::System(stream) => Pin::new(stream).$call($($argument),*),
             Self::Other { stream, .. } => Pin::new(stream).$call($($argument),*),
+            Self::Encrypted(stream) => Pin::new(stream).$call($($argument),*),
         }
     };
 }
 
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        both!(self, poll_read(cx, buf))
+        each!(self, poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        both!(self, poll_write(cx, buf))
+        each!(self, poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
@@ -179,21 +205,22 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        both!(self, poll_write_vectored(cx, bufs))
+        each!(self, poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::System(stream) => stream.is_write_vectored(),
             Self::Other { stream, .. } => stream.is_write_vectored(),
+            Self::Encrypted(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        both!(self, poll_flush(cx))
+        each!(self, poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        both!(self, poll_shutdown(cx))
+        each!(self, poll_shutdown(cx))
     }
 }

@@ -15,6 +15,7 @@ use sagitta_coordinator::{Control, ControlError};
 use sagitta_env::{Env, JoinHandle};
 use sagitta_node::{ByteSize, Node, NodeError};
 use sagitta_shard::Engines;
+use sagitta_tls::{Acceptor, Setting, SettingError};
 use sagitta_wire::peer::Run;
 use tokio::sync::oneshot;
 
@@ -23,6 +24,7 @@ use crate::data_dir::{DataDir, DataDirError};
 use crate::entrance::{Entered, Entrance};
 use crate::net::{Door, Net};
 use crate::peers::PeerIdentity;
+use crate::renewal;
 use crate::roles::{Network, Parts, Started};
 use crate::serve::{Health, serve};
 
@@ -54,8 +56,7 @@ impl Platform {
 /// A serving process.
 pub struct Server {
     env: Env,
-    address: SocketAddr,
-    peer_address: Option<SocketAddr>,
+    at: Addresses,
     data: DataDir,
     host: Host,
     node: Arc<Node>,
@@ -65,6 +66,13 @@ pub struct Server {
     health: Health,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+/// Where a process is found.
+struct Addresses {
+    api: SocketAddr,
+    url: String,
+    peers: Option<SocketAddr>,
 }
 
 /// Why a process could not start, or did not end well.
@@ -85,6 +93,14 @@ pub enum StartError {
         address: SocketAddr,
         /// What the system said.
         source: io::Error,
+    },
+    /// A certificate or a key cannot be used.
+    #[error("--tls-{}: {why}", setting.name())]
+    Tls {
+        /// Which one.
+        setting: Setting,
+        /// What is wrong with it, with the file's name.
+        why: String,
     },
     /// The data folder cannot be used.
     #[error(transparent)]
@@ -137,13 +153,20 @@ pub enum StartError {
     Serving(#[from] tonic::transport::Error),
 }
 
+impl From<SettingError> for StartError {
+    fn from(SettingError { setting, why }: SettingError) -> Self {
+        Self::Tls { setting, why }
+    }
+}
+
 impl Server {
     /// Takes the data folder and the addresses, opens everything, serves. Ready when it returns, which for a node that belongs to
     /// no cluster yet is when it has founded one or was let in.
     pub async fn start(config: Config, platform: Platform, env: Env) -> Result<Self, StartError> {
         let Platform { engines, open_log, net } = platform;
+        let tls = config.tls.clone().map(|tls| Acceptor::new(tls, &env)).transpose()?;
         let mut data = DataDir::open(&config.data, &env)?;
-        let listener = listen(&net, config.listen).await?;
+        let listener = listen(&net, config.listen).await?.with_tls(tls.clone());
         let address = listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
         let (mut peers, mut entered, mut listener) = (None, Entered::default(), Some(listener));
         // Nobody meets a process that is its own cluster, so that its starts are not counted.
@@ -151,7 +174,7 @@ impl Server {
         let place = match &config.cluster {
             Some(cluster) => {
                 let peer_listener = listen(&net, cluster.peer_listen).await?;
-                let place = place(cluster, address, &peer_listener)?;
+                let place = place(cluster, &api(address, tls.as_ref()), &peer_listener)?;
                 run = Run { number: data.count_start()?, address: peer_address(cluster, &peer_listener)?, ..run };
                 peers = Some(peer_listener);
                 let entrance = Entrance { env: &env, net: &net, cluster, place: place.clone(), run };
@@ -163,7 +186,7 @@ impl Server {
                 if data.cluster_id().is_none() {
                     data.enter(env.uuid(), true)?;
                 }
-                alone(address)
+                alone(&api(address, tls.as_ref()))
             }
         };
         let cluster = data.cluster_id().expect("invariant: the folder has entered a cluster");
@@ -187,10 +210,12 @@ impl Server {
         }
         let listener = match listener {
             Some(listener) => listener,
-            None => listen(&net, address).await?,
+            None => listen(&net, address).await?.with_tls(tls.clone()),
         };
-        let Started { host, node, coordinator, control, tasks, network } = started;
-        let peer_address = network.as_ref().map(Network::address);
+        let Started { host, node, coordinator, control, mut tasks, network } = started;
+        tasks.extend(tls.clone().map(|tls| env.spawn(renewal::keep(env.clone(), tls))));
+        let at =
+            Addresses { api: address, url: api(address, tls.as_ref()), peers: network.as_ref().map(Network::address) };
         let (stop, stopped) = oneshot::channel();
         let (health, service) = serve(coordinator, env.clone(), listener, async {
             let _ = stopped.await;
@@ -198,18 +223,23 @@ impl Server {
         let serving = env.spawn(service);
         health.serving().await;
         let memory = ByteSize(config.memory.bytes());
-        tracing::info!(%address, peers = ?peer_address, node = %me.node, data = %data.path().display(), %memory, "serving");
-        Ok(Self { env, address, peer_address, data, host, node, control, tasks, network, health, stop, serving })
+        tracing::info!(api = at.url, peers = ?at.peers, node = %me.node, data = %data.path().display(), %memory, "serving");
+        Ok(Self { env, at, data, host, node, control, tasks, network, health, stop, serving })
     }
 
     /// Where the API listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.at.api
+    }
+
+    /// The same as a URL, which says whether connections are encrypted.
+    pub fn url(&self) -> &str {
+        &self.at.url
     }
 
     /// Where other nodes are listened for, if any are.
     pub fn peer_address(&self) -> Option<SocketAddr> {
-        self.peer_address
+        self.at.peers
     }
 
     /// The data folder.
@@ -259,15 +289,21 @@ async fn listen(net: &Net, address: SocketAddr) -> Result<Door, StartError> {
     net.listen(address).await.map_err(|source| StartError::Listen { address, source })
 }
 
-/// The place of a process that is its own cluster.
-fn alone(api: SocketAddr) -> Place {
-    let roles = Roles { coordinator: true, shard: true };
-    Place { peer_address: String::new(), api_address: format!("http://{api}"), zone: String::new(), roles }
+/// The API as others are told of it.
+fn api(address: SocketAddr, tls: Option<&Acceptor>) -> String {
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    format!("{scheme}://{address}")
 }
 
-fn place(cluster: &ClusterConfig, api: SocketAddr, peers: &Door) -> Result<Place, StartError> {
+/// The place of a process that is its own cluster.
+fn alone(api: &str) -> Place {
+    let roles = Roles { coordinator: true, shard: true };
+    Place { peer_address: String::new(), api_address: api.to_owned(), zone: String::new(), roles }
+}
+
+fn place(cluster: &ClusterConfig, api: &str, peers: &Door) -> Result<Place, StartError> {
     let peers = peer_address(cluster, peers)?;
-    let (peer_address, api_address) = (format!("http://{peers}"), format!("http://{api}"));
+    let (peer_address, api_address) = (format!("http://{peers}"), api.to_owned());
     Ok(Place { peer_address, api_address, zone: cluster.zone.clone(), roles: cluster.roles })
 }
 

@@ -232,3 +232,29 @@ fn files_that_cannot_be_used_are_named_with_what_is_wrong_and_never_with_a_key()
     let shown = format!("{connector:?} {acceptor:?}");
     assert!(shown.contains("good.key") && shown.len() < 1_000, "{shown}");
 }
+
+/// The script that README and SECURITY.md name.
+#[tokio::test]
+async fn certificates_that_the_script_makes_are_good_for_servers_and_clients() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/certificates.sh");
+    for args in [&["server", "db", "127.0.0.1", "::1"][..], &["client"]] {
+        let mut command = std::process::Command::new("bash");
+        let output = command.arg(script).arg(folder.path()).args(args).output().unwrap();
+        if !output.status.success() && std::env::var_os("SAGITTA_MUST_RUN").is_none() {
+            return println!("SKIPPED: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        assert!(output.status.success(), "{output:?}");
+    }
+    let path = |name: &str| folder.path().join(name);
+    let client = ClientTls {
+        ca: Some(path("ca.crt")),
+        cert: Some(path("client.crt")),
+        key: Some(path("client.key")),
+        name: None,
+    };
+    let server = ServerTls { cert: path("server.crt"), key: path("server.key"), client_ca: Some(path("ca.crt")) };
+    for host in ["db", "127.0.0.1", "[::1]"] {
+        check(client.clone(), host, server.clone()).await.unwrap();
+    }
+}
