@@ -1,7 +1,11 @@
 //! How connections are made: by the system's network, or by another that is handed in, such as a simulated one; encrypted or not.
 
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
@@ -9,8 +13,10 @@ use sagitta_tls::{Connector, HandshakeError, Plaintext};
 use sagitta_wire::Failure;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::http;
 use tonic::transport::{Channel, Endpoint, Uri};
-use tower::{ServiceExt as _, service_fn};
+use tower::{Service, ServiceExt as _, service_fn};
 
 use crate::config::ClientConfig;
 
@@ -32,6 +38,16 @@ struct Dialer {
     network: Network,
     /// Makes them encrypted.
     tls: Option<Connector>,
+    /// Those that are not were answered in TLS.
+    answered_in_tls: Arc<AtomicBool>,
+}
+
+/// A channel to one endpoint, whose errors say when it was spoken to without the TLS that it speaks: what goes wrong on a connection that is
+/// there already, calls do not get to see.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    channel: Channel,
+    answered_in_tls: Arc<AtomicBool>,
 }
 
 #[derive(Clone)]
@@ -48,13 +64,35 @@ pub(crate) fn lazily(
     config: &ClientConfig,
     network: Option<Arc<dyn Dial>>,
     tls: Option<Connector>,
-) -> Channel {
+) -> Line {
     let network = match network {
         Some(network) => Network::Other(network),
         None => Network::System(system(config)),
     };
-    let dialer = Dialer { network, tls };
-    endpoint.connect_with_connector_lazy(service_fn(move |uri| dialer.clone().connect(uri)))
+    let answered_in_tls = Arc::<AtomicBool>::default();
+    let dialer = Dialer { network, tls, answered_in_tls: answered_in_tls.clone() };
+    let channel = endpoint.connect_with_connector_lazy(service_fn(move |uri| dialer.clone().connect(uri)));
+    Line { channel, answered_in_tls }
+}
+
+impl Service<http::Request<Body>> for Line {
+    type Response = http::Response<Body>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.channel.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let (calling, answered_in_tls) = (self.channel.call(request), self.answered_in_tls.clone());
+        Box::pin(async move {
+            calling.await.map_err(|error| match answered_in_tls.load(Ordering::Acquire) {
+                true => HandshakeError::SpeaksTls.into(),
+                false => error.into(),
+            })
+        })
+    }
 }
 
 /// Tries all addresses of a name, within the time that one attempt may take.
@@ -76,7 +114,7 @@ impl Dialer {
         };
         Ok(TokioIo::new(match self.tls {
             Some(tls) => Box::new(tls.connect(&host, stream).await?),
-            None => Box::new(Plaintext::new(stream)),
+            None => Box::new(Plaintext::telling(stream, self.answered_in_tls)),
         }))
     }
 }
@@ -84,11 +122,7 @@ impl Dialer {
 /// A status as a failure, which says whether and why an encrypted connection could not be had.
 pub(crate) fn failure_of(status: &Status) -> Failure {
     let failure = Failure::from_status(status);
-    // Of what goes wrong on a connection that is there already, HTTP/2 keeps the text alone.
-    let late = HandshakeError::SpeaksTls;
-    let handshake =
-        HandshakeError::find(status).or_else(|| failure.message.ends_with(&late.to_string()).then_some(&late));
-    match handshake {
+    match HandshakeError::find(status) {
         Some(error) => Failure { message: error.to_string(), reason: error.reason().into(), ..failure },
         None => failure,
     }

@@ -9,11 +9,11 @@ use sagitta_wire::DEFAULT_PORT;
 use sagitta_wire::ended_early;
 use tonic::body::Body;
 use tonic::codegen::http;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::{Endpoint, Uri};
 use tower::util::MapRequest;
 
 use crate::config::ClientConfig;
-use crate::dial::{self, Dial};
+use crate::dial::{self, Dial, Line};
 use crate::error::ClientError;
 
 /// Bytes that the server may send ahead on a stream and on the connection: a page of points without a pause.
@@ -86,7 +86,7 @@ impl fmt::Display for Address {
 }
 
 /// A connection, or one to be made, that sends requests of one message at once.
-pub(crate) type Calls = MapRequest<Channel, fn(http::Request<Body>) -> http::Request<Body>>;
+pub(crate) type Calls = MapRequest<Line, fn(http::Request<Body>) -> http::Request<Body>>;
 
 impl Address {
     /// A connection to it that is made when it is first used, by `tls` if it is an encrypted one. To be called within a tokio runtime.
@@ -112,8 +112,7 @@ impl Address {
             .user_agent(concat!("sagitta-client/", env!("CARGO_PKG_VERSION")))
             .expect("invariant: a package version is a valid header value");
         let tls = tls.filter(|_| self.encrypted).cloned();
-        let channel = dial::lazily(&endpoint, config, network, tls);
-        Ok(Calls::new(channel, ended_early))
+        Ok(Calls::new(dial::lazily(&endpoint, config, network, tls), ended_early))
     }
 }
 

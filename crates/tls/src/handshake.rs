@@ -12,7 +12,7 @@ pub enum HandshakeError {
     #[error("it does not speak TLS")]
     NotTls,
     /// It speaks TLS, and was not spoken to in it.
-    #[error("it speaks TLS and was not spoken to in it: say https:// before its address")]
+    #[error("it speaks TLS, and was not spoken to in it")]
     SpeaksTls,
     /// Nobody who is believed has signed its certificate.
     #[error("its certificate is not signed by an authority that is trusted here")]

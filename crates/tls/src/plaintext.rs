@@ -2,6 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -12,6 +14,7 @@ use crate::HandshakeError;
 pub struct Plaintext<S> {
     stream: S,
     has_answered: bool,
+    told: Arc<AtomicBool>,
 }
 
 /// The first byte of what a server answers in TLS to what is not: an alert (RFC 8446, section 5.1). In HTTP/2 the first three bytes
@@ -21,7 +24,12 @@ const ALERT: u8 = 21;
 impl<S> Plaintext<S> {
     /// A connection on which nothing was read yet.
     pub fn new(stream: S) -> Self {
-        Self { stream, has_answered: false }
+        Self::telling(stream, Arc::default())
+    }
+
+    /// The same, which says in `told` whether the other side has answered in TLS, for those who do not get to see the error itself.
+    pub fn telling(stream: S, told: Arc<AtomicBool>) -> Self {
+        Self { stream, has_answered: false, told }
     }
 }
 
@@ -31,6 +39,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Plaintext<S> {
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         if let (false, Some(&first)) = (self.has_answered, buf.filled().get(before)) {
             self.has_answered = true;
+            self.told.store(first == ALERT, Ordering::Release);
             if first == ALERT {
                 return Poll::Ready(Err(io::Error::other(HandshakeError::SpeaksTls)));
             }

@@ -128,7 +128,7 @@ async fn why_an_encrypted_connection_cannot_be_had_is_told_apart() {
         assert!(told == reason && message.contains(says), "{reason}, {says}: {told}, {message}");
     }
     let (reason, message) = fails(format!("http://{good}"), ClientTls::default()).await;
-    assert!(reason == "TLS_SPOKEN" && message.contains("say https://"), "{reason}, {message}");
+    assert!(reason == "TLS_SPOKEN" && message.contains("it speaks TLS"), "{reason}, {message}");
 }
 
 #[tokio::test]
