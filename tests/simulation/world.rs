@@ -475,6 +475,7 @@ async fn serve(machine: Rc<Machine>, seed: u64, trace: Trace) -> turmoil::Result
     let (join, join_token) = machine.join.borrow().clone().unzip();
     config.cluster = Some(ClusterConfig {
         peer_listen: SocketAddr::new(machine.address, PEER_PORT),
+        peer_tls: None,
         roles: machine.roles,
         zone: String::new(),
         join: join.unwrap_or_default(),

@@ -17,8 +17,8 @@ use sagitta_engine_faiss::{FaissEngine, release_free_memory};
 use sagitta_engine_rocksdb::{RocksBudget, RocksEngine};
 use sagitta_env::Env;
 use sagitta_server::{
-    ClusterConfig, Config, DEFAULT_LISTEN, DEFAULT_PEER_LISTEN, Engines, MemoryBudget, Platform, Roles, Server,
-    ServerTls, stop_signal, telemetry,
+    ClusterConfig, Config, DEFAULT_LISTEN, DEFAULT_PEER_LISTEN, Engines, MemoryBudget, PeerTls, Platform, Roles,
+    Server, ServerTls, stop_signal, telemetry,
 };
 
 /// Sagitta: a vector search server that loses nothing and answers with the recall that was asked for.
@@ -58,8 +58,9 @@ A cluster of three on one machine:
       --join http://127.0.0.1:6381 --join-token TOKEN
 
 The first process waits for `sagitta cluster init`, the others ask until they are let in. Once a folder belongs to a cluster it \
-does so for ever: later starts need no --join. A node with an empty folder is a new node. Between nodes nothing is \
-encrypted yet, so addresses other than this machine's are refused.";
+does so for ever: later starts need no --join. A node with an empty folder is a new node. With --peer-tls-cert, \
+--peer-tls-key and --peer-tls-ca nodes show each other certificates and talk encrypted, all of them or none; SECURITY.md says how. Addresses \
+other than this machine's are refused for now.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -84,6 +85,8 @@ enum Command {
         #[arg(long, value_name = "ADDRESS:PORT", env = "SAGITTA_PEER_LISTEN", default_value = DEFAULT_PEER_LISTEN)]
         #[arg(value_parser = address)]
         peer_listen: SocketAddr,
+        #[command(flatten)]
+        peer_tls: PeerTlsArgs,
         /// What the process does: coordinator, shard, or both
         #[arg(long, value_name = "ROLE,...", env = "SAGITTA_ROLES", default_value = "coordinator,shard")]
         #[arg(value_parser = roles)]
@@ -109,6 +112,29 @@ enum Command {
     Inspect(inspect::Inspect),
 }
 
+/// How nodes show each other who they are.
+#[derive(clap::Args)]
+struct PeerTlsArgs {
+    /// The certificate of this node, in PEM, for the address of --peer-listen and good for a server and a client: with it connections
+    /// between nodes are encrypted, and only nodes with one are let in. All nodes of a cluster need one
+    #[arg(long, value_name = "FILE", env = "SAGITTA_PEER_TLS_CERT", requires_all = ["peer_tls_key", "peer_tls_ca"])]
+    peer_tls_cert: Option<PathBuf>,
+    /// The secret key of that certificate, in PEM, not encrypted
+    #[arg(long, value_name = "FILE", env = "SAGITTA_PEER_TLS_KEY", requires = "peer_tls_cert")]
+    peer_tls_key: Option<PathBuf>,
+    /// The authorities that sign the certificates of nodes, and of nobody else, in PEM
+    #[arg(long, value_name = "FILE", env = "SAGITTA_PEER_TLS_CA", requires = "peer_tls_cert")]
+    peer_tls_ca: Option<PathBuf>,
+}
+
+impl PeerTlsArgs {
+    /// All or none of them are given.
+    fn files(self) -> Option<PeerTls> {
+        let Self { peer_tls_cert, peer_tls_key, peer_tls_ca } = self;
+        Some(PeerTls { cert: peer_tls_cert?, key: peer_tls_key?, ca: peer_tls_ca? })
+    }
+}
+
 /// What every server process is told.
 #[derive(clap::Args)]
 struct Common {
@@ -120,13 +146,13 @@ struct Common {
     #[arg(value_parser = address)]
     listen: SocketAddr,
     /// The certificate of the API, with those that lead to its authority, in PEM: with it connections are encrypted
-    #[arg(long, value_name = "FILE", env = "SAGITTA_TLS_CERT", requires = "tls_key")]
+    #[arg(long, value_name = "FILE", env = "SAGITTA_API_TLS_CERT", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// The secret key of that certificate, in PEM, not encrypted
-    #[arg(long, value_name = "FILE", env = "SAGITTA_TLS_KEY", requires = "tls_cert")]
+    #[arg(long, value_name = "FILE", env = "SAGITTA_API_TLS_KEY", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
     /// Authorities, in PEM: callers of the API must show a certificate that one of them has signed
-    #[arg(long, value_name = "FILE", env = "SAGITTA_TLS_CLIENT_CA", requires = "tls_cert")]
+    #[arg(long, value_name = "FILE", env = "SAGITTA_API_TLS_CLIENT_CA", requires = "tls_cert")]
     tls_client_ca: Option<PathBuf>,
     /// Threads that search; by default one per core
     #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
@@ -146,8 +172,9 @@ struct Common {
 fn main() -> std::process::ExitCode {
     let (common, cluster, repair_after) = match Arguments::parse().command {
         Command::Dev { common } => (common, None, None),
-        Command::Serve { common, peer_listen, roles, zone, join, join_token, repair_after } => {
-            (common, Some(ClusterConfig { peer_listen, roles, zone, join, join_token }), repair_after)
+        Command::Serve { common, peer_listen, peer_tls, roles, zone, join, join_token, repair_after } => {
+            let peer_tls = peer_tls.files();
+            (common, Some(ClusterConfig { peer_listen, peer_tls, roles, zone, join, join_token }), repair_after)
         }
         Command::Inspect(inspect) => return inspect.run(),
     };

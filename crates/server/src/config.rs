@@ -42,8 +42,10 @@ pub struct Config {
 /// How a process takes part in a cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
-    /// Where other nodes are listened for. Without transport security only loopback addresses are accepted.
+    /// Where other nodes are listened for. Only loopback addresses are accepted.
     pub peer_listen: SocketAddr,
+    /// How connections between nodes are encrypted; not at all if `None`. All nodes of a cluster have to agree.
+    pub peer_tls: Option<PeerTls>,
     /// What the process does.
     pub roles: Roles,
     /// What fails together with it; its replicas are kept apart from those of other zones.
@@ -52,6 +54,18 @@ pub struct ClusterConfig {
     pub join: Vec<String>,
     /// The secret that lets it in.
     pub join_token: Option<String>,
+}
+
+/// How nodes show each other who they are: all of them have a certificate that the same authority has signed, for the address at which
+/// the others reach them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerTls {
+    /// The certificate of this node, good for a server and for a client, in PEM.
+    pub cert: PathBuf,
+    /// The secret key of it, in PEM.
+    pub key: PathBuf,
+    /// The authorities that sign the certificates of nodes, and of nobody else, in PEM.
+    pub ca: PathBuf,
 }
 
 impl Config {

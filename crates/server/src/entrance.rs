@@ -229,7 +229,11 @@ impl Entrance<'_> {
             let wrong = |why: String| StartError::JoinAddress { address: address.clone(), why };
             let uri: Uri = address.parse().map_err(|_| wrong("it is no address".to_owned()))?;
             match uri.scheme_str() {
-                Some("http") if uri.port().is_some() => Ok(uri),
+                Some("https") if !self.net.is_encrypted() => {
+                    Err(wrong("nodes are reached so with --peer-tls-cert, --peer-tls-key and --peer-tls-ca".to_owned()))
+                }
+                // It is those that say whether connections are encrypted.
+                Some("http" | "https") if uri.port().is_some() => Ok(uri),
                 _ => Err(wrong("it has no scheme or no port".to_owned())),
             }
         };

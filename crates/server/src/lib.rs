@@ -8,6 +8,7 @@ mod connections;
 mod data_dir;
 pub mod data_plane;
 mod deadline;
+mod encryption;
 mod entrance;
 mod failure;
 mod gate;
@@ -26,7 +27,7 @@ pub mod telemetry;
 mod upload;
 
 pub use agent::Seen;
-pub use config::{ClusterConfig, Config, DEFAULT_LISTEN, DEFAULT_PEER_LISTEN};
+pub use config::{ClusterConfig, Config, DEFAULT_LISTEN, DEFAULT_PEER_LISTEN, PeerTls};
 pub use data_dir::DataDirError;
 pub use net::{Door, Listener, Net, Network, Stream};
 pub use sagitta_cluster::Roles;

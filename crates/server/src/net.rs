@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use hyper_util::rt::TokioIo;
-use sagitta_tls::{Acceptor, ServerStream};
+use sagitta_tls::{Acceptor, Connector, Plaintext, ServerStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tonic::transport::server::TcpConnectInfo;
@@ -20,7 +20,12 @@ use self::gathered::Gathered;
 
 /// How a process reaches others and is reached. Clones are the same network.
 #[derive(Clone, Default)]
-pub struct Net(Option<Arc<dyn Network>>);
+pub struct Net {
+    /// `None`: that of the system.
+    other: Option<Arc<dyn Network>>,
+    /// What encrypts the connections that this process makes, if anything does.
+    tls: Option<Connector>,
+}
 
 /// A network other than the system's.
 #[tonic::async_trait]
@@ -47,24 +52,36 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
 
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 impl Net {
-    /// The network of the system. Nothing on it is encrypted and nobody shows who they are, so it listens on loopback addresses only.
+    /// The network of the system. Nobody on it has to be encrypted or to show who they are, so it listens on loopback addresses only.
     pub fn system() -> Self {
-        Self(None)
+        Self::default()
     }
 
     /// Another network, which looks after itself who may listen where.
     pub fn other(network: Arc<dyn Network>) -> Self {
-        Self(Some(network))
+        Self { other: Some(network), tls: None }
+    }
+
+    /// The same one, on which this process makes encrypted connections.
+    pub(crate) fn with_tls(self, tls: Option<Connector>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// Whether connections that this process makes are encrypted.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// Whether this process may listen at an address.
     pub(crate) fn may_listen(&self, address: SocketAddr) -> bool {
-        self.0.is_some() || address.ip().is_loopback()
+        self.other.is_some() || address.ip().is_loopback()
     }
 
     pub(crate) async fn listen(&self, address: SocketAddr) -> io::Result<Door> {
-        Ok(match &self.0 {
+        Ok(match &self.other {
             None => TcpListener::bind(address).await?.into(),
             Some(network) => Door { place: Place::Other(network.listen(address).await?), tls: None },
         })
@@ -80,10 +97,18 @@ impl Net {
         endpoint.connect_with_connector(service_fn(connect)).await
     }
 
-    async fn dial(&self, to: &Uri) -> io::Result<Box<dyn Stream>> {
-        let host = to.host().ok_or(io::ErrorKind::InvalidInput)?;
+    async fn dial(&self, to: &Uri) -> Result<Box<dyn Stream>, BoxError> {
+        let host = to.host().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let stream = self.dial_plain(host, to).await?;
+        Ok(match &self.tls {
+            Some(tls) => Box::new(tls.connect(host, stream).await?),
+            None => Box::new(Plaintext::new(stream)),
+        })
+    }
+
+    async fn dial_plain(&self, host: &str, to: &Uri) -> io::Result<Box<dyn Stream>> {
         let port = to.port_u16().ok_or(io::ErrorKind::InvalidInput)?;
-        let Some(network) = &self.0 else {
+        let Some(network) = &self.other else {
             let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
             stream.set_nodelay(true)?;
             return Ok(Box::new(stream));
@@ -94,7 +119,7 @@ impl Net {
 
 impl std::fmt::Debug for Net {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_some() { "Net::other" } else { "Net::system" })
+        f.write_str(if self.other.is_some() { "Net::other" } else { "Net::system" })
     }
 }
 

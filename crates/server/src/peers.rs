@@ -6,9 +6,9 @@
 //! delivered is dropped and counted, since Raft repeats what matters. Where nodes are stands in an [`AddressBook`],
 //! which may change at any time.
 //!
-//! Whoever reaches the listener and names the right cluster and nodes is believed, so only nodes may reach it. Mutual
-//! transport security goes into two places: `link::endpoint` makes the connections of this side, `listener::incoming`
-//! those of the other one.
+//! Whoever reaches the listener and names the right cluster and nodes is believed, so only nodes may reach it: those with a certificate,
+//! where connections between nodes are encrypted ([`PeerTls`](crate::PeerTls)). Both sides are prepared before anything here begins: the
+//! book's network encrypts what this side connects to, the listener's `Door` what comes in.
 
 mod book;
 mod counters;

@@ -2,25 +2,31 @@
 
 use std::time::Duration;
 
-use sagitta_env::Env;
+use sagitta_env::{Env, JoinHandle};
 use sagitta_tls::{Acceptor, SettingError};
+
+use crate::encryption::PeerEncryption;
 
 /// How soon new files count. They are small, so reading them costs nothing.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Reads certificates and keys again every few seconds. Files that cannot be used change nothing and are complained of once, and so
 /// are those that are half replaced when they are looked at: the next look finds the rest.
-pub(crate) async fn keep(env: Env, tls: Acceptor) {
-    keep_every(env, tls, LOOK_EVERY).await;
+pub(crate) fn keep_all(env: &Env, api: Option<Acceptor>, peers: Option<PeerEncryption>) -> Vec<JoinHandle<()>> {
+    let api = api.map(|tls| env.spawn(keep(env.clone(), move || tls.reload(), LOOK_EVERY)));
+    let peers = peers.map(|tls| env.spawn(keep(env.clone(), move || tls.reload(), LOOK_EVERY)));
+    api.into_iter().chain(peers).collect()
 }
 
-async fn keep_every(env: Env, tls: Acceptor, every: Duration) {
+async fn keep<R>(env: Env, reload: R, every: Duration)
+where
+    R: Fn() -> Result<bool, SettingError> + Clone + Send + 'static,
+{
     let mut complaint = None;
     loop {
         env.sleep(every).await;
-        let reading = tls.clone();
         // One that panicked has told so.
-        let Ok(read) = env.spawn_blocking(move || reading.reload()).await else { continue };
+        let Ok(read) = env.spawn_blocking(reload.clone()).await else { continue };
         tell(read, &mut complaint);
     }
 }
@@ -66,7 +72,14 @@ mod tests {
         let Identity { cert, key } = old.sign("server", &["localhost"]);
         let env = Env::real();
         let acceptor = Acceptor::new(ServerTls { cert, key, client_ca: None }, &env).expect("an acceptor");
-        let keeping = env.spawn(keep_every(env.clone(), acceptor.clone(), Duration::from_millis(1)));
+        let keeping = env.spawn(keep(
+            env.clone(),
+            {
+                let acceptor = acceptor.clone();
+                move || acceptor.reload()
+            },
+            Duration::from_millis(1),
+        ));
         meet(old.path(), &acceptor).await.expect("the old one");
         new.sign("server", &["localhost"]);
         while meet(new.path(), &acceptor).await.is_err() {

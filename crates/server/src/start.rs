@@ -15,12 +15,13 @@ use sagitta_coordinator::{Control, ControlError};
 use sagitta_env::{Env, JoinHandle};
 use sagitta_node::{ByteSize, Node, NodeError};
 use sagitta_shard::Engines;
-use sagitta_tls::{Acceptor, Setting, SettingError};
+use sagitta_tls::Acceptor;
 use sagitta_wire::peer::Run;
 use tokio::sync::oneshot;
 
 use crate::config::{ClusterConfig, Config};
 use crate::data_dir::{DataDir, DataDirError};
+use crate::encryption::Encryption;
 use crate::entrance::{Entered, Entrance};
 use crate::net::{Door, Net};
 use crate::peers::PeerIdentity;
@@ -95,10 +96,10 @@ pub enum StartError {
         source: io::Error,
     },
     /// A certificate or a key cannot be used.
-    #[error("--tls-{}: {why}", setting.name())]
+    #[error("--{flag}: {why}")]
     Tls {
         /// Which one.
-        setting: Setting,
+        flag: String,
         /// What is wrong with it, with the file's name.
         why: String,
     },
@@ -153,18 +154,13 @@ pub enum StartError {
     Serving(#[from] tonic::transport::Error),
 }
 
-impl From<SettingError> for StartError {
-    fn from(SettingError { setting, why }: SettingError) -> Self {
-        Self::Tls { setting, why }
-    }
-}
-
 impl Server {
     /// Takes the data folder and the addresses, opens everything, serves. Ready when it returns, which for a node that belongs to
     /// no cluster yet is when it has founded one or was let in.
     pub async fn start(config: Config, platform: Platform, env: Env) -> Result<Self, StartError> {
         let Platform { engines, open_log, net } = platform;
-        let tls = config.tls.clone().map(|tls| Acceptor::new(tls, &env)).transpose()?;
+        let Encryption { api: tls, peers: peer_tls } = Encryption::of(&config, &env).await?;
+        let net = net.with_tls(peer_tls.as_ref().map(|tls| tls.connector.clone()));
         let mut data = DataDir::open(&config.data, &env)?;
         let listener = listen(&net, config.listen).await?.with_tls(tls.clone());
         let address = listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
@@ -174,6 +170,7 @@ impl Server {
         let place = match &config.cluster {
             Some(cluster) => {
                 let peer_listener = listen(&net, cluster.peer_listen).await?;
+                let peer_listener = peer_listener.with_tls(peer_tls.as_ref().map(|tls| tls.acceptor.clone()));
                 let place = place(cluster, &api(address, tls.as_ref()), &peer_listener)?;
                 run = Run { number: data.count_start()?, address: peer_address(cluster, &peer_listener)?, ..run };
                 peers = Some(peer_listener);
@@ -213,7 +210,7 @@ impl Server {
             None => listen(&net, address).await?.with_tls(tls.clone()),
         };
         let Started { host, node, coordinator, control, mut tasks, network } = started;
-        tasks.extend(tls.clone().map(|tls| env.spawn(renewal::keep(env.clone(), tls))));
+        tasks.extend(renewal::keep_all(&env, tls.clone(), peer_tls));
         let at =
             Addresses { api: address, url: api(address, tls.as_ref()), peers: network.as_ref().map(Network::address) };
         let (stop, stopped) = oneshot::channel();

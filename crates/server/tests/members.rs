@@ -36,6 +36,7 @@ impl Member {
         let mut config = Config::new(self.data.clone(), self.api);
         config.cluster = Some(ClusterConfig {
             peer_listen: self.peers,
+            peer_tls: None,
             roles: Roles { coordinator: self.coordinator, shard: true },
             zone: String::new(),
             join: join.iter().map(|(member, _)| format!("http://{}", member.peers)).collect(),

@@ -8,6 +8,7 @@ mod connector;
 mod files;
 mod handshake;
 mod plaintext;
+mod rehearsal;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
@@ -23,6 +24,7 @@ pub use connector::{ClientTls, Connector};
 pub use files::{Setting, SettingError};
 pub use handshake::HandshakeError;
 pub use plaintext::Plaintext;
+pub use rehearsal::rehearse;
 
 /// A connection that this side has begun.
 pub type ClientStream<S> = tokio_rustls::client::TlsStream<S>;

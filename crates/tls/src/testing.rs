@@ -50,11 +50,26 @@ impl Authority {
         self.sign_between(file, names, (2020, 2100))
     }
 
+    /// One that is good for some purposes alone.
+    pub fn sign_for(&self, file: &str, names: &[&str], purposes: &[ExtendedKeyUsagePurpose]) -> Identity {
+        self.sign_as(file, names, (2020, 2100), purposes)
+    }
+
     /// One that is valid from the beginning of a year to that of another.
-    pub fn sign_between(&self, file: &str, names: &[&str], (from, until): (i32, i32)) -> Identity {
+    pub fn sign_between(&self, file: &str, names: &[&str], years: (i32, i32)) -> Identity {
+        self.sign_as(file, names, years, &[ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth])
+    }
+
+    fn sign_as(
+        &self,
+        file: &str,
+        names: &[&str],
+        (from, until): (i32, i32),
+        purposes: &[ExtendedKeyUsagePurpose],
+    ) -> Identity {
         let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let mut params = CertificateParams::new(names).expect("names");
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages = purposes.to_vec();
         params.not_before = rcgen::date_time_ymd(from, 1, 1);
         params.not_after = rcgen::date_time_ymd(until, 1, 1);
         let key = KeyPair::generate().expect("a key");

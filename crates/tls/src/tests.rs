@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rcgen::ExtendedKeyUsagePurpose;
 use sagitta_env::Env;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
@@ -231,6 +232,23 @@ fn files_that_cannot_be_used_are_named_with_what_is_wrong_and_never_with_a_key()
     let acceptor = Acceptor::new(serves(&good, None), &env).unwrap();
     let shown = format!("{connector:?} {acceptor:?}");
     assert!(shown.contains("good.key") && shown.len() < 1_000, "{shown}");
+}
+
+#[tokio::test]
+async fn a_node_rehearses_what_others_will_say_to_its_certificate() {
+    let Folder { ours, theirs, .. } = &folder();
+    let env = Env::real();
+    let tells = async |identity: Identity| {
+        let connector = Connector::new(shows(ours, &identity), &env).unwrap();
+        let acceptor = Acceptor::new(serves(&identity, Some(ours.path())), &env).unwrap();
+        rehearse(&connector, &acceptor, "10.0.0.7").await
+    };
+    tells(ours.sign("good", &["10.0.0.7"])).await.unwrap();
+    assert_eq!(tells(theirs.sign("theirs", &["10.0.0.7"])).await, Err(HandshakeError::Untrusted));
+    let other = tells(ours.sign("other", &["10.0.0.8"])).await.unwrap_err();
+    assert_eq!(other.to_string(), "its certificate is not for 10.0.0.7, but for 10.0.0.8");
+    let server_only = tells(ours.sign_for("server", &["10.0.0.7"], &[ExtendedKeyUsagePurpose::ServerAuth])).await;
+    assert!(matches!(server_only, Err(HandshakeError::Refused(_))), "{server_only:?}");
 }
 
 /// The script that README and SECURITY.md name.

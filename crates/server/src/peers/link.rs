@@ -174,7 +174,7 @@ impl Link {
     }
 }
 
-/// How a connection is made. The place for mutual transport security on this side.
+/// How a connection is made.
 pub(crate) fn endpoint(address: &Uri, timing: &Timing) -> Endpoint {
     Endpoint::from(address.clone())
         // A message must not wait for the acknowledgement of the one before.

@@ -124,7 +124,7 @@ impl PeerListener {
     }
 }
 
-/// Accepts connections. The place for mutual transport security on this side.
+/// Accepts connections.
 fn incoming(env: &Env, listener: Door) -> (impl Stream<Item = io::Result<Connection>> + use<>, JoinHandle<()>) {
     connections::accept(env, listener, Limits::at_most(MAX_CONNECTIONS))
 }

@@ -1,6 +1,7 @@
 //! Nodes that talk over real sockets on loopback.
 
 mod delivery;
+mod encryption;
 mod faults;
 mod hosts;
 mod refusals;

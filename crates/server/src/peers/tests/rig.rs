@@ -17,6 +17,7 @@ use super::super::transport::outbound_in;
 use super::super::{
     AddressBook, GrpcTransport, Guests, Inbox, PeerCounters, PeerIdentity, PeerListener, PeerStats, Sending, Timing,
 };
+use crate::net::{Door, Net};
 
 pub(crate) const CLUSTER: ClusterId = ClusterId(0xc1);
 /// Hangs become failures. Nothing is expected to take this long.
@@ -123,7 +124,11 @@ pub(crate) struct Sender {
 
 impl Sender {
     pub(crate) fn start(me: PeerIdentity, timing: Timing) -> Self {
-        let (book, counters, inbox) = (AddressBook::default(), Arc::new(PeerCounters::default()), Recorder::new());
+        Self::start_on(Net::system(), me, timing)
+    }
+
+    pub(crate) fn start_on(net: Net, me: PeerIdentity, timing: Timing) -> Self {
+        let (book, counters, inbox) = (AddressBook::on(net), Arc::new(PeerCounters::default()), Recorder::new());
         let (transport, outbound) = outbound_in(&Env::real(), me, book.clone(), counters.clone(), timing);
         let sending = outbound.start(Arc::new(inbox.clone()));
         Self { transport: Arc::new(transport), book, inbox, counters, sending }
@@ -148,7 +153,10 @@ impl Receiver {
     }
 
     pub(crate) async fn start_at(me: PeerIdentity, address: &str) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
+        Self::start_behind(TcpListener::bind(address).await.unwrap().into(), me)
+    }
+
+    pub(crate) fn start_behind(listener: Door, me: PeerIdentity) -> Self {
         let (counters, inbox) = (Arc::new(PeerCounters::default()), Recorder::new());
         let (taken, shelf) = (Arc::new(inbox.clone()), Shelf::default());
         let listener = PeerListener::start(
