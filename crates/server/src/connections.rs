@@ -301,8 +301,8 @@ mod tests {
         assert!(silence.is_err(), "{silence:?}");
     }
 
-    #[tokio::test]
-    async fn a_handshake_that_never_ends_holds_up_nobody_and_loses_its_place_in_time() {
+    /// A listener for TLS, and who may connect to it as `localhost`.
+    async fn listen_encrypted(limits: Limits) -> (SocketAddr, impl Stream<Item = io::Result<Connection>>, Connector) {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::new(folder.path(), "authority");
         let Identity { cert, key } = authority.sign("server", &["localhost"]);
@@ -312,9 +312,14 @@ mod tests {
         let connector = Connector::new(trusting, &env).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let limits = Limits { connections: 2, greeting: Duration::from_millis(500) };
-        let mut incoming = accept(&env, Door::from(listener).with_tls(Some(acceptor)), limits).0;
-        let mut loris = TcpStream::connect(address).await.unwrap();
+        (address, accept(&env, Door::from(listener).with_tls(Some(acceptor)), limits).0, connector)
+    }
+
+    #[tokio::test]
+    async fn a_handshake_that_never_ends_holds_up_nobody() {
+        let limits = Limits { connections: 2, greeting: GREETING_TIMEOUT };
+        let (address, mut incoming, connector) = listen_encrypted(limits).await;
+        let loris = TcpStream::connect(address).await.unwrap();
         let honest = TcpStream::connect(address).await.unwrap();
         let (honest, served) = tokio::join!(connector.connect("localhost", honest), incoming.next());
         let (mut honest, mut served) = (honest.unwrap(), served.unwrap().unwrap());
@@ -322,12 +327,22 @@ mod tests {
         honest.write_all(b"x").await.unwrap();
         honest.flush().await.unwrap();
         served.read_exact(&mut [0; 1]).await.unwrap();
+        let still_there = loris.try_read(&mut [0; 1]).unwrap_err();
+        assert_eq!(still_there.kind(), io::ErrorKind::WouldBlock);
         let mut third = TcpStream::connect(address).await.unwrap();
-        assert_eq!(third.read(&mut [0; 1]).await.unwrap_or(0), 0, "there is no third place");
-        assert_eq!(loris.read(&mut [0; 1]).await.unwrap_or(0), 0, "cut off");
-        let fourth = TcpStream::connect(address).await.unwrap();
-        let (fourth, served) = tokio::join!(connector.connect("localhost", fourth), incoming.next());
-        assert!(fourth.is_ok() && served.unwrap().is_ok());
+        assert_eq!(third.read(&mut [0; 1]).await.unwrap_or(0), 0, "a handshake takes a place");
+    }
+
+    #[tokio::test]
+    async fn a_handshake_that_takes_too_long_loses_its_place() {
+        let limits = Limits { connections: 1, greeting: Duration::from_millis(200) };
+        let (address, mut incoming, connector) = listen_encrypted(limits).await;
+        let mut loris = TcpStream::connect(address).await.unwrap();
+        let cut = Env::real().timeout(Duration::from_secs(60), loris.read(&mut [0; 1])).await;
+        assert_eq!(cut.expect("cut off").unwrap_or(0), 0);
+        let honest = TcpStream::connect(address).await.unwrap();
+        let (honest, served) = tokio::join!(connector.connect("localhost", honest), incoming.next());
+        assert!(honest.is_ok() && served.unwrap().is_ok());
     }
 
     #[tokio::test]
