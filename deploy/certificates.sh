@@ -12,10 +12,19 @@ cd "$1"
 name=$2
 shift 2
 umask 077
+trap 'rm -f "$name.csr" "$name.ext"' EXIT
+
+command -v openssl >/dev/null || { echo "certificates: no openssl found: apt-get install openssl" >&2; exit 1; }
+
+# What openssl says matters only when it fails.
+openssl() {
+  local said
+  said=$(command openssl "$@" 2>&1) || { printf 'certificates: openssl %s: %s\n' "$1" "$said" >&2; exit 1; }
+}
 
 key=(-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes)
 [ -e ca.key ] || openssl req -x509 "${key[@]}" -days 3650 -subj /CN=sagitta-ca -keyout ca.key -out ca.crt \
-  -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign 2>/dev/null
+  -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign
 
 {
   echo extendedKeyUsage=serverAuth,clientAuth
@@ -26,7 +35,6 @@ key=(-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes)
     esac
   done | paste -sd, | sed -n 's/^./subjectAltName=&/p'
 } >"$name.ext"
-openssl req "${key[@]}" -subj "/CN=$name" -keyout "$name.key" -out "$name.csr" 2>/dev/null
-openssl x509 -req -in "$name.csr" -CA ca.crt -CAkey ca.key -CAcreateserial -days 365 -extfile "$name.ext" -out "$name.crt" 2>/dev/null
-rm -f "$name.csr" "$name.ext"
+openssl req "${key[@]}" -subj "/CN=$name" -keyout "$name.key" -out "$name.csr"
+openssl x509 -req -in "$name.csr" -CA ca.crt -CAkey ca.key -CAcreateserial -days 365 -extfile "$name.ext" -out "$name.crt"
 chmod a+r ca.crt "$name.crt"

@@ -131,6 +131,52 @@ fn a_node_is_drained_and_removed_by_commands_that_say_what_they_do() {
 }
 
 #[test]
+fn a_coordinator_that_is_drained_gives_its_vote_to_another_even_if_it_leads() {
+    let mut cluster = Cluster::start(3, 1);
+    let status = || cluster.json(&["cluster", "status"]);
+    let voters = |status: &Value| {
+        list(status, "voters").iter().map(|voter| voter.as_str().expect("an id").to_owned()).collect::<Vec<_>>()
+    };
+    let before = status();
+    let leader = text(&before, "leader").to_owned();
+    let at = (0..3)
+        .find(|at| text(&cluster.json(&["node", "show", &cluster.api(*at)]), "id") == leader)
+        .expect("a coordinator");
+    // Another one is asked from here on.
+    let asked = (at + 1) % 3;
+    let ask = |cluster: &Cluster, args: &[&str]| cluster.sagitta(&cluster.api(asked), args);
+    ask(&cluster, &["node", "drain", &leader, "--dry-run"]).ends_with(DONE).shows("start one, or it cannot be removed");
+    ask(&cluster, &["node", "drain", &leader]).ends_with(DONE).shows("start one, or it cannot be removed");
+    let drained = async |cluster: &Cluster| match ask(cluster, &["node", "show", &leader, "-o", "json"]).json() {
+        shown if shown["status"] == "drained" => Ok(()),
+        shown => Err(shown.to_string()),
+    };
+    run(eventually("a drained coordinator", async || drained(&cluster).await));
+    ask(&cluster, &["node", "remove", &leader, "--yes"]).ends_with(CONFLICT).says("a coordinator that takes its place");
+
+    let new = cluster.new_member(Role::Coordinator, "new");
+    cluster.members.push(new);
+    cluster.restart(4);
+    let given = async || {
+        let status = ask(&cluster, &["cluster", "status", "-o", "json"]).json();
+        let voters = voters(&status);
+        if voters.len() == 3 && !voters.contains(&leader) && status["leader"].is_string() {
+            Ok(voters)
+        } else {
+            Err(status.to_string())
+        }
+    };
+    let after = run(eventually("a vote that was given to another", given));
+    let kept = voters(&before).iter().filter(|voter| after.contains(voter)).count();
+    assert_eq!(kept, 2, "{before:#} {after:?}");
+    ask(&cluster, &["node", "remove", &leader, "--yes"]).ends_with(DONE).shows("is removed");
+    cluster.kill(at);
+    ask(&cluster, &["cluster", "health"]).ends_with(DONE);
+    // Decisions need a majority of those that vote now.
+    ask(&cluster, &["cluster", "rotate-token"]).ends_with(DONE);
+}
+
+#[test]
 fn a_node_that_joins_fills_up_unasked_takes_what_is_moved_by_hand_and_is_drained_again() {
     let mut cluster = Cluster::start(1, 3);
     let old = filled(&cluster);

@@ -178,7 +178,7 @@ pub enum Refusal {
     },
     /// The node votes in the control group.
     #[error(
-        "node {0} votes in the control group: it must leave the group before it can be removed or give up the role coordinator"
+        "node {0} votes in the control group: a coordinator that takes its place has to be there before it can be removed or give up the role"
     )]
     Votes(u64),
     /// There is no such shard.

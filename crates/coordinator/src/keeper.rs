@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sagitta_cluster::schedule::LOST_AFTER;
 use sagitta_cluster::{Command, Node, NodeStatus, State};
-use sagitta_consensus::{Members, Membership, NodeId, Outcome, Role};
+use sagitta_consensus::{HandoverOutcome, Members, Membership, NodeId, Outcome, Role};
 use sagitta_env::Deadline;
 
 use crate::client::NodeClient;
@@ -20,6 +20,10 @@ const LOOK_AT_REPLICAS_EVERY: Duration = Duration::from_secs(1);
 const DECIDE_WITHIN: Duration = Duration::from_secs(5);
 /// Coordinators that vote at most. More make decisions slower, and no safer.
 const MAX_VOTERS: usize = 5;
+/// Fewer withstand no loss.
+const MIN_VOTERS: usize = 3;
+/// How long one voter may take to take over from this one.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
 
 impl<C: NodeClient> Coordinator<C> {
     /// Looks again and again, for ever; acts while this coordinator leads.
@@ -76,11 +80,30 @@ impl<C: NodeClient> Coordinator<C> {
         let peers = self.control.group().peers().await.map_err(crate::ControlError::from)?;
         let caught_up = |node: NodeId| peers.iter().any(|peer| peer.node == node && peer.heard && peer.matched > 0);
         let Some(members) = wanted_members(&state, &status.membership, caught_up) else { return Ok(()) };
+        if let Some(me) = status.leader.filter(|me| !members.voters.contains(me)) {
+            return self.hand_over(me, &members, deadline).await;
+        }
         tracing::info!(voters = ?members.voters, learners = ?members.learners, "changing the control group");
         match self.control.group().change_members(members, deadline.at()).await {
             Outcome::Applied(_) => {}
             // A learner that lags, a voter that is silent for a moment: looked at again soon.
             other => tracing::debug!(?other, "the control group was not changed"),
+        }
+        Ok(())
+    }
+
+    /// Has another voter lead before this one leaves, which will see to the rest.
+    async fn hand_over(&self, me: NodeId, members: &Members, deadline: Deadline) -> Result<(), Error> {
+        for to in &members.voters {
+            let deadline = self.env.deadline(HAND_OVER_WITHIN).at().min(deadline.at());
+            match self.control.group().hand_over(*to, deadline).await {
+                HandoverOutcome::Done => {
+                    tracing::info!(node = me.0, to = to.0, "handed the control group over, to leave it");
+                    return Ok(());
+                }
+                // One that has just come up or lags.
+                other => tracing::debug!(to = to.0, ?other, "the control group was not handed over"),
+            }
         }
         Ok(())
     }
@@ -112,13 +135,14 @@ impl<C: NodeClient> Coordinator<C> {
 /// The members that the control group should have next, if they are others than it has.
 ///
 /// Coordinators become learners as they come. They become voters in pairs, so that the number of voters stays odd: an even number
-/// withstands no more losses than the odd one below it. One that has caught up takes the place of a lost one at once. A lost one
-/// stays until then, for it may come back.
+/// withstands no more losses than the odd one below it. One that has caught up takes the place of a lost one at once, and else of one
+/// that is being drained. A lost one stays until then, for it may come back; one that is drained stays only where three vote, for two
+/// would withstand no loss: of five it leaves with another one, which receives from then on and does not count.
 fn wanted_members(state: &State, now: &Membership, caught_up: impl Fn(NodeId) -> bool) -> Option<Members> {
     let status = |node: &NodeId| state.nodes().get(&node.0).map_or(NodeStatus::Removed, |node| node.status);
     let mut members = now.members();
     // A learner decides nothing, so a lost one is let go, and taken in again should it come back.
-    members.learners.retain(|node| !matches!(status(node), NodeStatus::Lost | NodeStatus::Removed));
+    members.learners.retain(|node| matches!(status(node), NodeStatus::Joining | NodeStatus::Up));
     let present = state.nodes().values().filter(|node| node.place.roles.coordinator && node.status == NodeStatus::Up);
     for node in present.map(|node| NodeId(node.id)) {
         if !now.contains(node) && members.learners.len() < MAX_VOTERS {
@@ -132,10 +156,19 @@ fn wanted_members(state: &State, now: &Membership, caught_up: impl Fn(NodeId) ->
         members.voters.push(node);
     };
     let gone = |node: &NodeId| matches!(status(node), NodeStatus::Lost | NodeStatus::Removed);
-    if let Some(lost) = now.voters.iter().copied().find(gone) {
+    let drained = |node: &NodeId| matches!(status(node), NodeStatus::Draining | NodeStatus::Drained);
+    let has_to_go = |found: &dyn Fn(&NodeId) -> bool| now.voters.iter().copied().find(|voter| found(voter));
+    if let Some(leaving) = has_to_go(&gone).or_else(|| has_to_go(&drained)) {
         if let Some(node) = ready.next() {
-            members.voters.retain(|voter| *voter != lost);
+            members.voters.retain(|voter| *voter != leaving);
             promote(&mut members, node);
+        } else if let Some(first) = has_to_go(&drained)
+            && now.voters.len() > MIN_VOTERS
+        {
+            let others = || now.voters.iter().copied().filter(move |voter| *voter != first);
+            let second = others().find(gone).or_else(|| others().find(drained)).or_else(|| others().last());
+            members.voters.retain(|voter| *voter != first && Some(*voter) != second);
+            members.learners.extend(second.filter(|second| status(second) == NodeStatus::Up));
         }
     } else if now.voters.len() + 2 <= MAX_VOTERS
         && let (Some(one), Some(other)) = (ready.next(), ready.next())
@@ -144,6 +177,24 @@ fn wanted_members(state: &State, now: &Membership, caught_up: impl Fn(NodeId) ->
         promote(&mut members, other);
     }
     (members != now.members()).then_some(members)
+}
+
+/// What becomes of the vote of a coordinator that is to be drained, in words; nothing of a node that has none.
+pub(crate) fn vote_when_drained(state: &State, id: u64) -> Option<String> {
+    state.voters().contains(&id).then_some(())?;
+    let can_vote = |node: &&Node| node.place.roles.coordinator && node.status == NodeStatus::Up;
+    let others = state.nodes().values().map(|node| &**node).filter(can_vote);
+    let mut others = others.filter(|node| node.id != id && !state.voters().contains(&node.id)).peekable();
+    Some(match others.peek() {
+        Some(_) => {
+            let others: Vec<_> = others.map(|node| node.id.to_string()).collect();
+            format!("its vote in the control group goes to node {}", others.join(" or "))
+        }
+        None if state.voters().len() > MIN_VOTERS => {
+            "it leaves the control group, and another voter with it, so that their number stays odd".to_owned()
+        }
+        None => "it votes in the control group, and no other coordinator is there to do so: start one, or it cannot be removed".to_owned(),
+    })
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use sagitta_model::{ErrorKind, NodeChange, NodeInfo, OperationInfo};
 
 use crate::client::{NodeClient, ShardError};
 use crate::cluster::view::View;
+use crate::keeper::vote_when_drained;
 use crate::{Coordinator, Error};
 
 /// Lines about what follows that are told at most.
@@ -72,7 +73,10 @@ impl<C: NodeClient> Coordinator<C> {
         let command = Command::SetNodeStatus { id, status };
         let mut then = State::clone(&before);
         then.apply(command.clone())?;
-        let follows = self.follows(&before, &then);
+        let mut follows = self.follows(&before, &then);
+        if status == NodeStatus::Draining {
+            follows.extend(vote_when_drained(&before, id));
+        }
         if !dry_run {
             self.decide(command, deadline).await?;
             then = State::clone(&self.control.state());

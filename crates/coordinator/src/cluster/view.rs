@@ -69,7 +69,8 @@ impl<'r> View<'r> {
     pub(super) fn node(&self, node: &Node) -> NodeInfo {
         let report = self.told.get(&node.id).map(|(report, _)| &**report);
         let hosted = report.map(|report| report.replicas.as_slice()).unwrap_or_default();
-        let led = hosted.iter().filter(|replica| replica.role == ReplicaRole::Leader);
+        // Who has not been heard of for a while may lead no longer.
+        let led = hosted.iter().filter(|replica| replica.role == ReplicaRole::Leader && !self.is_silent(node.id));
         let wanted = self.state.shards().filter(|(_, shard)| shard.replicas.contains(&node.id)).count();
         NodeInfo {
             id: node.id,
@@ -110,10 +111,11 @@ impl<'r> View<'r> {
     }
 
     pub(super) fn shard(&self, collection: &Collection, shard: &ShardDescriptor) -> ShardInfo {
-        // Who has not been heard of for a while may lead no longer.
         let leader = self.reports.leader(shard.id).filter(|leader| !self.is_silent(*leader));
-        let led = leader.and_then(|leader| self.told(leader, shard.id));
-        let hosts = self.told.keys().filter(|node| self.told(**node, shard.id).is_some());
+        // What a node told that has fallen silent may be wrong by now, that it leads above all.
+        let told = |node| self.told(node, shard.id).filter(|_| !self.is_silent(node));
+        let led = leader.and_then(told);
+        let hosts = self.told.keys().filter(|node| told(**node).is_some());
         let mut nodes: Vec<u64> = shard.replicas.iter().chain(hosts).copied().collect();
         nodes.sort_unstable();
         nodes.dedup();
@@ -122,7 +124,7 @@ impl<'r> View<'r> {
             .map(|node| ReplicaInfo {
                 node,
                 wanted: shard.replicas.contains(&node),
-                told: self.told(node, shard.id).map(|replica| told(replica, led)),
+                told: told(node).map(|replica| shown(replica, led)),
             })
             .collect();
         let mut problems = Vec::new();
@@ -177,7 +179,7 @@ impl<'r> View<'r> {
     }
 }
 
-fn told(replica: &ReplicaReport, leader: Option<&ReplicaReport>) -> ReplicaTold {
+fn shown(replica: &ReplicaReport, leader: Option<&ReplicaReport>) -> ReplicaTold {
     ReplicaTold {
         role: replica.role,
         epoch: replica.epoch,

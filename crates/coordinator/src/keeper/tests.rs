@@ -62,6 +62,50 @@ fn one_that_has_caught_up_takes_the_place_of_a_lost_one_and_a_lost_one_stays_unt
 }
 
 #[test]
+fn one_that_is_drained_gives_its_vote_to_another_and_of_three_keeps_it_until_then() {
+    use NodeStatus::{Drained, Draining, Lost, Up};
+    let of_four = |third| state(&[Up, Up, third, Up]);
+    for status in [Draining, Drained] {
+        let four = of_four(status);
+        assert_eq!(wanted(&four, &[1, 2, 3], &[], &[]), Some(members(&[1, 2, 3], &[4])));
+        assert_eq!(wanted(&four, &[1, 2, 3], &[4], &[]), None, "the new one lags");
+        assert_eq!(wanted(&four, &[1, 2, 3], &[4], &[4]), Some(members(&[1, 2, 4], &[])));
+        assert_eq!(wanted(&state(&[Up, Up, status]), &[1, 2, 3], &[], &[]), None, "two withstand no loss");
+        assert_eq!(wanted(&state(&[status]), &[1], &[], &[]), None);
+        assert_eq!(wanted(&four, &[1, 2, 4], &[], &[]), None, "it is not taken in again");
+        assert_eq!(wanted(&four, &[1, 2, 4], &[3], &[3]), Some(members(&[1, 2, 4], &[])));
+    }
+    let both = state(&[Up, Lost, Draining, Up]);
+    assert_eq!(wanted(&both, &[1, 2, 3], &[4], &[4]), Some(members(&[1, 3, 4], &[])), "the lost one is first");
+}
+
+#[test]
+fn of_five_one_that_is_drained_leaves_with_another() {
+    use NodeStatus::{Drained, Draining, Lost, Up};
+    let five = |statuses: &[NodeStatus]| wanted(&state(statuses), &[1, 2, 3, 4, 5], &[], &[]);
+    assert_eq!(five(&[Up, Draining, Up, Up, Up]), Some(members(&[1, 3, 4], &[5])), "the other one stays ready");
+    assert_eq!(five(&[Up, Draining, Up, Drained, Up]), Some(members(&[1, 3, 5], &[])));
+    assert_eq!(five(&[Lost, Draining, Up, Up, Up]), Some(members(&[3, 4, 5], &[])));
+    assert_eq!(five(&[Lost, Up, Up, Up, Up]), None, "a lost one may come back");
+}
+
+#[test]
+fn what_becomes_of_the_vote_is_told_before_a_node_is_drained() {
+    use NodeStatus::{Lost, Up};
+    let says = |statuses: &[NodeStatus], voters: &[u64]| {
+        let mut state = state(statuses);
+        state.apply(Command::SetVoters { voters: voters.to_vec() }).expect("set");
+        vote_when_drained(&state, 1)
+    };
+    assert_eq!(says(&[Up, Up, Up, Up], &[2, 3, 4]), None);
+    assert_eq!(says(&[Up, Up, Up, Up], &[1, 2, 3]), Some("its vote in the control group goes to node 4".to_owned()));
+    assert!(
+        says(&[Up, Up, Up, Lost], &[1, 2, 3]).is_some_and(|says| says.contains("start one, or it cannot be removed"))
+    );
+    assert!(says(&[Up; 5], &[1, 2, 3, 4, 5]).is_some_and(|says| says.contains("another voter with it")));
+}
+
+#[test]
 fn no_more_than_five_vote() {
     // More than five are there only when lost ones came back after others had taken their places.
     let mut seven = state(&[NodeStatus::Up, NodeStatus::Up, NodeStatus::Up, NodeStatus::Lost, NodeStatus::Lost]);

@@ -88,6 +88,14 @@ fn what_is_wrong_is_named_worst_first() {
     for (problem, expected) in problems.iter().zip(expected) {
         assert!(problem.starts_with(expected), "{problems:#?}");
     }
+    let told = shard(&view, 16).replicas.into_iter().map(|replica| replica.told.map(|told| told.role));
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [None, Some(ReplicaRole::Follower), None],
+        "what node 1 was is not told as what it is"
+    );
+    let led = view.state.nodes().values().map(|node| view.node(node).led_shards);
+    assert_eq!(led.collect::<Vec<_>>(), [0, 1, 0]);
     let lagging = vec![replica(16, ReplicaRole::Learner, 8), replica(17, ReplicaRole::Follower, 9_999)];
     reports.heard(3, Report { replicas: lagging, ..Report::default() });
     let view = View::new(Arc::new(state()), &reports, env.now());
