@@ -166,7 +166,7 @@ fn wanted_members(state: &State, now: &Membership, caught_up: impl Fn(NodeId) ->
             && now.voters.len() > MIN_VOTERS
         {
             let others = || now.voters.iter().copied().filter(move |voter| *voter != first);
-            let second = others().find(gone).or_else(|| others().find(drained)).or_else(|| others().last());
+            let second = others().find(gone).or_else(|| others().find(drained)).or_else(|| others().next_back());
             members.voters.retain(|voter| *voter != first && Some(*voter) != second);
             members.learners.extend(second.filter(|second| status(second) == NodeStatus::Up));
         }

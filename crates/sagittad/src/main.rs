@@ -17,8 +17,8 @@ use sagitta_engine_faiss::{FaissEngine, release_free_memory};
 use sagitta_engine_rocksdb::{RocksBudget, RocksEngine};
 use sagitta_env::Env;
 use sagitta_server::{
-    ClusterConfig, Config, DEFAULT_LISTEN, DEFAULT_PEER_LISTEN, Engines, MemoryBudget, PeerTls, Platform, Roles,
-    Server, ServerTls, stop_signal, telemetry,
+    ByteSize, ClusterConfig, Config, DEFAULT_LISTEN, DEFAULT_PEER_LISTEN, Engines, MIN_COPY_RATE, MemoryBudget,
+    PeerTls, Platform, Roles, Server, ServerTls, stop_signal, telemetry,
 };
 
 /// Sagitta: a vector search server that loses nothing and answers with the recall that was asked for.
@@ -81,35 +81,46 @@ enum Command {
     Serve {
         #[command(flatten)]
         common: Common,
-        /// Address and port where other nodes reach this one; loopback only. Port 0 takes a free one
-        #[arg(long, value_name = "ADDRESS:PORT", env = "SAGITTA_PEER_LISTEN", default_value = DEFAULT_PEER_LISTEN)]
-        #[arg(value_parser = address)]
-        peer_listen: SocketAddr,
         #[command(flatten)]
-        peer_tls: PeerTlsArgs,
-        /// What the process does: coordinator, shard, or both
-        #[arg(long, value_name = "ROLE,...", env = "SAGITTA_ROLES", default_value = "coordinator,shard")]
-        #[arg(value_parser = roles)]
-        roles: Roles,
-        /// What fails together with it, such as a rack: replicas are spread over zones
-        #[arg(long, value_name = "NAME", env = "SAGITTA_ZONE", default_value = "")]
-        zone: String,
-        /// Peer addresses of coordinators to be let in by, such as http://10.0.0.7:6381
-        #[arg(long, value_name = "URL,...", env = "SAGITTA_JOIN", value_delimiter = ',', requires = "join_token")]
-        join: Vec<String>,
-        /// The secret that `sagitta cluster init` printed. Best given by the environment, which other users cannot see
-        #[arg(long, value_name = "TOKEN", env = "SAGITTA_JOIN_TOKEN", hide_env_values = true)]
-        join_token: Option<String>,
-        /// How long a node may be silent before what it held is made anew on others, such as 10m or 1h; every coordinator should be
-        /// told the same. By default ten minutes
-        #[arg(long, value_name = "TIME", env = "SAGITTA_REPAIR_AFTER", value_parser = duration)]
-        repair_after: Option<Duration>,
+        member: Box<Member>,
     },
     /// Look at the data folder of a process that has stopped, without changing it
     ///
     /// Shows which node it is, the cluster as it knew it, its replicas with their segments, its Raft log, what is damaged, and what helps.
     #[command(after_help = inspect::HELP)]
     Inspect(inspect::Inspect),
+}
+
+/// What a node of a cluster is told.
+#[derive(clap::Args)]
+struct Member {
+    /// Address and port where other nodes reach this one; loopback only. Port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT", env = "SAGITTA_PEER_LISTEN", default_value = DEFAULT_PEER_LISTEN)]
+    #[arg(value_parser = address)]
+    peer_listen: SocketAddr,
+    #[command(flatten)]
+    peer_tls: PeerTlsArgs,
+    /// What the process does: coordinator, shard, or both
+    #[arg(long, value_name = "ROLE,...", env = "SAGITTA_ROLES", default_value = "coordinator,shard")]
+    #[arg(value_parser = roles)]
+    roles: Roles,
+    /// What fails together with it, such as a rack: replicas are spread over zones
+    #[arg(long, value_name = "NAME", env = "SAGITTA_ZONE", default_value = "")]
+    zone: String,
+    /// Peer addresses of coordinators to be let in by, such as http://10.0.0.7:6381
+    #[arg(long, value_name = "URL,...", env = "SAGITTA_JOIN", value_delimiter = ',', requires = "join_token")]
+    join: Vec<String>,
+    /// The secret that `sagitta cluster init` printed. Best given by the environment, which other users cannot see
+    #[arg(long, value_name = "TOKEN", env = "SAGITTA_JOIN_TOKEN", hide_env_values = true)]
+    join_token: Option<String>,
+    /// How long a node may be silent before what it held is made anew on others, such as 10m or 1h; every coordinator should be
+    /// told the same. By default ten minutes
+    #[arg(long, value_name = "TIME", env = "SAGITTA_REPAIR_AFTER", value_parser = duration)]
+    repair_after: Option<Duration>,
+    /// How much of replicas and index files this node sends to others in a second, 1MiB or more: searches need the disk and the
+    /// network, too. By default 100MiB
+    #[arg(long, value_name = "SIZE", env = "SAGITTA_COPY_RATE", value_parser = copy_rate)]
+    copy_rate: Option<ByteSize>,
 }
 
 /// How nodes show each other who they are.
@@ -170,20 +181,20 @@ struct Common {
 }
 
 fn main() -> std::process::ExitCode {
-    let (common, cluster, repair_after) = match Arguments::parse().command {
-        Command::Dev { common } => (common, None, None),
-        Command::Serve { common, peer_listen, peer_tls, roles, zone, join, join_token, repair_after } => {
-            let peer_tls = peer_tls.files();
-            (common, Some(ClusterConfig { peer_listen, peer_tls, roles, zone, join, join_token }), repair_after)
-        }
+    let (common, member) = match Arguments::parse().command {
+        Command::Dev { common } => (common, None),
+        Command::Serve { common, member } => (common, Some(*member)),
         Command::Inspect(inspect) => return inspect.run(),
     };
     let Common { data, listen, tls_cert, tls_key, tls_client_ca, search_threads, memory, log, log_json } = common;
     let mut config = Config::new(data, listen);
     config.tls = tls_cert.zip(tls_key).map(|(cert, key)| ServerTls { cert, key, client_ca: tls_client_ca });
-    config.cluster = cluster;
     config.memory = memory.unwrap_or(config.memory);
-    config.repair_after = repair_after.unwrap_or(config.repair_after);
+    if let Some(Member { peer_listen, peer_tls, roles, zone, join, join_token, repair_after, copy_rate }) = member {
+        config.cluster = Some(ClusterConfig { peer_listen, peer_tls: peer_tls.files(), roles, zone, join, join_token });
+        config.repair_after = repair_after.unwrap_or(config.repair_after);
+        config.copy_rate = copy_rate.unwrap_or(config.copy_rate);
+    }
     config.release_memory = release_free_memory;
     config.search_threads = search_threads.unwrap_or(config.search_threads);
     match telemetry::start(&log, log_json).map_err(anyhow::Error::from).and_then(|()| run(config)) {
@@ -215,6 +226,11 @@ fn threads(text: &str) -> Result<usize, String> {
     const MOST: usize = 1024;
     let wrong = || format!("expected a whole number from 1 to {MOST}");
     text.parse().ok().filter(|threads| (1..=MOST).contains(threads)).ok_or_else(wrong)
+}
+
+fn copy_rate(text: &str) -> Result<ByteSize, String> {
+    let rate = text.parse::<ByteSize>().map_err(|error| error.to_string())?;
+    if rate < MIN_COPY_RATE { Err(format!("expected {MIN_COPY_RATE} or more")) } else { Ok(rate) }
 }
 
 /// An error with its causes, without those that its own text tells already.

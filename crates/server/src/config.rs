@@ -5,11 +5,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sagitta_cluster::{Limits, Roles};
-use sagitta_node::MemoryBudget;
+use sagitta_node::{ByteSize, MemoryBudget};
 use sagitta_tls::ServerTls;
 
 /// Where other nodes are listened for unless told otherwise.
 pub const DEFAULT_PEER_LISTEN: &str = "127.0.0.1:6381";
+
+/// How much of replicas and index files a node sends to others in a second unless told otherwise: most of what a gigabit carries, and little for a
+/// disk on which searches wait.
+const DEFAULT_COPY_RATE: ByteSize = ByteSize(100 << 20);
+/// At less, the files that may be sent at once would each take so long for a chunk that they would be taken for stuck.
+pub const MIN_COPY_RATE: ByteSize = ByteSize(1 << 20);
 
 /// Where the API listens unless told otherwise, with [`sagitta_wire::DEFAULT_PORT`].
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:6380";
@@ -34,6 +40,8 @@ pub struct Config {
     pub memory: MemoryBudget,
     /// After how long without a word from a node its replicas are made anew on others, as whichever coordinator leads goes by.
     pub repair_after: Duration,
+    /// How much of replicas and index files this node sends to others in a second: they must not take the disk and the network from searches.
+    pub copy_rate: ByteSize,
     /// Gives memory that the process holds without using it back to the system: its allocator's business, so known to
     /// whoever builds the process. Does nothing by default.
     pub release_memory: fn(),
@@ -82,6 +90,7 @@ impl Config {
             build_threads: cores,
             memory,
             repair_after: Limits::default().repair_after,
+            copy_rate: DEFAULT_COPY_RATE,
             release_memory: || {},
         }
     }

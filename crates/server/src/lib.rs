@@ -27,11 +27,11 @@ pub mod telemetry;
 mod upload;
 
 pub use agent::Seen;
-pub use config::{ClusterConfig, Config, DEFAULT_LISTEN, DEFAULT_PEER_LISTEN, PeerTls};
+pub use config::{ClusterConfig, Config, DEFAULT_LISTEN, DEFAULT_PEER_LISTEN, MIN_COPY_RATE, PeerTls};
 pub use data_dir::DataDirError;
 pub use net::{Door, Listener, Net, Network, Stream};
 pub use sagitta_cluster::Roles;
-pub use sagitta_node::{BudgetError, MemoryBudget, MemoryShares};
+pub use sagitta_node::{BudgetError, ByteSize, MemoryBudget, MemoryShares};
 pub use sagitta_shard::Engines;
 pub use sagitta_tls::ServerTls;
 pub use start::{OpenLog, Platform, Server, StartError, stop_signal};

@@ -18,6 +18,7 @@ mod listener;
 mod pace;
 mod queue;
 mod states;
+mod throttle;
 mod transport;
 
 use std::time::Duration;
@@ -35,7 +36,8 @@ pub(crate) use link::{Broken, endpoint};
 pub use listener::PeerListener;
 pub(crate) use listener::let_in;
 pub(crate) use pace::{Cause, Pace};
-pub use states::StateFetcher;
+pub use states::{Lending, StateFetcher};
+pub use throttle::Throttle;
 pub use transport::{GrpcTransport, Outbound, Sending, outbound};
 
 /// Who this node is to the others.

@@ -25,8 +25,8 @@ use crate::net::{Door, Net};
 use crate::nodes::Nodes;
 use crate::own_node::OwnNode;
 use crate::peers::{
-    AddressBook, Guests, Outbound, PeerCounters, PeerIdentity, PeerListener, Sending, StateFetcher, is_overtaken,
-    outbound,
+    AddressBook, Guests, Lending, Outbound, PeerCounters, PeerIdentity, PeerListener, Sending, StateFetcher, Throttle,
+    is_overtaken, outbound,
 };
 use crate::start::{OpenLog, StartError, log_settings};
 use crate::steward::Steward;
@@ -156,8 +156,9 @@ impl Parts<'_> {
                 }
                 let inbox = Arc::new(host.handle());
                 let listen = |source| StartError::Listen { address: config.listen, source };
-                let listener =
-                    PeerListener::start(env, listener, books.guests, inbox, shelf, counters, routes).map_err(listen)?;
+                let lending = Lending { shelf, throttle: Throttle::new(env, config.copy_rate.0) };
+                let listener = PeerListener::start(env, listener, books.guests, inbox, lending, counters, routes);
+                let listener = listener.map_err(listen)?;
                 Some(Network { listener, sending, attendant, closing })
             }
             _ => None,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sagitta_consensus::{ClusterId, NodeId, Shelf};
+use sagitta_consensus::{ClusterId, NodeId};
 use sagitta_env::{Env, JoinHandle};
 use sagitta_model::ErrorKind;
 use sagitta_wire::Failure;
@@ -21,7 +21,7 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::guests::{Guest, Guests, Topic};
-use super::states::StateDesk;
+use super::states::{Lending, StateDesk};
 use super::{Inbox, MAX_FRAME_BYTES, PeerCounters, PeerIdentity, Timing, until_told};
 use crate::connections::{self, Connection, Limits};
 use crate::net::Door;
@@ -58,18 +58,18 @@ const GRACE: Duration = Duration::from_secs(2);
 const ANSWERS: usize = 2;
 
 impl PeerListener {
-    /// Begins to take messages of `guests` for `inbox`, to hand out what is on `shelf`, and to serve what else nodes ask of each other. To be
+    /// Begins to take messages of `guests` for `inbox`, to hand out what there is of `lending`, and to serve what else nodes ask of each other. To be
     /// called within a tokio runtime.
     pub fn start(
         env: &Env,
         listener: impl Into<Door>,
         guests: Arc<Guests>,
         inbox: Arc<dyn Inbox>,
-        shelf: Shelf,
+        lending: impl Into<Lending>,
         counters: Arc<PeerCounters>,
         others: Routes,
     ) -> io::Result<Self> {
-        Self::start_in(env, listener, guests, inbox, shelf, counters, others, Timing::default())
+        Self::start_in(env, listener, guests, inbox, lending, counters, others, Timing::default())
     }
 
     #[allow(clippy::too_many_arguments, reason = "all of what a listener is made of")]
@@ -78,7 +78,7 @@ impl PeerListener {
         listener: impl Into<Door>,
         guests: Arc<Guests>,
         inbox: Arc<dyn Inbox>,
-        shelf: Shelf,
+        lending: impl Into<Lending>,
         counters: Arc<PeerCounters>,
         others: Routes,
         timing: Timing,
@@ -86,7 +86,7 @@ impl PeerListener {
         let listener = listener.into();
         let address = listener.local_addr()?;
         let (closing, closed) = watch::channel(false);
-        let states = StateDesk::new(env, *guests.me(), shelf, timing, counters.clone(), closed.clone());
+        let states = StateDesk::new(env, *guests.me(), lending.into(), timing, counters.clone(), closed.clone());
         let reception = Reception { env: env.clone(), inbox, counters, guests, closing: closed.clone() };
         let service = RaftServiceServer::new(reception)
             .max_decoding_message_size(MAX_FRAME_BYTES)

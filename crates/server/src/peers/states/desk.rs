@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status};
 
 use super::super::listener::judge;
 use super::super::{PeerCounters, PeerIdentity, Timing, until_told};
-use super::CHUNK_BYTES;
+use super::{CHUNK_BYTES, Lending};
 
 /// Files that are streamed from here at once. A node fetches few states at a time, each of them file by file.
 const MAX_STREAMS: usize = 16;
@@ -31,7 +31,7 @@ const CHUNKS_AHEAD: usize = 2;
 pub(crate) struct StateDesk {
     env: Env,
     me: PeerIdentity,
-    shelf: Shelf,
+    lending: Lending,
     timing: Timing,
     counters: Arc<PeerCounters>,
     places: Arc<Semaphore>,
@@ -48,13 +48,13 @@ impl StateDesk {
     pub(crate) fn new(
         env: &Env,
         me: PeerIdentity,
-        shelf: Shelf,
+        lending: Lending,
         timing: Timing,
         counters: Arc<PeerCounters>,
         closing: watch::Receiver<bool>,
     ) -> Self {
         let places = Arc::new(Semaphore::new(MAX_STREAMS));
-        Self { env: env.clone(), me, shelf, timing, counters, places, closing }
+        Self { env: env.clone(), me, lending, timing, counters, places, closing }
     }
 
     async fn open(&self, request: Request<FetchRequest>) -> Result<(Reading, OwnedSemaphorePermit), Failure> {
@@ -65,7 +65,7 @@ impl StateDesk {
             let message = format!("{MAX_STREAMS} files of states are being fetched from {} already", self.me.node);
             Failure::new(ErrorKind::Overloaded, message)
         })?;
-        let shelf = self.shelf.clone();
+        let shelf = self.lending.shelf.clone();
         let opening = self.env.spawn_blocking(move || open(&shelf, &wanted));
         let opened = opening.await.map_err(|_| Failure::new(ErrorKind::Internal, "opening a file failed"))?;
         Ok((opened?, place))
@@ -75,7 +75,7 @@ impl StateDesk {
         let hello = Hello::read_from(request.metadata())?;
         judge(&hello, &self.me)?;
         let group = GroupId(AskParts::from_proto(request.into_inner())?.group);
-        let parts = self.shelf.parts(group);
+        let parts = self.lending.shelf.parts(group);
         let parts = parts
             .ok_or_else(|| Failure::new(ErrorKind::NotFound, format!("{} has no member of {group}", self.me.node)))?;
         listed(parts).map_err(failure)
@@ -104,7 +104,11 @@ impl StateDesk {
                 }
             };
             let is_end = message.is_err();
-            let sending = self.env.timeout(self.timing.fetch_patience, chunks.send(message));
+            let bytes = message.as_ref().map_or(0, |message: &FetchResponse| message.data.len());
+            let sending = async {
+                self.lending.throttle.pass(bytes).await;
+                self.env.timeout(self.timing.fetch_patience, chunks.send(message)).await
+            };
             tokio::select! {
                 biased;
                 () = until_told(self.closing.clone()) => {

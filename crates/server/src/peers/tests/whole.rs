@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tonic::service::Routes;
 
 use super::super::transport::outbound_in;
-use super::super::{AddressBook, Guests, PeerCounters, PeerListener, Sending, StateFetcher};
+use super::super::{AddressBook, Guests, Lending, PeerCounters, PeerListener, Sending, StateFetcher, Throttle};
 use super::rig::*;
 
 const SHARD: u64 = 7;
@@ -53,11 +53,15 @@ struct Fleet {
     env: Env,
     book: AddressBook,
     members: Vec<Member>,
+    /// What all of them send whole goes through it.
+    throttle: Throttle,
 }
 
 impl Fleet {
     async fn start(count: u64) -> Self {
-        let mut fleet = Self { env: Env::real(), book: AddressBook::default(), members: Vec::new() };
+        let env = Env::real();
+        let throttle = Throttle::new(&env, 1 << 40);
+        let mut fleet = Self { env, book: AddressBook::default(), members: Vec::new(), throttle };
         for id in 1..=count {
             let dir = tempfile::tempdir().unwrap();
             let (log, engine) = (Arc::new(MemoryLog::new()), MemoryEngine::new());
@@ -98,11 +102,19 @@ impl Fleet {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let id = self.members[at].id;
         let running = self.members[at].running.as_mut().unwrap();
-        let (inbox, shelf) = (Arc::new(running.host.handle()), running.states.shelf.clone());
+        let inbox = Arc::new(running.host.handle());
+        let lending = Lending { shelf: running.states.shelf.clone(), throttle: self.throttle.clone() };
         let counters = running.counters.clone();
-        let listener =
-            PeerListener::start(&self.env, socket, Guests::of(identity(id)), inbox, shelf, counters, Routes::default())
-                .unwrap();
+        let listener = PeerListener::start(
+            &self.env,
+            socket,
+            Guests::of(identity(id)),
+            inbox,
+            lending,
+            counters,
+            Routes::default(),
+        )
+        .unwrap();
         self.book.set(NodeId(id), uri(listener.address()));
         running.listener = Some(listener);
     }
@@ -248,6 +260,7 @@ async fn a_shard_follower_that_was_away_while_the_log_was_cut_catches_up_by_the_
     until("it has all", || fleet.status(away).applied >= last).await;
     fleet.agree(last).await;
     assert!(fleet.home(away).join("current").is_file(), "by entries alone it would not have come so far");
+    assert!(fleet.throttle.was_asked(), "no file is sent faster than files may be");
     let last = fleet.upsert(200..240).await;
     fleet.agree(last).await;
     // What is of no more use goes, here and there.
