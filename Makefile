@@ -64,6 +64,11 @@ bench-writes: ## Measure writes that three nodes keep against the disks' own lim
 	cargo build --workspace --locked --bin sagittad --bin overhead --bin replicated
 	"$${CARGO_TARGET_DIR:-target}/debug/replicated"
 
+.PHONY: bench-moves
+bench-moves: ## Measure what searches and writes feel of a replica that moves; see benches/README.md
+	cargo build --workspace --locked --bin sagittad --bin moving
+	"$${CARGO_TARGET_DIR:-target}/debug/moving"
+
 .PHONY: bench-hops
 bench-hops: ## Measure what a query costs a coordinator and the shard nodes, in CPU time; see benches/README.md
 	cargo build --release --workspace --locked --bin sagittad --bin overhead --bin hops

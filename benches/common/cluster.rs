@@ -15,6 +15,13 @@ use crate::process::{Process, Starting, sagittad};
 /// Between two looks at a condition.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// The threads that build; those that FAISS starts are called after the one that started them.
+pub const BUILDERS: &str = "build";
+/// When no builder has worked for so long, small segments have been merged and nobody waits for a segment of another any more.
+const QUIET: Duration = Duration::from_secs(75);
+/// Builders look for work twice a second, which is no work.
+const IDLE_SHARE: f64 = 0.002;
+
 /// A running cluster.
 pub struct Cluster {
     nodes: Vec<Process>,
@@ -73,6 +80,18 @@ impl Cluster {
                 None => {}
             }
             env.sleep(LOOK).await;
+        }
+    }
+
+    /// Waits until nothing is left to build.
+    pub async fn wait_built(&self, env: &Env) -> Result<()> {
+        loop {
+            let before = self.cpu()?;
+            env.sleep(QUIET).await;
+            let built: u64 = self.since(&before)?.into_iter().map(|usage| usage.only(BUILDERS).total()).sum();
+            if (built as f64) < IDLE_SHARE * QUIET.as_nanos() as f64 {
+                return Ok(());
+            }
         }
     }
 

@@ -1,25 +1,18 @@
 //! What building indexes costs: with one replica, and with three that share what one of them has built.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Result;
-use sagitta_benches::cluster::{Cluster, connect};
+use sagitta_benches::cluster::{BUILDERS, Cluster, connect};
 use sagitta_benches::cpu::Usage;
 use sagitta_benches::data::Data;
 use sagitta_env::Env;
 
 use crate::writes::{Points, writes};
 
-/// The threads that build; those that FAISS starts are called after the one that started them.
-const BUILDERS: &str = "build";
 /// Points of a write, and writes at once: enough to keep the builders busy.
 const BATCH: usize = 100;
 const CONCURRENCY: usize = 4;
-/// When no builder has worked for so long, small segments have been merged and nobody waits for a segment of another any more.
-const QUIET: Duration = Duration::from_secs(75);
-/// Builders look for work twice a second, which is no work.
-const IDLE_SHARE: f64 = 0.002;
 
 /// CPU time in a cluster of three nodes from the first point until nothing was left to build.
 pub(crate) struct Cost {
@@ -37,16 +30,8 @@ pub(crate) async fn measure(env: &Env, folder: &Path, data: &Data, count: usize,
     client.create(points.collection(data, replication)?).await?;
     let before = cluster.cpu()?;
     writes(env, &client, &points, CONCURRENCY, count.div_ceil(BATCH)).await?;
-    let mut nodes = cluster.since(&before)?;
-    loop {
-        env.sleep(QUIET).await;
-        let now = cluster.since(&before)?;
-        let worked = built(&now).saturating_sub(built(&nodes)) as f64 / QUIET.as_nanos() as f64;
-        nodes = now;
-        if worked < IDLE_SHARE {
-            return Ok(Cost { replication, points: (count.div_ceil(BATCH) * BATCH) as u64, nodes });
-        }
-    }
+    cluster.wait_built(env).await?;
+    Ok(Cost { replication, points: (count.div_ceil(BATCH) * BATCH) as u64, nodes: cluster.since(&before)? })
 }
 
 fn built(nodes: &[Usage]) -> u64 {

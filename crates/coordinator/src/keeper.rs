@@ -179,18 +179,19 @@ fn wanted_members(state: &State, now: &Membership, caught_up: impl Fn(NodeId) ->
     (members != now.members()).then_some(members)
 }
 
-/// What becomes of the vote of a coordinator that is to be drained, in words; nothing of a node that has none.
-pub(crate) fn vote_when_drained(state: &State, id: u64) -> Option<String> {
-    state.voters().contains(&id).then_some(())?;
+/// What becomes of the vote of a coordinator that is to be drained, in words; nothing of a node that has none. Those who vote at the moment
+/// are noted in the state a little later.
+pub(crate) fn vote_when_drained(state: &State, voters: &[NodeId], id: u64) -> Option<String> {
+    voters.contains(&NodeId(id)).then_some(())?;
     let can_vote = |node: &&Node| node.place.roles.coordinator && node.status == NodeStatus::Up;
     let others = state.nodes().values().map(|node| &**node).filter(can_vote);
-    let mut others = others.filter(|node| node.id != id && !state.voters().contains(&node.id)).peekable();
+    let mut others = others.filter(|node| node.id != id && !voters.contains(&NodeId(node.id))).peekable();
     Some(match others.peek() {
         Some(_) => {
             let others: Vec<_> = others.map(|node| node.id.to_string()).collect();
             format!("its vote in the control group goes to node {}", others.join(" or "))
         }
-        None if state.voters().len() > MIN_VOTERS => {
+        None if voters.len() > MIN_VOTERS => {
             "it leaves the control group, and another voter with it, so that their number stays odd".to_owned()
         }
         None => "it votes in the control group, and no other coordinator is there to do so: start one, or it cannot be removed".to_owned(),

@@ -75,7 +75,8 @@ impl<C: NodeClient> Coordinator<C> {
         then.apply(command.clone())?;
         let mut follows = self.follows(&before, &then);
         if status == NodeStatus::Draining {
-            follows.extend(vote_when_drained(&before, id));
+            let voters = self.control.group().status().membership.voters;
+            follows.extend(vote_when_drained(&before, &voters, id));
         }
         if !dry_run {
             self.decide(command, deadline).await?;

@@ -16,7 +16,8 @@ fn state(statuses: &[NodeStatus]) -> State {
             roles: Roles { coordinator: true, shard: false },
         };
         state.apply(Command::Join { id, incarnation: u128::from(id), run: 0, place, unix_micros: 1 }).expect("joined");
-        for step in [NodeStatus::Up, *status] {
+        let before = if *status == NodeStatus::Drained { NodeStatus::Draining } else { NodeStatus::Up };
+        for step in [NodeStatus::Up, before, *status] {
             if state.nodes()[&id].status != step {
                 state.apply(Command::SetNodeStatus { id, status: step }).expect("set");
             }
@@ -93,9 +94,8 @@ fn of_five_one_that_is_drained_leaves_with_another() {
 fn what_becomes_of_the_vote_is_told_before_a_node_is_drained() {
     use NodeStatus::{Lost, Up};
     let says = |statuses: &[NodeStatus], voters: &[u64]| {
-        let mut state = state(statuses);
-        state.apply(Command::SetVoters { voters: voters.to_vec() }).expect("set");
-        vote_when_drained(&state, 1)
+        let voters: Vec<_> = voters.iter().copied().map(NodeId).collect();
+        vote_when_drained(&state(statuses), &voters, 1)
     };
     assert_eq!(says(&[Up, Up, Up, Up], &[2, 3, 4]), None);
     assert_eq!(says(&[Up, Up, Up, Up], &[1, 2, 3]), Some("its vote in the control group goes to node 4".to_owned()));
