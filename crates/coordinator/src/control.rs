@@ -134,7 +134,8 @@ impl Control {
     /// An index that is at least that of every change that was acknowledged before, if this coordinator leads.
     pub async fn read_index(&self, deadline: Deadline) -> Result<Decided<u64>, ControlError> {
         match self.group.read_index(deadline.at()).await {
-            ReadOutcome::At(index) => Ok(Decided::Done(index)),
+            // Of a voter that is alone, the group may be yet to note what was applied and acknowledged; a learner would be told too little.
+            ReadOutcome::At(index) => Ok(Decided::Done(index.max(*self.applied.borrow()))),
             ReadOutcome::NotLeader { hint } => Ok(Decided::NotLeader(hint.map(|node| node.0))),
             ReadOutcome::Refused(refusal) => {
                 Err(ControlError::new(refusal.kind(), format!("the control group: {refusal}")))

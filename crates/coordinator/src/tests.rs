@@ -10,10 +10,10 @@ mod rig;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use sagitta_cluster::ReplicaRole;
+use sagitta_cluster::{Command, NodeStatus, ReplicaRole};
 use sagitta_model::{Change, Consistency, ErrorKind, PointId, Wait};
 
-use crate::{Elsewhere, Error, Search, Write};
+use crate::{Decided, Elsewhere, Error, Search, Write};
 
 use rig::{Rig, ask, failing, found, not_leader, query};
 
@@ -191,4 +191,17 @@ async fn the_latest_is_read_from_the_leader_only() {
     assert_eq!(results[0].hits.len(), 2);
     let counted = rig.coordinator.count(&rig.collection(), None, &Consistency::Strong, rig.deadline()).await;
     assert_eq!(counted.expect("counted"), 2);
+}
+
+#[tokio::test]
+async fn who_catches_up_is_told_of_everything_that_was_acknowledged() {
+    let rig = Rig::start(NODES, 1, 1, |call| Ok(found(call.shard))).await;
+    let control = rig.coordinator.control();
+    for round in 0..200 {
+        let status = if round % 2 == 0 { NodeStatus::Lost } else { NodeStatus::Up };
+        rig.decide(Command::SetNodeStatus { id: 1, status }).await;
+        let acknowledged = *control.applied().borrow();
+        let Ok(Decided::Done(index)) = control.read_index(rig.deadline()).await else { panic!("it leads") };
+        assert!(index >= acknowledged, "round {round}: {index} of {acknowledged}");
+    }
 }
