@@ -13,7 +13,7 @@ use std::path::Path;
 
 use planted::{Bug, PlantedRig};
 use rig::RealRig;
-use sagitta_shard::testing::{concurrent, crash, damage, model, whole};
+use sagitta_shard::testing::{concurrent, crash, damage, model, split, whole};
 
 /// Seeds and steps of an ordinary run.
 const SEEDS: u64 = 3;
@@ -85,6 +85,34 @@ fn a_checkpoint_is_the_shard_as_of_one_entry_whatever_happens_meanwhile() {
 #[test]
 fn a_crash_at_any_step_of_taking_over_a_state_leaves_the_old_one_or_the_new_one() {
     assert_eq!(in_folder(|dir| whole::every_step(&RealRig::default(), dir, 1)), 7);
+}
+
+#[test]
+fn halves_of_shards_that_are_split_at_any_point_answer_together_as_a_map() {
+    let (first, seeds) = (number("SAGITTA_SEED", 1), number("SAGITTA_SEEDS", 2));
+    for seed in first..first + seeds {
+        let report = in_folder(|dir| split::run(&RealRig::default(), dir, seed, 800));
+        println!("{report:?}");
+        let enough = report.splits >= 3 && report.jobs > 50 && report.crashes > 10;
+        assert!(enough, "seed {seed} did too little: {report:?}");
+    }
+}
+
+/// What it says is how long each step held up the thread that applies: `SAGITTA_SPLIT` is the number of points.
+#[test]
+fn a_large_shard_is_split_in_the_middle() {
+    let rows = number("SAGITTA_SPLIT", 20_000);
+    for prepared in [false, true] {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let steps = split::measure(&RealRig::default(), temp.path(), rows, prepared);
+        println!("{rows} points, prepared: {prepared}, {steps:?}");
+        assert_eq!(steps.len(), 7);
+    }
+}
+
+#[test]
+fn a_crash_at_any_step_of_a_split_loses_nothing_and_leaves_nothing_twice() {
+    assert_eq!(in_folder(|dir| split::every_step(&RealRig::default(), dir, 1)), 4 * (7 + 3 + 4 * 2));
 }
 
 #[test]

@@ -145,6 +145,7 @@ impl Node {
         let looked_at = (replicas.clone(), builder.bell(), resources.clone());
         let watch = Watch::start(&env, &options, engines.kv.clone(), looked_at, changes.clone()).map_err(threads)?;
         options.shard = options.memory.shares().fit(options.shard);
+        options.shard.siblings = Some(options.dir.clone());
         Ok(Self { env, options, engines, host, pool, replicas, builder, resources, watch, changes })
     }
 

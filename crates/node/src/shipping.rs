@@ -162,7 +162,7 @@ impl Shipping {
 
     /// Keeps for others what a job has built; `before` are the names of the segments that were there until then.
     pub(crate) fn built(&self, shard: &Shard, job: &JobKind, before: &BTreeSet<SegmentName>) {
-        if matches!(job, JobKind::Verify { .. }) {
+        if matches!(job, JobKind::Verify { .. } | JobKind::Trim) {
             return;
         }
         self.built.fetch_add(1, Ordering::Relaxed);

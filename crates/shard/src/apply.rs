@@ -1,5 +1,6 @@
 //! Applying committed entries: decided against the present state, written at once, then shown to readers.
 
+mod divide;
 mod stage;
 mod write;
 
@@ -9,13 +10,14 @@ use sagitta_model::{ErrorKind, PointId, Problem, Violation};
 pub(crate) use self::stage::Stage;
 use crate::codec::{Reader, Record};
 use crate::layout::{Key, META};
-use crate::{Command, Entry, ShardError, WriteOutcome};
+use crate::{Command, Entry, ShardError, Split, WriteOutcome};
 
 /// What an entry holds.
 pub(crate) enum Decoded {
     /// Nothing: it only moves the position in the log.
     Empty,
     Command(Box<Command>),
+    Split(Split),
     /// Intact bytes that are no command. Every replica finds the same and refuses it.
     Nonsense(Problem),
 }
@@ -31,16 +33,27 @@ pub(crate) fn decode(entry: &Entry<'_>) -> Result<Decoded, ShardError> {
     }
     let row = |source| ShardError::Row { what: format!("log entry {}", entry.index), source };
     let envelope = Reader::unseal(entry.data, Command::NAME, u8::MAX).map_err(row)?;
-    if envelope.format() > Command::FORMAT {
-        let (found, supported) = (envelope.format().into(), Command::FORMAT.into());
+    let newest = Command::FORMAT.max(Split::FORMAT);
+    if envelope.format() > newest {
+        let (found, supported) = (envelope.format().into(), newest.into());
         return Err(ShardError::NewerCommand { index: entry.index, found, supported });
     }
-    Ok(match Command::from_sealed(entry.data) {
-        Ok(command) => Decoded::Command(Box::new(command)),
+    let decoded = if is_split(entry) {
+        Split::from_sealed(entry.data).map(Decoded::Split)
+    } else {
+        Command::from_sealed(entry.data).map(|command| Decoded::Command(Box::new(command)))
+    };
+    Ok(match decoded {
+        Ok(decoded) => decoded,
         Err(error) => {
             Decoded::Nonsense(Problem { kind: ErrorKind::Invalid, message: error.to_string(), violations: Vec::new() })
         }
     })
+}
+
+/// Whether an entry has the format of a [`Split`], which is a batch of its own.
+pub(crate) fn is_split(entry: &Entry<'_>) -> bool {
+    entry.data.first() == Some(&Split::FORMAT)
 }
 
 /// The outcome that is kept for the command applied at an index, if it is still remembered.

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use sagitta_model::{Change, ItemFailure, PointId, Problem};
+use sagitta_model::{Change, ErrorKind, ItemFailure, PointId, Problem};
 
 /// Points that one command deletes by a filter at most: bounds the size of the atomic batch it becomes.
 pub const MAX_DELETED_BY_FILTER: usize = 100_000;
@@ -36,7 +36,19 @@ pub struct Command {
     pub change: Arc<Change>,
 }
 
-/// What came of a [`Command`]. The same on every replica.
+/// Splits a shard in two by the hashes of its points' ids: it keeps those below `at`, and a new shard has the others, from this
+/// entry on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// As [`Command::request_id`].
+    pub request_id: u128,
+    /// Lowest hash of the new shard. Neither half is empty of hashes.
+    pub at: u64,
+    /// Number of the new shard: an identity that is handed out once. Its collection is the same.
+    pub right: u64,
+}
+
+/// What came of a [`Command`] or [`Split`]. The same on every replica.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WriteOutcome {
     /// Log index under which the command took effect (of its first occurrence).
@@ -53,4 +65,12 @@ pub struct WriteOutcome {
     pub resume_after: Option<PointId>,
     /// The request id was seen before: nothing was done now, and this is what came of it then. Not stored.
     pub deduplicated: bool,
+}
+
+impl WriteOutcome {
+    /// Whether nothing was done because points belong to another shard: the route is to be looked up again, and the request sent
+    /// there, in parts if need be, under the same id. It is not remembered here.
+    pub fn is_misrouted(&self) -> bool {
+        self.refused.as_ref().is_some_and(|problem| problem.kind == ErrorKind::Unavailable)
+    }
 }

@@ -105,6 +105,12 @@ pub enum ShardError {
         /// What the panic said.
         what: String,
     },
+    /// A split cannot be applied, since it is not known where other shards are.
+    #[error("shard {shard} is to be split off, but this one was opened without a place for others; open it on a node")]
+    NoPlace {
+        /// Number of the new shard.
+        shard: u64,
+    },
     /// The caller gave up, or its time ran out.
     #[error("stopped")]
     Stopped,
@@ -120,6 +126,7 @@ impl ShardError {
             | Self::Io { .. }
             | Self::SwitchInDoubt { .. }
             | Self::Occupied
+            | Self::NoPlace { .. }
             | Self::Stopped => ErrorKind::Unavailable,
             Self::Panicked { .. } => ErrorKind::Internal,
             Self::Kv(error) => error.kind(),

@@ -44,6 +44,11 @@ impl Folder {
         self.0.join("quarantine")
     }
 
+    /// Where the folder of the new shard of a split is made.
+    pub(crate) fn half(&self) -> PathBuf {
+        self.0.join("half")
+    }
+
     pub(crate) fn segment(&self, id: SegmentId) -> PathBuf {
         self.segments().join(id.to_string())
     }

@@ -143,6 +143,20 @@ impl Generation {
             let chunk = &mut self.chunks[at];
             Arc::make_mut(&mut chunk.live).clear(row - chunk.start);
         }
+        self.recount();
+    }
+
+    /// Marks the rows of all ids but these as dead.
+    pub(crate) fn retain(&mut self, keep: impl Fn(PointId) -> bool) {
+        for chunk in &mut self.chunks {
+            let mut live = Bitmap::new(chunk.rows.ids.len());
+            chunk.live.iter().filter(|row| keep(chunk.rows.ids[*row as usize])).for_each(|row| live.set(row));
+            chunk.live = Arc::new(live);
+        }
+        self.recount();
+    }
+
+    fn recount(&mut self) {
         self.live = self.chunks.iter().map(|chunk| chunk.live.count()).sum();
         let versions = self.chunks.iter().flat_map(|chunk| chunk.live.iter().map(|row| chunk.versions()[row as usize]));
         self.first_version = versions.min();
@@ -338,6 +352,20 @@ mod tests {
         }
         assert_eq!((generation.rows(), generation.live(), generation.first_version()), (54, live, Some(10)));
         assert!(live < 54);
+    }
+
+    #[test]
+    fn rows_that_are_retained_are_those_of_the_ids_that_were_alive() {
+        let mut generation = Generation::new(0);
+        for (from, count) in [(0, 50), (50, 20), (70, 3)] {
+            generation.append(rows(from, count));
+        }
+        assert!(generation.chunks().len() > 1);
+        [1, 2, 71].into_iter().for_each(|row| generation.kill(row));
+        generation.retain(|id| matches!(id, PointId::Num(n) if n % 3 != 0));
+        let live = generation.chunks().iter().flat_map(|chunk| chunk.live().iter().map(|row| chunk.start() + row));
+        let expected: Vec<u32> = (0..73).filter(|row| row % 3 != 0 && ![1, 2, 71].contains(row)).collect();
+        assert_eq!((live.collect::<Vec<_>>(), generation.live()), (expected.clone(), expected.len()));
     }
 
     #[test]

@@ -170,7 +170,7 @@ impl Home {
             remove(state)?;
             return Ok(true);
         }
-        for path in [folder.database(), folder.segments(), folder.quarantine()] {
+        for path in [folder.database(), folder.segments(), folder.quarantine(), folder.half()] {
             remove(&path)?;
         }
         Ok(true)

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use sagitta_engine::index::{IndexKind, Never};
 use sagitta_engine::kv::{KvOptions, KvRead, ScanRange};
 use sagitta_env::Env;
-use sagitta_model::Schema;
+use sagitta_model::{HashRange, PointId, Schema};
 
 use crate::damage::DamageLog;
 use crate::folder::{Folder, list};
 use crate::layout::{FAMILIES, HEAD_KEY, INSTALLED_KEY, MANIFEST_KEY, MEMBERS_KEY, POINTS, VECTORS};
 use crate::open::{load, read_identity, read_live, read_meta};
-use crate::records::{Head, Identity, Installed, Manifest, ManifestEntry, Members};
+use crate::records::{Head, Identity, Installed, Manifest, ManifestEntry, Members, Span};
 use crate::segment::{SegmentContext, SegmentManifest};
 use crate::view::scan_points;
 use crate::{Engines, Home, Segment, SegmentId, ShardError};
@@ -115,7 +115,7 @@ impl Look<'_> {
         let Some(kv) = self.found.read(kv.map_err(ShardError::from)) else { return };
         let kv = &*kv;
         let identity = self.found.read(read_identity(&self.folder, kv)).flatten();
-        let Some(Identity { collection, shard, schema }) = identity else { return };
+        let Some(Identity { collection, shard, schema, span }) = identity else { return };
         (self.found.collection, self.found.shard) = (Some(collection), Some(shard));
         self.found.schema = Some(schema.clone());
         if let Some(head) = self.found.read(read_meta::<Head>(kv, HEAD_KEY)) {
@@ -127,44 +127,46 @@ impl Look<'_> {
         let installed = self.found.read(read_meta(kv, INSTALLED_KEY)).flatten();
         self.found.installed = installed.map(|Installed { index, term }| (index, term));
         let Some(manifest) = self.found.read(read_meta::<Manifest>(kv, MANIFEST_KEY)) else { return };
-        self.at_segments(kv, &Arc::new(schema), manifest.unwrap_or_default());
+        let range = span.range;
+        self.at_segments(kv, &Arc::new(schema), manifest.unwrap_or_default(), span);
         if self.all {
-            let read = self.every_row(kv);
+            let read = self.every_row(kv, range);
             self.found.read(read);
         }
     }
 
-    fn at_segments(&mut self, kv: &dyn KvRead, schema: &Arc<Schema>, manifest: Manifest) {
+    fn at_segments(&mut self, kv: &dyn KvRead, schema: &Arc<Schema>, manifest: Manifest, span: Span) {
         let named: Vec<_> = manifest.segments.iter().map(|entry| entry.id).collect();
-        for path in self.folder.all_but(&named).unwrap_or_default() {
+        let half = Some(self.folder.half()).filter(|path| path.exists());
+        for path in self.folder.all_but(&named).unwrap_or_default().into_iter().chain(half) {
             self.found.left_over(&path);
         }
         self.found.quarantined = self.folder.quarantined().unwrap_or_default();
         self.found.quarantined.sort_unstable();
         for entry in &manifest.segments {
-            self.at_segment(kv, schema, entry);
+            self.at_segment(kv, schema, entry, &span);
         }
         // Whether it all agrees. What is damaged of segments has been told.
         let damages = Arc::new(DamageLog::new(self.env.clone()));
         let context = SegmentContext { schema, engine: &*self.engines.index, kv, damages: &damages };
-        if let Some(state) = self.found.read(load(&self.folder, manifest, &context)) {
+        if let Some(state) = self.found.read(load(&self.folder, manifest, span, &context)) {
             self.found.unsealed = state.unsealed.len() as u64;
         }
     }
 
-    fn at_segment(&mut self, kv: &dyn KvRead, schema: &Arc<Schema>, entry: &ManifestEntry) {
+    fn at_segment(&mut self, kv: &dyn KvRead, schema: &Arc<Schema>, entry: &ManifestEntry, span: &Span) {
         let damages = Arc::new(DamageLog::new(self.env.clone()));
         let context = SegmentContext { schema, engine: &*self.engines.index, kv, damages: &damages };
         let dir = self.folder.segment(entry.id);
         let bytes = bytes_below(&dir);
         let (id, rows) = (entry.id, u64::from(entry.rows));
         let mut seen = InspectedSegment { id, rows, dead_rows: None, bytes, indexes: Vec::new(), damaged: false };
-        if let Some(live) = self.found.read(read_live(kv, id, entry.rows)) {
-            seen.dead_rows = Some(rows - live.count() as u64);
-        }
         // The damage of the parts follows from it, and does not say what it is.
         let manifest = SegmentManifest::read(&crate::segment::SegmentFiles(&dir).manifest(), entry);
         if let Some(segment) = self.found.read(Segment::open(dir, *entry, &context)) {
+            if let Some(live) = self.found.read(read_live(kv, &segment, span)) {
+                seen.dead_rows = Some(rows - live.count() as u64);
+            }
             if self.all && manifest.is_ok() {
                 self.found.read(segment.verify(&Never));
             }
@@ -180,17 +182,19 @@ impl Look<'_> {
         self.found.segments.push(seen);
     }
 
-    /// Reads every row of the database, which verifies it, and counts.
-    fn every_row(&self, kv: &dyn KvRead) -> Result<(), ShardError> {
+    /// Reads every row of the database, which verifies it, and counts those of the shard's points.
+    fn every_row(&self, kv: &dyn KvRead, range: HashRange) -> Result<(), ShardError> {
         let mut points = 0_u64;
-        scan_points(kv, None, &mut |_, _| {
-            points += 1;
+        scan_points(kv, None, &mut |id, _| {
+            points += u64::from(range.holds(id));
             Ok(ControlFlow::Continue(()))
         })?;
         let mut vectors = 0_u64;
         for family in (0..FAMILIES.len()).map(sagitta_engine::kv::Family::new).filter(|family| *family != POINTS) {
-            kv.scan(family, &ScanRange::all().bulk(), &mut |_, _| {
-                vectors += u64::from(family == VECTORS);
+            kv.scan(family, &ScanRange::all().bulk(), &mut |key, _| {
+                // A point's id, and which of its vectors.
+                let id = key.split_last().and_then(|(_, id)| PointId::from_key(id));
+                vectors += u64::from(family == VECTORS && id.is_none_or(|id| range.holds(id)));
                 ControlFlow::Continue(())
             })?;
         }

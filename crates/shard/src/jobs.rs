@@ -5,6 +5,7 @@ mod build;
 mod install;
 mod merge_policy;
 mod rows;
+mod trim;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -43,6 +44,8 @@ pub enum JobKind {
         /// Its number.
         segment: SegmentId,
     },
+    /// Removes what a split has left of another shard's points.
+    Trim,
 }
 
 /// A job that was handed out: to be run, or dropped, which gives it back.
@@ -137,6 +140,8 @@ impl Shard {
         if let Some(segments) = merge_policy::choose(sizes.collect(), &self.options, self.is_idle()) {
             jobs.push(JobKind::Merge { segments });
         }
+        // After the merges, which leave less to be done.
+        jobs.extend(view.foreign().map(|_| JobKind::Trim));
         // Last: until a segment is verified, reading it costs a look at a flag for each block, no more.
         let unverified = whole().filter(|view| !view.segment.is_verified());
         jobs.extend(unverified.map(|view| JobKind::Verify { segment: view.segment.id() }));
@@ -203,6 +208,7 @@ impl Job {
                 let complete = segment(*id).map_or(Ok(true), |view| view.segment.verify(control.stop))?;
                 if complete { Ok(()) } else { Err(ShardError::Stopped) }
             }
+            JobKind::Trim => shard.trim(control.stop),
         }
     }
 }
@@ -225,7 +231,7 @@ impl fmt::Debug for Job {
 impl JobKind {
     fn segments(&self) -> &[SegmentId] {
         match self {
-            Self::Seal { .. } => &[],
+            Self::Seal { .. } | Self::Trim => &[],
             Self::Merge { segments } => segments,
             Self::Rebuild { segment } | Self::Verify { segment } => std::slice::from_ref(segment),
         }
@@ -287,7 +293,8 @@ impl Board {
     /// Whether a job touches nothing that another one works on, and has not failed a moment ago.
     fn is_free(&self, kind: &JobKind, now: Duration) -> bool {
         let overlaps = |other: &JobKind| {
-            kind.generation().is_some() && kind.generation() == other.generation()
+            other == kind
+                || kind.generation().is_some() && kind.generation() == other.generation()
                 || kind.segments().iter().any(|id| other.segments().contains(id))
         };
         let is_reserved = self.reserved.iter().any(|reserved| reserved.overlaps(kind));

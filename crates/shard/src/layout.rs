@@ -37,6 +37,8 @@ pub(crate) const MANIFEST_KEY: &[u8] = b"manifest";
 
 /// In [`META`]: who belongs to the group of the shard's replicas, once an entry has changed that.
 pub(crate) const MEMBERS_KEY: &[u8] = b"members";
+/// In [`META`]: the shard that is about to be split off, from before its checkpoint until both sides have applied the split.
+pub(crate) const HALF_KEY: &[u8] = b"half";
 /// In [`META`]: where the shard stood when it came here whole, if it did.
 pub(crate) const INSTALLED_KEY: &[u8] = b"installed";
 

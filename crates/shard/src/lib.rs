@@ -28,6 +28,7 @@ mod sample;
 pub mod search;
 mod segment;
 mod shard;
+mod split;
 mod state;
 mod stats;
 mod steps;
@@ -38,7 +39,9 @@ mod tests;
 mod view;
 mod whole;
 
-pub use command::{Command, Entry, MAX_DELETED_BY_FILTER, MAX_LISTED_FAILURES, MAX_UPDATED_BY_FILTER, WriteOutcome};
+pub use command::{
+    Command, Entry, MAX_DELETED_BY_FILTER, MAX_LISTED_FAILURES, MAX_UPDATED_BY_FILTER, Split, WriteOutcome,
+};
 pub use damage::DamageReport;
 pub use error::ShardError;
 pub use growing::{Chunk, Generation, VectorColumn};

@@ -13,12 +13,13 @@ use crate::damage::DamageLog;
 use crate::folder::Folder;
 use crate::growing::ChunkRows;
 use crate::layout::{
-    FAMILIES, HEAD_KEY, IDENTITY_KEY, INSTALLED_KEY, Key, MANIFEST_KEY, MEMBERS_KEY, META, PENDING, SEGMENT_IDS,
-    TOMBSTONES,
+    FAMILIES, HALF_KEY, HEAD_KEY, IDENTITY_KEY, INSTALLED_KEY, Key, MANIFEST_KEY, MEMBERS_KEY, META, PENDING,
+    SEGMENT_IDS, TOMBSTONES,
 };
-use crate::records::{Head, Identity, Installed, Manifest, Members, Request};
+use crate::records::{Half, Head, Identity, Installed, Manifest, Members, Request, Span};
 use crate::requests::RequestWindow;
 use crate::segment::SegmentContext;
+use crate::split::{narrow, remove_half};
 use crate::state::{Location, State};
 use crate::view::{BLOCK_ROWS, read_points, read_vectors};
 use crate::{Engines, Generation, Segment, SegmentId, SegmentView, ShardError, ShardOptions, ShardSpec};
@@ -38,7 +39,9 @@ pub(crate) fn open(
     damages: &Arc<DamageLog>,
 ) -> Result<Opened, ShardError> {
     let kv = engines.kv.open(&folder.database(), &FAMILIES, &options.kv)?;
-    check_identity(folder, &*kv, spec)?;
+    become_half(folder, &*kv, spec)?;
+    let span = check_identity(folder, &*kv, spec)?;
+    remove_half(folder, &*engines.kv)?;
     let manifest: Manifest = read_meta(&*kv, MANIFEST_KEY)?.unwrap_or_default();
     let named: Vec<_> = manifest.segments.iter().map(|entry| entry.id).collect();
     // All that can be read now is on disk, so nothing can bring an unnamed segment back.
@@ -47,7 +50,7 @@ pub(crate) fn open(
 
     let schema = Arc::new(spec.schema.clone());
     let context = SegmentContext { schema: &schema, engine: &*engines.index, kv: &*kv, damages };
-    let mut state = load(folder, manifest, &context)?;
+    let mut state = load(folder, manifest, span, &context)?;
     if state.growing.rows() >= options.seal_rows || state.growing.vector_bytes() >= options.seal_bytes {
         state.freeze();
     }
@@ -56,38 +59,71 @@ pub(crate) fn open(
 }
 
 /// Reads the state as the database has it, which changes nothing.
-pub(crate) fn load(folder: &Folder, manifest: Manifest, context: &SegmentContext<'_>) -> Result<State, ShardError> {
+pub(crate) fn load(
+    folder: &Folder,
+    manifest: Manifest,
+    span: Span,
+    context: &SegmentContext<'_>,
+) -> Result<State, ShardError> {
     let kv = context.kv;
     let head: Head = read_meta(kv, HEAD_KEY)?.unwrap_or_default();
     let mut segments = Vec::with_capacity(manifest.segments.len());
     for entry in &manifest.segments {
         let segment = Arc::new(Segment::open(folder.segment(entry.id), *entry, context)?);
-        let live = Arc::new(read_live(kv, entry.id, entry.rows)?);
+        let live = Arc::new(read_live(kv, &segment, &span)?);
         segments.push(SegmentView { segment, live });
     }
     let mut state = State {
         head,
         manifest,
+        span,
         members: read_meta(kv, MEMBERS_KEY)?.map(|Members(members)| members.into()),
         segments,
         frozen: Vec::new(),
         growing: Arc::new(Generation::new(head.generation)),
         unsealed: Default::default(),
         requests: read_requests(kv, head.first_request)?,
+        untold: BTreeMap::new(),
     };
     read_generations(kv, context.schema, &mut state)?;
     check_count(&state)?;
     Ok(state)
 }
 
-/// Compares whose database it is, or writes it into a new one.
-fn check_identity(folder: &Folder, kv: &dyn Kv, spec: &ShardSpec) -> Result<(), ShardError> {
-    let wanted = Identity { collection: spec.collection, shard: spec.shard, schema: spec.schema.clone() };
+/// Makes the checkpoint of a shard the new shard that was split off: durably, at once or not at all.
+fn become_half(folder: &Folder, kv: &dyn Kv, spec: &ShardSpec) -> Result<(), ShardError> {
+    let Some(half) = read_meta::<Half>(kv, HALF_KEY)? else { return Ok(()) };
+    let Some(found) = read_identity(folder, kv)? else { return Ok(()) };
+    let is_it = half.shard == spec.shard && found.collection == spec.collection && found.schema == spec.schema;
+    if found.shard == spec.shard || !is_it {
+        return Ok(());
+    }
+    let head: Head = read_meta(kv, HEAD_KEY)?.unwrap_or_default();
+    let manifest: Manifest = read_meta(kv, MANIFEST_KEY)?.unwrap_or_default();
+    let Half { shard, range, index, term, points, relatives } = half;
+    let span = Span { range, since: index, relatives, foreign: Some(manifest.next_segment) };
+    let head = Head { applied_index: index, applied_term: term, points, ..head };
+    let mut batch = WriteBatch::new();
+    batch.put(META, IDENTITY_KEY, &Identity { shard, span, ..found }.to_sealed());
+    batch.put(META, HEAD_KEY, &head.to_sealed());
+    batch.put(META, INSTALLED_KEY, &Installed { index, term }.to_sealed());
+    // Those of the other group.
+    batch.delete(META, MEMBERS_KEY);
+    batch.delete(META, HALF_KEY);
+    kv.write(&batch)?;
+    Ok(kv.flush()?)
+}
+
+/// Compares whose database it is, or writes it into a new one; returns which points it is for.
+fn check_identity(folder: &Folder, kv: &dyn Kv, spec: &ShardSpec) -> Result<Span, ShardError> {
+    let (collection, shard, schema) = (spec.collection, spec.shard, spec.schema.clone());
+    let wanted = Identity { collection, shard, schema, span: Span::default() };
     let Some(found) = read_identity(folder, kv)? else {
         let mut batch = WriteBatch::new();
         batch.put(META, IDENTITY_KEY, &wanted.to_sealed());
         kv.write(&batch)?;
-        return Ok(kv.flush()?);
+        kv.flush()?;
+        return Ok(Span::default());
     };
     let mismatch = |what, found: String, expected: String| {
         Err(ShardError::Identity { dir: folder.root().to_path_buf(), what, found, expected })
@@ -102,7 +138,7 @@ fn check_identity(folder: &Folder, kv: &dyn Kv, spec: &ShardSpec) -> Result<(), 
     if found.schema != wanted.schema {
         return mismatch("schema", format!("{:?}", found.schema), format!("{:?}", wanted.schema));
     }
-    Ok(())
+    Ok(found.span)
 }
 
 /// Whose database it is; `None` for a new one.
@@ -152,9 +188,10 @@ fn remove_unnamed_copies(kv: &dyn Kv, named: &[SegmentId]) -> Result<(), ShardEr
     Ok(())
 }
 
-/// The rows of a segment without a tombstone.
-pub(crate) fn read_live(kv: &dyn KvRead, segment: SegmentId, rows: u32) -> Result<Bitmap, ShardError> {
-    let mut live = Bitmap::full(rows as usize);
+/// The rows of a segment without a tombstone, as far as they are the shard's.
+pub(crate) fn read_live(kv: &dyn KvRead, of: &Segment, span: &Span) -> Result<Bitmap, ShardError> {
+    let (segment, rows) = (of.id(), of.rows() as u32);
+    let mut live = Bitmap::full(of.rows());
     let mut wrong = false;
     kv.scan(TOMBSTONES, &ScanRange::prefix(&Key::segment(segment)), &mut |key, _| {
         match Key::read_segment_row(key).filter(|(_, row)| *row < rows) {
@@ -166,6 +203,7 @@ pub(crate) fn read_live(kv: &dyn KvRead, segment: SegmentId, rows: u32) -> Resul
     if wrong {
         return inconsistent(format!("segment {segment} has tombstones of rows that it does not have"));
     }
+    narrow(&mut live, of, kv, span)?;
     Ok(live)
 }
 
@@ -191,6 +229,8 @@ fn read_generations(kv: &dyn KvRead, schema: &Schema, state: &mut State) -> Resu
     let mut wrong = None;
     kv.scan(PENDING, &ScanRange::all(), &mut |key, value| {
         match (Key::read_pending(key), value.try_into().map(u64::from_le_bytes)) {
+            // Of a point of another shard, since a split.
+            (Some((_, id)), Ok(_)) if !state.span.range.holds(id) => {}
             (Some((generation, id)), Ok(version)) => pending.entry(generation).or_default().push((id, version)),
             _ => wrong = Some(format!("{key:02x?} is not a pending row")),
         }

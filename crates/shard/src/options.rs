@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +55,9 @@ pub struct ShardOptions {
     pub max_heap_build_bytes: usize,
     /// Of the database.
     pub kv: KvOptions,
+    /// Folder in which those of all shards are, each named by its shard's number and on the same file system as this one: where a
+    /// split puts the new shard. Without it no split can be applied.
+    pub siblings: Option<PathBuf>,
     /// For crash tests.
     pub step_hook: StepHook,
 }
@@ -75,6 +79,7 @@ impl Default for ShardOptions {
             retry_after: Duration::from_secs(1),
             max_heap_build_bytes: 256 << 20,
             kv: KvOptions::default(),
+            siblings: None,
             step_hook: StepHook::default(),
         }
     }

@@ -1,12 +1,12 @@
 //! The rows of the `meta` family.
 
 use sagitta_engine::mapped::FileDigest;
-use sagitta_model::Schema;
+use sagitta_model::{HashRange, Schema};
 
 use crate::SegmentId;
 use crate::codec::{DecodeError, Encode, Reader, Record, Writer};
 
-/// Whose database this is. Written once.
+/// Whose database this is. Written once, and when the shard is split.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Identity {
     /// UUID of the collection.
@@ -15,6 +15,46 @@ pub(crate) struct Identity {
     pub(crate) shard: u64,
     /// What the collection holds.
     pub(crate) schema: Schema,
+    /// Which points it is responsible for.
+    pub(crate) span: Span,
+}
+
+/// Which of the collection's points a shard is responsible for, and what it was split from and into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// The hashes of its points. A shard that was never split takes what it is given.
+    pub(crate) range: HashRange,
+    /// Log index of the last split that it comes from; 0 if there was none.
+    pub(crate) since: u64,
+    /// The shards that it was split from and into. None of their numbers is used again.
+    pub(crate) relatives: Vec<u64>,
+    /// Segments with smaller numbers may have live rows by their tombstones, and the other families rows, of points outside of
+    /// the range; `None` once these are gone.
+    pub(crate) foreign: Option<SegmentId>,
+}
+
+/// A shard that is about to be split off: what makes a checkpoint of this database the new shard's. Written before the checkpoint, and
+/// removed by the split on both sides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Half {
+    /// Number of the new shard.
+    pub(crate) shard: u64,
+    /// Its hashes.
+    pub(crate) range: HashRange,
+    /// Log index of the split; the new shard's log goes on after it.
+    pub(crate) index: u64,
+    /// Term of that entry.
+    pub(crate) term: u64,
+    /// Points in the range.
+    pub(crate) points: u64,
+    /// As [`Span::relatives`] of the new shard.
+    pub(crate) relatives: Vec<u64>,
+}
+
+impl Default for Span {
+    fn default() -> Self {
+        Self { range: HashRange::FULL, since: 0, relatives: Vec::new(), foreign: None }
+    }
 }
 
 /// How far the log was applied, and what must not be counted again. Written with every batch.
@@ -78,7 +118,12 @@ pub(crate) struct Request {
 impl Record for Identity {
     const NAME: &'static str = "shard identity";
     /// Also the version of the whole folder's layout.
-    const FORMAT: u8 = 1;
+    const FORMAT: u8 = 2;
+
+    /// An older program would show what a shard that was split has no more: it is to refuse the folder.
+    fn format(&self) -> u8 {
+        if self.span == Span::default() { 1 } else { 2 }
+    }
 }
 
 impl Encode for Identity {
@@ -86,10 +131,72 @@ impl Encode for Identity {
         writer.u128(self.collection);
         writer.u64(self.shard);
         self.schema.encode(writer);
+        if self.format() > 1 {
+            self.span.encode(writer);
+        }
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { collection: reader.u128()?, shard: reader.u64()?, schema: Schema::decode(reader)? })
+        let (collection, shard, schema) = (reader.u128()?, reader.u64()?, Schema::decode(reader)?);
+        let span = if reader.format() > 1 { Span::decode(reader)? } else { Span::default() };
+        Ok(Self { collection, shard, schema, span })
+    }
+}
+
+impl Encode for Span {
+    fn encode(&self, writer: &mut Writer) {
+        self.range.encode(writer);
+        writer.u64(self.since);
+        writer.list(&self.relatives);
+        writer.option(self.foreign.as_ref());
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            range: HashRange::decode(reader)?,
+            since: reader.u64()?,
+            relatives: reader.list()?,
+            foreign: reader.option()?,
+        })
+    }
+}
+
+impl Encode for HashRange {
+    fn encode(&self, writer: &mut Writer) {
+        writer.raw(&self.first.to_le_bytes());
+        writer.raw(&self.last.to_le_bytes());
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let range = Self { first: u64::from_le_bytes(reader.array()?), last: u64::from_le_bytes(reader.array()?) };
+        if range.first <= range.last { Ok(range) } else { Err(reader.fail("a range of hashes is empty")) }
+    }
+}
+
+impl Record for Half {
+    const NAME: &'static str = "half of a shard";
+    const FORMAT: u8 = 1;
+}
+
+impl Encode for Half {
+    fn encode(&self, writer: &mut Writer) {
+        writer.u64(self.shard);
+        self.range.encode(writer);
+        writer.u64(self.index);
+        writer.u64(self.term);
+        writer.u64(self.points);
+        writer.list(&self.relatives);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            shard: reader.u64()?,
+            range: HashRange::decode(reader)?,
+            index: reader.u64()?,
+            term: reader.u64()?,
+            points: reader.u64()?,
+            relatives: reader.list()?,
+        })
     }
 }
 
@@ -241,8 +348,16 @@ mod tests {
             &Request { id: 0x0102, hash: 0x0304 },
             "01020100000000000000000000000000000403000000000000fb2ef69c0cb5d3de",
         );
-        let identity = Identity { collection: 7, shard: 8, schema: Schema::default() };
+        let identity = Identity { collection: 7, shard: 8, schema: Schema::default(), span: Span::default() };
         check(&identity, "0107000000000000000000000000000000080000411ca53d89f44028");
+        let range = HashRange { first: 0x0102, last: u64::MAX };
+        let span = Span { range, since: 300, relatives: vec![3, 4], foreign: Some(5) };
+        check(
+            &Identity { span, ..identity },
+            "02070000000000000000000000000000000800000201000000000000ffffffffffffffffac020203040105bd6396a4decab66e",
+        );
+        let half = Half { shard: 9, range, index: 300, term: 3, points: 2, relatives: vec![8] };
+        check(&half, "01090201000000000000ffffffffffffffffac02030201086fe595b0bcfc8c27");
     }
 
     #[test]

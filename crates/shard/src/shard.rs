@@ -5,18 +5,20 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use arc_swap::ArcSwap;
 use sagitta_engine::index::IndexEngine;
-use sagitta_engine::kv::{Kv, KvError};
+use sagitta_engine::kv::{Kv, KvEngine, KvError};
 use sagitta_env::Env;
 use sagitta_model::Schema;
 
-use crate::apply::Stage;
+use crate::apply::{Stage, is_split};
 use crate::damage::DamageLog;
 use crate::folder::Folder;
 use crate::jobs::JobBoard;
 use crate::open;
 use crate::records::Installed;
 use crate::retire::{Retired, RetiredSegment};
+use crate::split::Prepared;
 use crate::state::State;
+use crate::steps::Step;
 use crate::view::ViewContext;
 use crate::{Engines, Entry, ReadView, ShardError, ShardOptions, ShardSpec, WriteOutcome};
 
@@ -28,10 +30,12 @@ pub struct Shard {
     pub(crate) folder: Folder,
     pub(crate) options: ShardOptions,
     pub(crate) kv: Arc<dyn Kv>,
+    pub(crate) kv_engine: Arc<dyn KvEngine>,
     pub(crate) context: Arc<ViewContext>,
     pub(crate) damages: Arc<DamageLog>,
     pub(crate) jobs: JobBoard,
     pub(crate) retired: Retired,
+    pub(crate) prepared: Prepared,
     /// Held while a batch or a segment is written and put in place, so that both see all of each other or nothing.
     state: Mutex<State>,
     view: ArcSwap<ReadView>,
@@ -82,15 +86,19 @@ impl Shard {
         let folder = Folder::create(dir)?;
         let damages = Arc::new(DamageLog::new(env.clone()));
         let opened = open::open(&folder, &spec, &engines, &options, &damages)?;
-        let context = Arc::new(ViewContext { schema: Arc::new(spec.schema), index_engine: engines.index, env });
+        let ShardSpec { collection, shard, schema } = spec;
+        let schema = Arc::new(schema);
+        let context = Arc::new(ViewContext { collection, shard, schema, index_engine: engines.index, env });
         let view = opened.state.view(&*opened.kv, &context);
         let applied_index = view.applied_index();
         Ok(Arc::new(Self {
             folder,
             kv: opened.kv,
+            kv_engine: engines.kv,
             damages,
             jobs: JobBoard::default(),
             retired: Retired::default(),
+            prepared: Prepared::default(),
             state: Mutex::new(opened.state),
             view: ArcSwap::from_pointee(view),
             // There is no log of writes besides the caller's: what could be read at opening is on disk.
@@ -103,14 +111,29 @@ impl Shard {
     }
 
     /// Applies committed entries, in log order, as one atomic batch: readers see all of them or none. Entries that were
-    /// applied before are skipped. There is one outcome per entry.
+    /// applied before are skipped. There is one outcome per entry. A [`crate::Split`] is a batch of its own.
     ///
     /// Bad commands are refused in their outcomes.
     ///
     /// # Errors
-    /// Nothing of the batch was applied, and it may be tried again: [`ShardError::Kv`], for instance for a full disk;
-    /// errors of kind `Corrupt` if this replica must not go on.
+    /// All may be tried again, and nothing is done twice; without a split among them, nothing was applied. [`ShardError::Kv`], for
+    /// instance for a full disk; errors of kind `Corrupt` if this replica must not go on.
     pub fn apply(&self, entries: &[Entry<'_>]) -> Result<Vec<WriteOutcome>, ShardError> {
+        let mut outcomes = Vec::with_capacity(entries.len());
+        for batch in entries.chunk_by(|one, next| !is_split(one) && !is_split(next)) {
+            match self.apply_batch(batch) {
+                Ok(decided) => outcomes.extend(decided),
+                Err(error) => {
+                    let indexes = entries.iter().map(|entry| entry.index);
+                    self.lock_state()?.untold.extend(indexes.zip(outcomes));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(outcomes)
+    }
+
+    fn apply_batch(&self, entries: &[Entry<'_>]) -> Result<Vec<WriteOutcome>, ShardError> {
         let mut state = self.lock_state()?;
         let view = self.view.load_full();
         let mut stage = Stage::new(&state, &view, &*self.kv);
@@ -118,17 +141,36 @@ impl Shard {
         if stage.is_empty() {
             return Ok(outcomes);
         }
+        let split = stage.split.take();
         let (batch, changes) = stage.finish(self.schema())?;
         drop(view);
-        self.kv.write(&batch)?;
-        state.commit(changes);
+        match split {
+            Some(split) => self.divide(&mut state, split, batch, changes)?,
+            None => {
+                self.kv.write(&batch)?;
+                state.commit(changes);
+            }
+        }
+        state.untold.clear();
         let growing = &state.growing;
         if growing.rows() >= self.options.seal_rows || growing.vector_bytes() >= self.options.seal_bytes {
             state.freeze();
         }
         self.publish(&state);
         self.last_write_us.store(micros(&self.context.env), Ordering::Relaxed);
+        drop(state);
+        if split.is_some() {
+            self.settle_split()?;
+        }
         Ok(outcomes)
+    }
+
+    /// Makes a split durable at once, so that it is hardly ever applied again.
+    fn settle_split(&self) -> Result<(), ShardError> {
+        if let Err(error) = self.flush() {
+            tracing::warn!(%error, "a split is applied, but not yet on disk");
+        }
+        self.options.step_hook.done(Step::DividedFlushed)
     }
 
     /// The log index up to which everything is applied and visible.

@@ -1,16 +1,16 @@
 //! The one mutable thing of a shard: what the next view will be made of.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use sagitta_engine::kv::Kv;
 use sagitta_model::PointId;
 
 use crate::growing::ChunkRows;
-use crate::records::{Head, Manifest, Request};
+use crate::records::{Head, Manifest, Request, Span};
 use crate::requests::RequestWindow;
 use crate::view::{ViewContext, read_points};
-use crate::{Generation, ReadView, SegmentId, SegmentView, ShardError};
+use crate::{Generation, ReadView, SegmentId, SegmentView, ShardError, WriteOutcome};
 
 /// Owned by whoever holds the shard's lock: the thread that applies entries, or a job for the moment of its installation.
 /// Readers never touch it.
@@ -18,6 +18,7 @@ pub(crate) struct State {
     /// As in the database, except that the growing generation may be a new one that has no rows yet.
     pub(crate) head: Head,
     pub(crate) manifest: Manifest,
+    pub(crate) span: Span,
     /// Who belongs to the group of the shard's replicas, if an entry has said so.
     pub(crate) members: Option<Arc<[u8]>>,
     /// By number.
@@ -28,6 +29,8 @@ pub(crate) struct State {
     /// Where each live row is that is in no segment.
     pub(crate) unsealed: HashMap<PointId, Location>,
     pub(crate) requests: RequestWindow,
+    /// What came of entries whose outcomes nobody was told, because a later one of the same call failed.
+    pub(crate) untold: BTreeMap<u64, WriteOutcome>,
 }
 
 /// A row of a generation.
@@ -149,6 +152,7 @@ impl State {
         let generations = self.frozen.iter().chain([&self.growing]).filter(|generation| generation.rows() > 0);
         ReadView::new(
             &self.head,
+            &self.span,
             self.members.clone(),
             self.segments.clone(),
             generations.cloned().collect(),

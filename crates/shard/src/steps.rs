@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::ShardError;
 
-/// A step of building and installing a segment that has just been done: where a crash test can cut.
+/// A step of building and installing a segment, of splitting a shard or of trimming one, that has just been done: where a crash test can cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
     /// The temporary folder exists.
@@ -34,10 +34,32 @@ pub enum Step {
     Flushed,
     /// The folders of the segments that it replaces are gone.
     Cleaned,
+    /// The database says what is to be split off.
+    HalfNoted,
+    /// Its database is there, under another name.
+    HalfDatabase,
+    /// So are the files of its segments.
+    HalfSegments,
+    /// All that is on disk.
+    HalfSynced,
+    /// It has its name.
+    HalfNamed,
+    /// The database has the split, in memory.
+    Divided,
+    /// It has it on disk.
+    DividedFlushed,
+    /// Rows of another shard's points that are in no segment are gone.
+    PendingTrimmed,
+    /// Some of another shard's points are gone.
+    PointsTrimmed,
+    /// Some of their rows in segments have tombstones.
+    RowsTrimmed,
+    /// The database says that nothing is left of them.
+    Trimmed,
 }
 
 impl Step {
-    /// All of them, in order.
+    /// Those of building and installing a segment, in order.
     pub const ALL: [Self; 13] = [
         Self::FolderMade,
         Self::IdsWritten,
@@ -53,6 +75,20 @@ impl Step {
         Self::Flushed,
         Self::Cleaned,
     ];
+
+    /// Those of a split, in order.
+    pub const OF_SPLIT: [Self; 7] = [
+        Self::HalfNoted,
+        Self::HalfDatabase,
+        Self::HalfSegments,
+        Self::HalfSynced,
+        Self::HalfNamed,
+        Self::Divided,
+        Self::DividedFlushed,
+    ];
+
+    /// Those of trimming a shard that was split, in order.
+    pub const OF_TRIM: [Self; 4] = [Self::PendingTrimmed, Self::PointsTrimmed, Self::RowsTrimmed, Self::Trimmed];
 }
 
 /// What is told about each [`Step`], and may cut the job off there as if the process had died: the job ends with

@@ -2,16 +2,20 @@
 //!
 //! [`model::run`] drives a shard through random histories next to a naive map and compares, and has it take over segments of a twin; [`crash::every_step`] cuts
 //! every job off at every step; [`damage::every_file`] damages every file; [`concurrent::run`] reads while writing; [`whole`] makes checkpoints and
-//! installs them. Each panics
+//! installs them; [`split`] splits shards in the middle of all that. Each panics
 //! with its seed when the shard is wrong.
 
+mod check;
 pub mod concurrent;
 pub mod crash;
 pub mod damage;
 pub mod dice;
+mod disturbance;
+mod family;
 mod inspect;
 pub mod model;
 mod naive;
+pub mod split;
 pub(crate) mod twin;
 pub mod whole;
 
@@ -109,7 +113,11 @@ pub fn small_options() -> ShardOptions {
 
 /// The shard that tests open.
 pub fn spec(schema: &Schema) -> ShardSpec {
-    ShardSpec { collection: 0x5a61_0001, shard: 7, schema: schema.clone() }
+    numbered(7, schema)
+}
+
+fn numbered(shard: u64, schema: &Schema) -> ShardSpec {
+    ShardSpec { collection: 0x5a61_0001, shard, schema: schema.clone() }
 }
 
 /// Runs all jobs that there are, including those that they bring about. Returns how many.

@@ -3,10 +3,11 @@
 mod adopt;
 mod inspect;
 mod lifecycle;
+mod split;
 
 use std::path::Path;
 
-use crate::testing::{TwinRig, concurrent, crash, damage, model, whole};
+use crate::testing::{self, TwinRig, concurrent, crash, damage, model, whole};
 
 /// In memory if the system has such a place: what is tested is what is written, not how long a disk takes to sync it.
 fn in_folder<T>(test: impl FnOnce(&Path) -> T) -> T {
@@ -64,4 +65,28 @@ fn a_checkpoint_is_the_shard_as_of_one_entry_whatever_happens_meanwhile() {
 #[test]
 fn a_crash_at_any_step_of_taking_over_a_state_leaves_the_old_one_or_the_new_one() {
     assert_eq!(in_folder(|dir| whole::every_step(&TwinRig::default(), dir, 1)), 7);
+}
+
+#[test]
+fn halves_of_shards_that_are_split_at_any_point_answer_together_as_a_map() {
+    for seed in 1..=5 {
+        let report = in_folder(|dir| testing::split::run(&TwinRig::default(), dir, seed, 500));
+        println!("{report:?}");
+        let enough = report.splits >= 5 && report.jobs > 50 && report.crashes > 10 && report.points > 40;
+        assert!(enough, "seed {seed} did too little: {report:?}");
+    }
+}
+
+#[test]
+fn a_large_shard_is_split_in_the_middle() {
+    for prepared in [false, true] {
+        let steps = in_folder(|dir| testing::split::measure(&TwinRig::default(), dir, 20_000, prepared));
+        println!("prepared: {prepared}, {steps:?}");
+        assert_eq!(steps.len(), 7);
+    }
+}
+
+#[test]
+fn a_power_cut_at_any_step_of_a_split_loses_nothing_and_leaves_nothing_twice() {
+    assert_eq!(in_folder(|dir| testing::split::every_step(&TwinRig::default(), dir, 1)), 4 * (7 + 3 + 4 * 2));
 }

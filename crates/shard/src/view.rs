@@ -10,13 +10,13 @@ use sagitta_engine::index::{Candidate, IndexEngine, Stop};
 use sagitta_engine::kv::KvRead;
 use sagitta_engine::mapped::Damaged;
 use sagitta_env::Env;
-use sagitta_model::{Filter, Hit, PointId, Schema};
+use sagitta_model::{Filter, HashRange, Hit, PointId, Schema};
 
 pub use self::read::AnswerRoom;
 
 pub(crate) use self::database::{BLOCK_ROWS, bad_row, missing_row, read_points, read_vectors, scan_points};
-use crate::records::Head;
-use crate::{Generation, Part, Segment, ShardError};
+use crate::records::{Head, Span};
+use crate::{Generation, Part, Segment, SegmentId, ShardError};
 
 /// Live rows between two looks at whether to stop.
 const ROWS_PER_CHECK: usize = 1_024;
@@ -27,6 +27,9 @@ const ROWS_PER_CHECK: usize = 1_024;
 pub struct ReadView {
     applied_index: u64,
     applied_term: u64,
+    range: HashRange,
+    /// As [`Span::foreign`].
+    foreign: Option<SegmentId>,
     members: Option<Arc<[u8]>>,
     points: u64,
     /// Number of the growing generation, whether or not it has rows.
@@ -39,6 +42,10 @@ pub struct ReadView {
 
 /// What all views of a shard have in common.
 pub(crate) struct ViewContext {
+    /// UUID of the collection.
+    pub(crate) collection: u128,
+    /// Number of the shard.
+    pub(crate) shard: u64,
     pub(crate) schema: Arc<Schema>,
     pub(crate) index_engine: Arc<dyn IndexEngine>,
     pub(crate) env: Env,
@@ -56,6 +63,7 @@ pub struct SegmentView {
 impl ReadView {
     pub(crate) fn new(
         head: &Head,
+        span: &Span,
         members: Option<Arc<[u8]>>,
         segments: Vec<SegmentView>,
         generations: Vec<Arc<Generation>>,
@@ -63,7 +71,20 @@ impl ReadView {
         shared: Arc<ViewContext>,
     ) -> Self {
         let &Head { applied_index, applied_term, points, generation: growing, .. } = head;
-        Self { applied_index, applied_term, members, points, growing, segments, generations, snapshot, shared }
+        let &Span { range, foreign, .. } = span;
+        Self {
+            applied_index,
+            applied_term,
+            range,
+            foreign,
+            members,
+            points,
+            growing,
+            segments,
+            generations,
+            snapshot,
+            shared,
+        }
     }
 
     /// Numbers of the generations that wait for their segments.
@@ -79,6 +100,21 @@ impl ReadView {
     /// Term of the log entry at [`ReadView::applied_index`].
     pub fn applied_term(&self) -> u64 {
         self.applied_term
+    }
+
+    /// The hashes of the ids that the shard is responsible for: it holds, takes and shows no others.
+    pub fn range(&self) -> HashRange {
+        self.range
+    }
+
+    /// As [`Span::foreign`].
+    pub(crate) fn foreign(&self) -> Option<SegmentId> {
+        self.foreign
+    }
+
+    /// Number of the shard.
+    pub(crate) fn shard(&self) -> u64 {
+        self.shared.shard
     }
 
     /// Who belongs to the group of the shard's replicas, as the last entry that changed it has it.

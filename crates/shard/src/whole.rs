@@ -93,7 +93,7 @@ impl Checkpoint {
 
 /// Links all files below a folder. What is missing of a derived folder is found missing, and made anew, by whoever
 /// opens it.
-fn link_all(from: &Path, to: &Path) -> Result<(), ShardError> {
+pub(crate) fn link_all(from: &Path, to: &Path) -> Result<(), ShardError> {
     let entries = match fs::read_dir(from) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries.map_err(|source| io_error(from, source))?,

@@ -68,7 +68,7 @@ impl Kind {
         match job {
             JobKind::Seal { .. } => Some(Self::Seal),
             JobKind::Merge { .. } => Some(Self::Merge),
-            JobKind::Rebuild { .. } | JobKind::Verify { .. } => None,
+            JobKind::Rebuild { .. } | JobKind::Verify { .. } | JobKind::Trim => None,
         }
     }
 }

@@ -16,14 +16,14 @@ use crate::records::Request;
 use crate::requests::Known;
 use crate::state::{Place, State};
 use crate::view::{bad_row, read_points};
-use crate::{Command, Entry, ReadView, ShardError, WriteOutcome};
+use crate::{Command, Entry, ReadView, ShardError, Split, WriteOutcome};
 
 /// Entries that were decided but not written: what they leave of each point they touch. The last write of a point wins;
 /// what was overwritten within a batch never becomes a row.
 pub(crate) struct Stage<'a> {
     pub(super) state: &'a State,
     /// The state as readers see it.
-    view: &'a ReadView,
+    pub(super) view: &'a ReadView,
     pub(super) kv: &'a dyn Kv,
     /// Where the touched points were before the batch.
     pub(super) places: HashMap<PointId, Place>,
@@ -36,6 +36,8 @@ pub(crate) struct Stage<'a> {
     pub(super) applied_term: u64,
     /// The members after the batch, if it changes them.
     pub(super) members: Option<Arc<[u8]>>,
+    /// The split, if the batch is one.
+    pub(crate) split: Option<Split>,
 }
 
 /// What is left of a point after the batch.
@@ -64,6 +66,7 @@ impl<'a> Stage<'a> {
             applied_index: state.head.applied_index,
             applied_term: state.head.applied_term,
             members: None,
+            split: None,
         }
     }
 
@@ -76,6 +79,10 @@ impl<'a> Stage<'a> {
     pub(crate) fn entry(&mut self, entry: &Entry<'_>) -> Result<WriteOutcome, ShardError> {
         let index = entry.index;
         if index <= self.applied_index {
+            // Decided and not told, since what came after it failed.
+            if let Some(outcome) = self.state.untold.get(&index) {
+                return Ok(outcome.clone());
+            }
             let known = match self.outcomes.get(&index) {
                 Some((_, outcome)) => Some(outcome.clone()),
                 None => stored_outcome(self.kv, index)?,
@@ -86,7 +93,17 @@ impl<'a> Stage<'a> {
         let outcome = match decode(entry)? {
             Decoded::Empty => WriteOutcome { index, ..WriteOutcome::default() },
             Decoded::Nonsense(problem) => WriteOutcome { index, refused: Some(problem), ..WriteOutcome::default() },
-            Decoded::Command(command) => self.request(index, *command, xxh3_64(entry.data))?,
+            Decoded::Command(command) => {
+                let Command { request_id: id, after, change } = *command;
+                let hash = xxh3_64(entry.data);
+                self.request(index, Request { id, hash }, |stage| {
+                    stage.change(index, after, Arc::unwrap_or_clone(change))
+                })?
+            }
+            Decoded::Split(split) => {
+                let (id, hash) = (split.request_id, xxh3_64(entry.data));
+                self.request(index, Request { id, hash }, |stage| Ok(stage.divide(split)))?
+            }
         };
         self.applied_index = index;
         self.applied_term = entry.term;
@@ -96,11 +113,17 @@ impl<'a> Stage<'a> {
         Ok(outcome)
     }
 
-    /// Decides a command unless its request was decided before.
-    fn request(&mut self, index: u64, command: Command, hash: u64) -> Result<WriteOutcome, ShardError> {
-        let id = command.request_id;
+    /// Decides a request unless it was decided before.
+    fn request(
+        &mut self,
+        index: u64,
+        request: Request,
+        decide: impl FnOnce(&mut Self) -> Result<WriteOutcome, ShardError>,
+    ) -> Result<WriteOutcome, ShardError> {
+        let Request { id, hash } = request;
         if let Some(known) = self.requests.get(&id).copied().or_else(|| self.state.requests.find(id)) {
-            if known.hash != hash {
+            // What was applied before a split may come again in parts, one for each half.
+            if known.hash != hash && known.index >= self.state.span.since {
                 let refused = Some(reused_request(id, known.index));
                 return Ok(WriteOutcome { index, refused, ..WriteOutcome::default() });
             }
@@ -113,10 +136,11 @@ impl<'a> Stage<'a> {
             })?;
             return Ok(WriteOutcome { deduplicated: true, ..outcome });
         }
-        let mut outcome = self.change(index, command.after, Arc::unwrap_or_clone(command.change))?;
-        outcome.index = index;
-        self.requests.insert(id, Known { index, hash });
-        self.outcomes.insert(index, (Request { id, hash }, outcome.clone()));
+        let outcome = WriteOutcome { index, ..decide(self)? };
+        if !outcome.is_misrouted() {
+            self.requests.insert(id, Known { index, hash });
+            self.outcomes.insert(index, (request, outcome.clone()));
+        }
         Ok(outcome)
     }
 
@@ -124,6 +148,9 @@ impl<'a> Stage<'a> {
         match change {
             Change::Upsert(points) => self.upsert(index, points),
             Change::Delete(ids) => {
+                if let Some(misrouted) = self.misrouted("ids", ids.iter().copied()) {
+                    return Ok(misrouted);
+                }
                 let applied = self.delete(&ids)?;
                 Ok(WriteOutcome { applied, ..WriteOutcome::default() })
             }
@@ -133,7 +160,12 @@ impl<'a> Stage<'a> {
                     Ok(WriteOutcome { applied, ..WriteOutcome::default() })
                 })
             }
-            Change::UpdatePayload { target: Target::Ids(ids), change } => self.update(index, &ids, &change),
+            Change::UpdatePayload { target: Target::Ids(ids), change } => {
+                match self.misrouted("ids", ids.iter().copied()) {
+                    Some(misrouted) => Ok(misrouted),
+                    None => self.update(index, &ids, &change),
+                }
+            }
             Change::UpdatePayload { target: Target::Filter(filter), change } => {
                 self.by_filter(after, &filter, MAX_UPDATED_BY_FILTER, &mut |stage, ids| {
                     stage.update(index, ids, &change)
@@ -150,6 +182,9 @@ impl<'a> Stage<'a> {
             }
         }
         let ids: Vec<_> = points.iter().map(|point| point.id).collect();
+        if let Some(misrouted) = self.misrouted("points", ids.iter().copied()) {
+            return Ok(misrouted);
+        }
         self.look_up(&ids)?;
         let applied = points.len() as u64;
         for point in points {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use sagitta_model::{Change, FieldPath, Filter, NamedVectors, Object, PayloadChange, Point, PointId, Target};
 
 use super::{DecodeError, Encode, Reader, Record, Writer};
-use crate::Command;
+use crate::{Command, Split};
 
 /// The format of a body that is read without its envelope.
 const BARE: u8 = 0;
@@ -38,6 +38,29 @@ impl Encode for Command {
             return Err(reader.fail("it is not in the oldest format that can hold it"));
         }
         Ok(command)
+    }
+}
+
+/// The two share the numbers of their formats, by which they are told apart.
+impl Record for Split {
+    const NAME: &'static str = "split";
+    const FORMAT: u8 = 4;
+}
+
+const _: () = assert!(Command::FORMAT < Split::FORMAT, "4 is the format of splits: the next one of commands is 5");
+
+impl Encode for Split {
+    fn encode(&self, writer: &mut Writer) {
+        writer.u128(self.request_id);
+        writer.raw(&self.at.to_le_bytes());
+        writer.u64(self.right);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        if reader.format() != Self::FORMAT {
+            return Err(reader.fail("it is not in the format of a split"));
+        }
+        Ok(Self { request_id: reader.u128()?, at: u64::from_le_bytes(reader.array()?), right: reader.u64()? })
     }
 }
 

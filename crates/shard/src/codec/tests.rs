@@ -11,7 +11,7 @@ use rand::RngCore;
 
 use super::*;
 use crate::sample::{PATHS, Sampler, field_path};
-use crate::{Command, WriteOutcome};
+use crate::{Command, Split, WriteOutcome};
 
 const SEEDS: u64 = 300;
 
@@ -393,6 +393,16 @@ fn format_3_of_commands_has_these_bytes() {
 }
 
 #[test]
+fn splits_have_these_bytes() {
+    let split = Split { request_id: 1, at: 0x0102, right: 300 };
+    keeps_its_bytes(&split, 4, GOLDEN_SPLIT);
+    let mut earlier = Writer::sealed(3);
+    split.encode(&mut earlier);
+    let error = Split::from_sealed(&earlier.seal()).expect_err("another format");
+    assert_eq!(error.reason, "it is not in the format of a split");
+}
+
+#[test]
 fn a_command_has_one_format_and_is_nonsense_in_any_other() {
     let [of_1, _] = by_filter(filter_of_format_1());
     let [of_2, _] = by_filter(filter_of_format_2());
@@ -414,6 +424,7 @@ fn a_command_has_one_format_and_is_nonsense_in_any_other() {
     }
 }
 
+const GOLDEN_SPLIT: &str = "04010000000000000000000000000000000201000000000000ac027c9e884780f618d7";
 const GOLDEN_COMMAND: &str = "0101000000000000000000000000000000010102000000000000000000000000000000000101760100ac020100020000803f000000c003016e030501730502c3a901760603000204000000000000e03f4c266d3f88368a06";
 const GOLDEN_DELETE_BY_FILTER: &str = "0101000000000000000000000000000000000202000173000302c3a900016e010302d80401000200016e020202010104000000000000044000017403000180897a0302010003612e620400000003612e62050102000101020000000000000000000000000000009c11e87f902705f3";
 const GOLDEN_UPDATE_BY_FILTER: &str = "010100000000000000000000000000000000030102000173000302c3a900016e010302d80401000200016e020202010104000000000000044000017403000180897a0302010003612e620400000003612e6205010200010102000000000000000000000000000000020103612e626fc8fa8175d1cd92";

@@ -1,26 +1,21 @@
 //! Random histories, compared with a map.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
-use sagitta_engine::index::Never;
 use sagitta_env::{Env, ManualClock};
-use sagitta_model::{
-    Change, Effort, PayloadSelection, Point, PointId, Schema, SearchQuery, Selection, VectorSelection,
-};
+use sagitta_model::{Change, Point, PointId, Schema};
 
+use super::check::Check;
 use super::dice::Dice;
+use super::disturbance::{Disturbance, LogEntry, as_entries, term_of};
 use super::inspect::{agrees, unchanged};
 use super::naive::{Expected, Naive};
 use super::twin::ADOPTION;
 use super::{Rig, open, schema, small_options, unhurried};
 use crate::codec::Record as _;
-use crate::{
-    Command, Entry, Inspected, ReadView, SearchContext, Shard, ShardError, ShardOptions, Step, StepHook, WriteOutcome,
-    inspect,
-};
+use crate::{Command, Inspected, ReadView, Shard, ShardError, ShardOptions, Step, StepHook, WriteOutcome, inspect};
 
 /// What a run did: a run that did too little proves nothing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -84,65 +79,6 @@ pub(super) struct Driver<'a> {
     pub(super) disturbance: Arc<Disturbance>,
     pub(super) at: String,
     pub(super) report: Report,
-}
-
-#[derive(Clone)]
-pub(super) struct LogEntry {
-    pub(super) index: u64,
-    data: Vec<u8>,
-    /// None for an entry that does nothing.
-    command: Option<Command>,
-    expected: Expected,
-}
-
-/// What happens in the middle of a job.
-#[derive(Default)]
-pub(super) struct Disturbance {
-    shard: Mutex<Weak<Shard>>,
-    /// Entries to be applied at a step.
-    entries: Mutex<Option<(Step, Vec<LogEntry>)>>,
-    outcomes: Mutex<Vec<(LogEntry, WriteOutcome)>>,
-    cut_at: Mutex<Option<Step>>,
-}
-
-impl Disturbance {
-    /// Has entries applied at a step.
-    pub(super) fn plan(&self, step: Step, entries: Vec<LogEntry>) {
-        *lock(&self.entries) = Some((step, entries));
-    }
-}
-
-impl Disturbance {
-    fn at(&self, step: Step) -> ControlFlow<()> {
-        let planned = lock(&self.entries).take_if(|(at, _)| *at == step);
-        if let Some((_, entries)) = planned
-            && let Some(shard) = lock(&self.shard).upgrade()
-        {
-            let outcomes = shard.apply(&as_entries(&entries)).expect("entries apply during a job");
-            lock(&self.outcomes).extend(entries.into_iter().zip(outcomes));
-        }
-        if *lock(&self.cut_at) == Some(step) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
-
-    pub(super) fn cut_at(&self, step: Option<Step>) {
-        *lock(&self.cut_at) = step;
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-pub(super) fn as_entries(entries: &[LogEntry]) -> Vec<Entry<'_>> {
-    entries
-        .iter()
-        .map(|entry| Entry { index: entry.index, term: term_of(entry.index), data: &entry.data, members: None })
-        .collect()
-}
-
-/// Leaders change now and then.
-fn term_of(index: u64) -> u64 {
-    1 + index / 50
 }
 
 impl<'a> Driver<'a> {
@@ -302,12 +238,8 @@ impl<'a> Driver<'a> {
 
     /// Applies what the job did not get to, and checks what came of the rest.
     pub(super) fn finish_disturbance(&mut self) {
-        self.report.disturbed_jobs += u64::from(!lock(&self.disturbance.outcomes).is_empty());
-        if let Some((_, entries)) = lock(&self.disturbance.entries).take() {
-            let outcomes = self.shard().apply(&as_entries(&entries)).expect("entries apply");
-            lock(&self.disturbance.outcomes).extend(entries.into_iter().zip(outcomes));
-        }
-        let outcomes = std::mem::take(&mut *lock(&self.disturbance.outcomes));
+        let (outcomes, disturbed) = self.disturbance.finish(self.shard());
+        self.report.disturbed_jobs += u64::from(disturbed);
         outcomes.iter().for_each(|(entry, outcome)| self.check_outcome(entry, outcome));
     }
 
@@ -322,53 +254,27 @@ impl<'a> Driver<'a> {
 
     pub(super) fn search(&mut self) {
         let query = self.dice.query(&self.schema);
-        self.check_search(&self.shard().view(), &self.naive, &query);
+        self.check(&self.shard().view(), &self.naive).search(&query);
         self.report.reads += 1;
     }
 
-    fn check_search(&self, view: &ReadView, naive: &Naive, query: &SearchQuery) {
-        let context = SearchContext { stop: &Never, explain: self.dice.one_in(2) };
-        let found = view.search(query, &context).unwrap_or_else(|error| panic!("{}: {error}", self.at)).hits;
-        let ranking = naive.ranking(query, view.index_engine());
-        let expected = &ranking[..ranking.len().min(query.k)];
-        if self.rig.is_exact() || query.effort == Effort::Exact {
-            assert_eq!(found, expected, "{}: {query:?}", self.at);
-            return;
-        }
-        // Perhaps not the nearest, but as many as there are, each alive, passing, scored right and in order.
-        if query.min_similarity.is_none() {
-            assert_eq!(found.len(), expected.len(), "{}: {query:?}", self.at);
-        }
-        assert!(found.is_sorted_by(|a, b| a.rank(b).is_lt()), "{}: {query:?}", self.at);
-        for hit in &found {
-            assert!(ranking.contains(hit), "{}: {hit:?} for {query:?}", self.at);
-        }
+    /// What compares a view with a map.
+    fn check<'b>(&'b self, view: &'b ReadView, naive: &'b Naive) -> Check<'b> {
+        Check { view, naive, dice: &self.dice, is_exact: self.rig.is_exact(), at: &self.at }
     }
 
     fn get(&mut self) {
-        let ids = self.dice.ids(20);
-        let records = self.shard().view().get(&ids, &everything()).expect("points are read");
-        let expected: Vec<_> = ids.iter().filter_map(|id| self.naive.record(*id)).collect();
-        assert_eq!(records, expected, "{}", self.at);
+        self.check(&self.shard().view(), &self.naive).get();
         self.report.reads += 1;
     }
 
     pub(super) fn count(&mut self) {
-        let filter = self.dice.filter();
-        let count = self.shard().view().count(Some(&filter), &Never).expect("points are counted");
-        assert_eq!(count, self.naive.matching(None, &filter).len() as u64, "{}: {filter:?}", self.at);
+        self.check(&self.shard().view(), &self.naive).count();
         self.report.reads += 1;
     }
 
     pub(super) fn scroll(&mut self) {
-        let filter = self.dice.filter();
-        let after = self.dice.one_in(2).then(|| self.dice.id());
-        let limit = self.dice.below(40) as usize;
-        let records = self.shard().view().scroll(after, Some(&filter), limit, &everything(), &Never);
-        let mut expected = self.naive.matching(after, &filter);
-        expected.truncate(limit);
-        let expected: Vec<_> = expected.iter().filter_map(|id| self.naive.record(*id)).collect();
-        assert_eq!(records.expect("points are listed"), expected, "{}: {filter:?}", self.at);
+        self.check(&self.shard().view(), &self.naive).scroll();
         self.report.reads += 1;
     }
 
@@ -379,18 +285,7 @@ impl<'a> Driver<'a> {
     }
 
     fn check_view(&self, view: &ReadView, naive: &Naive) {
-        let expected: Vec<_> = naive.points.keys().filter_map(|id| naive.record(*id)).collect();
-        let count = expected.len() as u64;
-        assert_eq!(view.count(None, &Never).expect("points are counted"), count, "{}", self.at);
-        let records = view.scroll(None, None, usize::MAX, &everything(), &Never).expect("points are listed");
-        assert_eq!(records, expected, "{}", self.at);
-        for effort in [Effort::Exact, Effort::default()] {
-            let query = SearchQuery { effort, filter: None, k: 10_000, ..self.dice.query(&self.schema) };
-            self.check_search(view, naive, &query);
-        }
-        let live: usize = view.segments().iter().map(|segment| segment.live.count()).sum();
-        let unsealed: usize = view.generations().iter().map(|generation| generation.live()).sum();
-        assert_eq!((live + unsealed) as u64, count, "{}: live rows", self.at);
+        self.check(view, naive).everything();
     }
 
     fn restart(&mut self) {
@@ -449,7 +344,7 @@ impl<'a> Driver<'a> {
         let disturbance = Arc::clone(&self.disturbance);
         self.options.step_hook = StepHook::new(move |step| disturbance.at(step));
         let shard = open(self.rig, &self.dir, &self.schema, &self.env, &self.options);
-        *lock(&self.disturbance.shard) = Arc::downgrade(&shard);
+        self.disturbance.concerns(&shard);
         let applied_index = shard.applied_index();
         assert_eq!(shard.durable_index(), applied_index, "{}", self.at);
         let term = if applied_index == 0 { 0 } else { term_of(applied_index) };
@@ -499,8 +394,4 @@ impl<'a> Driver<'a> {
         self.held.clear();
         drop(Arc::into_inner(self.shard.take().expect("the shard is open")).expect("nobody else has the shard"));
     }
-}
-
-fn everything() -> Selection {
-    Selection { payload: PayloadSelection::All, vectors: VectorSelection::All }
 }

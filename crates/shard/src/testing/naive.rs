@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use sagitta_engine::index::{IndexEngine, PreparedQuery, inverse_norm};
-use sagitta_model::{Change, Filter, Hit, NamedVectors, Object, PointId, Record, Schema, SearchQuery, Target};
+use sagitta_model::{
+    Change, Filter, HashRange, Hit, NamedVectors, Object, PointId, Record, Schema, SearchQuery, Target,
+};
 
 use crate::{Command, WriteOutcome};
 
@@ -52,6 +54,18 @@ impl Expected {
 impl Naive {
     pub(super) fn new(schema: &Schema) -> Self {
         Self { schema: schema.clone(), points: BTreeMap::new(), requests: BTreeMap::new() }
+    }
+
+    /// What is left of it within a range.
+    pub(super) fn within(&self, range: HashRange) -> Self {
+        let mut left = self.clone();
+        left.points.retain(|id, _| range.holds(*id));
+        left
+    }
+
+    /// Whether the request was applied before.
+    pub(super) fn knows(&self, command: &Command) -> bool {
+        self.requests.contains_key(&command.request_id)
     }
 
     pub(super) fn apply(&mut self, index: u64, command: &Command) -> Expected {

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use sagitta_engine::index::Never;
 use sagitta_model::PointId;
 
-use super::model::{Driver, LogEntry, as_entries};
+use super::disturbance::{LogEntry, as_entries};
+use super::model::Driver;
 use super::naive::Naive;
 use super::{open, run_jobs, small_options, unhurried};
 use crate::{Adopted, ReadView, SegmentName, SegmentView, Shard, ShardError, Step};

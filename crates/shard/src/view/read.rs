@@ -220,7 +220,8 @@ impl<'a> RecordReader<'a> {
     fn append(&self, ids: &[PointId], records: &mut Vec<Record>) -> Result<usize, ShardError> {
         let known = records.len();
         read_points(self.view.snapshot(), ids, &mut |at, record| {
-            if let Some(record) = record {
+            // The database may still hold what another shard has by now.
+            if let Some(record) = record.filter(|_| self.view.range.holds(ids[at])) {
                 records.push(self.record(ids[at], record)?);
             }
             Ok(())
@@ -238,7 +239,9 @@ impl<'a> RecordReader<'a> {
     ) -> Result<usize, ShardError> {
         let known = records.len();
         scan_points(self.view.snapshot(), after, &mut |id, record| {
-            records.push(self.record(id, record)?);
+            if self.view.range.holds(id) {
+                records.push(self.record(id, record)?);
+            }
             Ok(if records.len() < known + wanted { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
         })?;
         self.add_vectors(&mut records[known..])?;
