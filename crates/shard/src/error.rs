@@ -111,6 +111,19 @@ pub enum ShardError {
         /// Number of the new shard.
         shard: u64,
     },
+    /// A caller and a replica go by different splits of a shard: the one's points are not the other's.
+    #[error(
+        "shard {shard} has its points as of its split at log index {since} (0 for none), and was asked for those as of {asked}: look the route up \
+         again, or ask another replica"
+    )]
+    OtherPoints {
+        /// Which shard.
+        shard: u64,
+        /// As [`crate::ReadView::since`].
+        since: u64,
+        /// What the caller goes by.
+        asked: u64,
+    },
     /// The caller gave up, or its time ran out.
     #[error("stopped")]
     Stopped,
@@ -127,6 +140,7 @@ impl ShardError {
             | Self::SwitchInDoubt { .. }
             | Self::Occupied
             | Self::NoPlace { .. }
+            | Self::OtherPoints { .. }
             | Self::Stopped => ErrorKind::Unavailable,
             Self::Panicked { .. } => ErrorKind::Internal,
             Self::Kv(error) => error.kind(),

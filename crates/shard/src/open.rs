@@ -16,7 +16,7 @@ use crate::layout::{
     FAMILIES, HALF_KEY, HEAD_KEY, IDENTITY_KEY, INSTALLED_KEY, Key, MANIFEST_KEY, MEMBERS_KEY, META, PENDING,
     SEGMENT_IDS, TOMBSTONES,
 };
-use crate::records::{Half, Head, Identity, Installed, Manifest, Members, Request, Span};
+use crate::records::{Half, Head, Identity, Installed, Manifest, Members, Request, Span, SplitPoint};
 use crate::requests::RequestWindow;
 use crate::segment::SegmentContext;
 use crate::split::{narrow, remove_half};
@@ -76,7 +76,7 @@ pub(crate) fn load(
     let mut state = State {
         head,
         manifest,
-        span,
+        span: Arc::new(span),
         members: read_meta(kv, MEMBERS_KEY)?.map(|Members(members)| members.into()),
         segments,
         frozen: Vec::new(),
@@ -100,15 +100,16 @@ fn become_half(folder: &Folder, kv: &dyn Kv, spec: &ShardSpec) -> Result<(), Sha
     }
     let head: Head = read_meta(kv, HEAD_KEY)?.unwrap_or_default();
     let manifest: Manifest = read_meta(kv, MANIFEST_KEY)?.unwrap_or_default();
-    let Half { shard, range, index, term, points, relatives } = half;
-    let span = Span { range, since: index, relatives, foreign: Some(manifest.next_segment) };
-    let head = Head { applied_index: index, applied_term: term, points, ..head };
+    let Half { shard, range, split, points, relatives } = half;
+    let span = Span { range, relatives, born: Some(split), foreign: Some(manifest.next_segment) };
+    let SplitPoint { index: applied_index, term: applied_term } = split;
+    let head = Head { applied_index, applied_term, points, ..head };
     let mut batch = WriteBatch::new();
     batch.put(META, IDENTITY_KEY, &Identity { shard, span, ..found }.to_sealed());
     batch.put(META, HEAD_KEY, &head.to_sealed());
-    batch.put(META, INSTALLED_KEY, &Installed { index, term }.to_sealed());
-    // Those of the other group.
+    // Of the other group: who belongs to it, and where this replica of it was fetched whole, if it was.
     batch.delete(META, MEMBERS_KEY);
+    batch.delete(META, INSTALLED_KEY);
     batch.delete(META, HALF_KEY);
     kv.write(&batch)?;
     Ok(kv.flush()?)

@@ -24,13 +24,29 @@ pub(crate) struct Identity {
 pub(crate) struct Span {
     /// The hashes of its points. A shard that was never split takes what it is given.
     pub(crate) range: HashRange,
-    /// Log index of the last split that it comes from; 0 if there was none.
-    pub(crate) since: u64,
-    /// The shards that it was split from and into. None of their numbers is used again.
-    pub(crate) relatives: Vec<u64>,
+    /// The shards that it was split from and into, by when. None of their numbers is used again.
+    pub(crate) relatives: Vec<Relative>,
+    /// Where it began, if it was split off from another.
+    pub(crate) born: Option<SplitPoint>,
     /// Segments with smaller numbers may have live rows by their tombstones, and the other families rows, of points outside of
     /// the range; `None` once these are gone.
     pub(crate) foreign: Option<SegmentId>,
+}
+
+/// A shard that another one was split from or into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Relative {
+    /// Its number.
+    pub(crate) shard: u64,
+    /// Where it was.
+    pub(crate) split: SplitPoint,
+}
+
+/// The log entry that split a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SplitPoint {
+    pub(crate) index: u64,
+    pub(crate) term: u64,
 }
 
 /// A shard that is about to be split off: what makes a checkpoint of this database the new shard's. Written before the checkpoint, and
@@ -41,19 +57,35 @@ pub(crate) struct Half {
     pub(crate) shard: u64,
     /// Its hashes.
     pub(crate) range: HashRange,
-    /// Log index of the split; the new shard's log goes on after it.
-    pub(crate) index: u64,
-    /// Term of that entry.
-    pub(crate) term: u64,
+    /// The new shard's log goes on after it.
+    pub(crate) split: SplitPoint,
     /// Points in the range.
     pub(crate) points: u64,
     /// As [`Span::relatives`] of the new shard.
-    pub(crate) relatives: Vec<u64>,
+    pub(crate) relatives: Vec<Relative>,
+}
+
+impl Span {
+    /// Log index of the last split; 0 if there was none.
+    pub(crate) fn since(&self) -> u64 {
+        self.relatives.last().map_or(0, |relative| relative.split.index)
+    }
+
+    /// What the entry that splits it makes of it, or of the shard that is split off.
+    pub(crate) fn divided(&self, range: HashRange, relative: Relative, foreign: SegmentId) -> Self {
+        let relatives = self.relatives.iter().copied().chain([relative]).collect();
+        Self { range, relatives, born: self.born, foreign: Some(foreign) }
+    }
+
+    /// Where this shard and that one were split.
+    pub(crate) fn split_from(&self, shard: u64) -> Option<SplitPoint> {
+        self.relatives.iter().find(|relative| relative.shard == shard).map(|relative| relative.split)
+    }
 }
 
 impl Default for Span {
     fn default() -> Self {
-        Self { range: HashRange::FULL, since: 0, relatives: Vec::new(), foreign: None }
+        Self { range: HashRange::FULL, relatives: Vec::new(), born: None, foreign: None }
     }
 }
 
@@ -146,18 +178,40 @@ impl Encode for Identity {
 impl Encode for Span {
     fn encode(&self, writer: &mut Writer) {
         self.range.encode(writer);
-        writer.u64(self.since);
         writer.list(&self.relatives);
+        writer.option(self.born.as_ref());
         writer.option(self.foreign.as_ref());
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             range: HashRange::decode(reader)?,
-            since: reader.u64()?,
             relatives: reader.list()?,
+            born: reader.option()?,
             foreign: reader.option()?,
         })
+    }
+}
+
+impl Encode for Relative {
+    fn encode(&self, writer: &mut Writer) {
+        writer.u64(self.shard);
+        self.split.encode(writer);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { shard: reader.u64()?, split: SplitPoint::decode(reader)? })
+    }
+}
+
+impl Encode for SplitPoint {
+    fn encode(&self, writer: &mut Writer) {
+        writer.u64(self.index);
+        writer.u64(self.term);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { index: reader.u64()?, term: reader.u64()? })
     }
 }
 
@@ -182,8 +236,7 @@ impl Encode for Half {
     fn encode(&self, writer: &mut Writer) {
         writer.u64(self.shard);
         self.range.encode(writer);
-        writer.u64(self.index);
-        writer.u64(self.term);
+        self.split.encode(writer);
         writer.u64(self.points);
         writer.list(&self.relatives);
     }
@@ -192,8 +245,7 @@ impl Encode for Half {
         Ok(Self {
             shard: reader.u64()?,
             range: HashRange::decode(reader)?,
-            index: reader.u64()?,
-            term: reader.u64()?,
+            split: SplitPoint::decode(reader)?,
             points: reader.u64()?,
             relatives: reader.list()?,
         })
@@ -351,13 +403,15 @@ mod tests {
         let identity = Identity { collection: 7, shard: 8, schema: Schema::default(), span: Span::default() };
         check(&identity, "0107000000000000000000000000000000080000411ca53d89f44028");
         let range = HashRange { first: 0x0102, last: u64::MAX };
-        let span = Span { range, since: 300, relatives: vec![3, 4], foreign: Some(5) };
+        let split = SplitPoint { index: 300, term: 3 };
+        let relatives = vec![Relative { shard: 4, split }];
+        let span = Span { range, relatives: relatives.clone(), born: Some(split), foreign: Some(5) };
         check(
             &Identity { span, ..identity },
-            "02070000000000000000000000000000000800000201000000000000ffffffffffffffffac020203040105bd6396a4decab66e",
+            "02070000000000000000000000000000000800000201000000000000ffffffffffffffff0104ac020301ac020301050de9210c3bd8b83f",
         );
-        let half = Half { shard: 9, range, index: 300, term: 3, points: 2, relatives: vec![8] };
-        check(&half, "01090201000000000000ffffffffffffffffac02030201086fe595b0bcfc8c27");
+        let half = Half { shard: 9, range, split, points: 2, relatives };
+        check(&half, "01090201000000000000ffffffffffffffffac0203020104ac0203f7529c149437a147");
     }
 
     #[test]

@@ -19,9 +19,9 @@ use sagitta_engine::kv::{KvError, KvRead, WriteBatch};
 use sagitta_model::{HashRange, shard_hash};
 
 use crate::codec::Record;
-use crate::folder::{Folder, remove, sync_folder};
+use crate::folder::{Folder, remove, sync_all, sync_folder};
 use crate::layout::{HALF_KEY, HEAD_KEY, IDENTITY_KEY, META};
-use crate::records::{Half, Identity, Span};
+use crate::records::{Half, Identity, Relative, Span, SplitPoint};
 use crate::state::{Changes, State};
 use crate::steps::Step;
 use crate::whole::link_all;
@@ -36,7 +36,7 @@ pub(crate) struct Prepared(Mutex<Option<(u64, Rows)>>);
 
 /// What a state shows of a range.
 struct Narrowed {
-    span: Span,
+    span: Arc<Span>,
     segments: Vec<SegmentView>,
     frozen: Vec<Arc<Generation>>,
     growing: Arc<Generation>,
@@ -60,6 +60,11 @@ impl Shard {
         self.flush().map(drop)
     }
 
+    /// Index and term of the log entry that it was split off by, if it was: its own log goes on after it.
+    pub fn born(&self) -> Option<(u64, u64)> {
+        self.view().born()
+    }
+
     /// The hashes of the ids that the shard is responsible for.
     pub fn range(&self) -> HashRange {
         self.view().range()
@@ -75,20 +80,15 @@ impl Shard {
     ) -> Result<(), ShardError> {
         let place = self.place_of(split.right)?;
         let (lower, upper) = state.span.range.split(split.at).expect("invariant: decided so");
-        let span = |range, relative| Span {
-            range,
-            since: changes.head.applied_index,
-            relatives: [&state.span.relatives[..], &[relative]].concat(),
-            foreign: Some(state.manifest.next_segment),
-        };
+        let at = SplitPoint { index: changes.head.applied_index, term: changes.head.applied_term };
+        let span = |range, shard| state.span.divided(range, Relative { shard, split: at }, state.manifest.next_segment);
         let prepared = self.prepared.take(split.at);
-        let narrowed = state.narrowed(span(lower, split.right), &prepared, &*self.kv)?;
+        let narrowed = state.narrowed(Arc::new(span(lower, split.right)), &prepared, &*self.kv)?;
         let points = narrowed.points();
         let half = Half {
             shard: split.right,
             range: upper,
-            index: changes.head.applied_index,
-            term: changes.head.applied_term,
+            split: at,
             points: state.head.points - points,
             relatives: span(upper, self.context.shard).relatives,
         };
@@ -96,7 +96,7 @@ impl Shard {
 
         changes.head.points = points;
         batch.put(META, HEAD_KEY, &changes.head.to_sealed());
-        batch.put(META, IDENTITY_KEY, &self.identity(narrowed.span.clone()).to_sealed());
+        batch.put(META, IDENTITY_KEY, &self.identity(Span::clone(&narrowed.span)).to_sealed());
         batch.delete(META, HALF_KEY);
         self.kv.write(&batch)?;
         self.options.step_hook.done(Step::Divided)?;
@@ -158,10 +158,9 @@ impl Shard {
         }
         steps.done(Step::HalfSegments)?;
         // The segments' folders are derived: what a crash leaves of them is made anew.
-        for path in [to.database(), to.segments(), root] {
-            if path.exists() {
-                sync_folder(&path)?;
-            }
+        sync_all(&to.database()).map_err(no_space)?;
+        for path in [to.segments(), root] {
+            sync_folder(&path).map_err(no_space)?;
         }
         steps.done(Step::HalfSynced)?;
         Ok(to)
@@ -208,7 +207,7 @@ impl Prepared {
 
 impl State {
     /// What is left within a part of the range.
-    fn narrowed(&self, span: Span, prepared: &Rows, kv: &dyn KvRead) -> Result<Narrowed, ShardError> {
+    fn narrowed(&self, span: Arc<Span>, prepared: &Rows, kv: &dyn KvRead) -> Result<Narrowed, ShardError> {
         let range = span.range;
         let mut segments = self.segments.clone();
         for view in &mut segments {

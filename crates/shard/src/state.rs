@@ -18,7 +18,7 @@ pub(crate) struct State {
     /// As in the database, except that the growing generation may be a new one that has no rows yet.
     pub(crate) head: Head,
     pub(crate) manifest: Manifest,
-    pub(crate) span: Span,
+    pub(crate) span: Arc<Span>,
     /// Who belongs to the group of the shard's replicas, if an entry has said so.
     pub(crate) members: Option<Arc<[u8]>>,
     /// By number.
@@ -152,7 +152,7 @@ impl State {
         let generations = self.frozen.iter().chain([&self.growing]).filter(|generation| generation.rows() > 0);
         ReadView::new(
             &self.head,
-            &self.span,
+            Arc::clone(&self.span),
             self.members.clone(),
             self.segments.clone(),
             generations.cloned().collect(),

@@ -27,9 +27,7 @@ const ROWS_PER_CHECK: usize = 1_024;
 pub struct ReadView {
     applied_index: u64,
     applied_term: u64,
-    range: HashRange,
-    /// As [`Span::foreign`].
-    foreign: Option<SegmentId>,
+    span: Arc<Span>,
     members: Option<Arc<[u8]>>,
     points: u64,
     /// Number of the growing generation, whether or not it has rows.
@@ -63,7 +61,7 @@ pub struct SegmentView {
 impl ReadView {
     pub(crate) fn new(
         head: &Head,
-        span: &Span,
+        span: Arc<Span>,
         members: Option<Arc<[u8]>>,
         segments: Vec<SegmentView>,
         generations: Vec<Arc<Generation>>,
@@ -71,20 +69,7 @@ impl ReadView {
         shared: Arc<ViewContext>,
     ) -> Self {
         let &Head { applied_index, applied_term, points, generation: growing, .. } = head;
-        let &Span { range, foreign, .. } = span;
-        Self {
-            applied_index,
-            applied_term,
-            range,
-            foreign,
-            members,
-            points,
-            growing,
-            segments,
-            generations,
-            snapshot,
-            shared,
-        }
+        Self { applied_index, applied_term, span, members, points, growing, segments, generations, snapshot, shared }
     }
 
     /// Numbers of the generations that wait for their segments.
@@ -104,12 +89,28 @@ impl ReadView {
 
     /// The hashes of the ids that the shard is responsible for: it holds, takes and shows no others.
     pub fn range(&self) -> HashRange {
-        self.range
+        self.span.range
+    }
+
+    /// Log index of the last split that this view is after; 0 if there was none. It says which points the view is about: two that were
+    /// split last by the same entry have the same range.
+    pub fn since(&self) -> u64 {
+        self.span.since()
+    }
+
+    /// Index and term of the entry that split this shard and another one, if this view is after it.
+    pub fn split_from(&self, shard: u64) -> Option<(u64, u64)> {
+        self.span.split_from(shard).map(|split| (split.index, split.term))
+    }
+
+    /// As [`crate::Shard::born`].
+    pub fn born(&self) -> Option<(u64, u64)> {
+        self.span.born.map(|split| (split.index, split.term))
     }
 
     /// As [`Span::foreign`].
     pub(crate) fn foreign(&self) -> Option<SegmentId> {
-        self.foreign
+        self.span.foreign
     }
 
     /// Number of the shard.

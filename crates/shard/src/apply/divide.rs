@@ -1,6 +1,6 @@
 //! Deciding what has to do with which points are a shard's: splits, and commands that name points of another shard.
 
-use sagitta_model::{ErrorKind, PointId, Problem, Violation};
+use sagitta_model::{Change, ErrorKind, PointId, Problem, Target, Violation};
 
 use super::{Stage, refusal};
 use crate::command::MAX_LISTED_FAILURES;
@@ -15,7 +15,7 @@ impl Stage<'_> {
             let reason =
                 format!("{:#018x} does not divide the shard's hashes, {first:#018x} to {last:#018x}", split.at);
             Some(refusal(Violation::new("at", reason)))
-        } else if split.right == self.view.shard() || span.relatives.contains(&split.right) {
+        } else if split.right == self.view.shard() || span.split_from(split.right).is_some() {
             let reason =
                 format!("shard {} has been split from or into already; choose a number never used", split.right);
             Some(refusal(Violation::new("right", reason)))
@@ -26,9 +26,18 @@ impl Stage<'_> {
         WriteOutcome { refused, ..WriteOutcome::default() }
     }
 
-    /// Refuses a command that names points of another shard. It is not remembered: it comes again elsewhere, and perhaps the rest of
-    /// it here, under the same request id.
-    pub(super) fn misrouted(&self, field: &str, ids: impl Iterator<Item = PointId>) -> Option<WriteOutcome> {
+    /// Why a change is refused that names points of another shard.
+    pub(super) fn misrouted(&self, change: &Change) -> Option<Problem> {
+        match change {
+            Change::Upsert(points) => self.strangers("points", points.iter().map(|point| point.id)),
+            Change::Delete(ids) | Change::UpdatePayload { target: Target::Ids(ids), .. } => {
+                self.strangers("ids", ids.iter().copied())
+            }
+            Change::DeleteByFilter(_) | Change::UpdatePayload { target: Target::Filter(_), .. } => None,
+        }
+    }
+
+    fn strangers(&self, field: &str, ids: impl Iterator<Item = PointId>) -> Option<Problem> {
         let range = self.state.span.range;
         let mut strangers = ids.enumerate().filter(|(_, id)| !range.holds(*id)).peekable();
         let (_, id) = *strangers.peek()?;
@@ -36,7 +45,6 @@ impl Stage<'_> {
         let violation = |(at, id)| Violation::new(format!("{field}[{at}]"), format!("{id} is not of shard {shard}"));
         let violations = strangers.take(MAX_LISTED_FAILURES).map(violation).collect();
         let message = format!("{id} is not of shard {shard}, which has been split: look the route up again");
-        let refused = Some(Problem { kind: ErrorKind::Unavailable, message, violations });
-        Some(WriteOutcome { refused, ..WriteOutcome::default() })
+        Some(Problem { kind: ErrorKind::Unavailable, message, violations })
     }
 }

@@ -40,6 +40,12 @@ pub(crate) struct Stage<'a> {
     pub(crate) split: Option<Split>,
 }
 
+/// What an entry asks for under a request id.
+enum Asked {
+    Change { after: Option<PointId>, change: Change },
+    Split(Split),
+}
+
 /// What is left of a point after the batch.
 pub(super) enum StagedPoint {
     Deleted,
@@ -95,14 +101,12 @@ impl<'a> Stage<'a> {
             Decoded::Nonsense(problem) => WriteOutcome { index, refused: Some(problem), ..WriteOutcome::default() },
             Decoded::Command(command) => {
                 let Command { request_id: id, after, change } = *command;
-                let hash = xxh3_64(entry.data);
-                self.request(index, Request { id, hash }, |stage| {
-                    stage.change(index, after, Arc::unwrap_or_clone(change))
-                })?
+                let asked = Asked::Change { after, change: Arc::unwrap_or_clone(change) };
+                self.request(index, Request { id, hash: xxh3_64(entry.data) }, asked)?
             }
             Decoded::Split(split) => {
                 let (id, hash) = (split.request_id, xxh3_64(entry.data));
-                self.request(index, Request { id, hash }, |stage| Ok(stage.divide(split)))?
+                self.request(index, Request { id, hash }, Asked::Split(split))?
             }
         };
         self.applied_index = index;
@@ -114,19 +118,12 @@ impl<'a> Stage<'a> {
     }
 
     /// Decides a request unless it was decided before.
-    fn request(
-        &mut self,
-        index: u64,
-        request: Request,
-        decide: impl FnOnce(&mut Self) -> Result<WriteOutcome, ShardError>,
-    ) -> Result<WriteOutcome, ShardError> {
+    fn request(&mut self, index: u64, request: Request, asked: Asked) -> Result<WriteOutcome, ShardError> {
         let Request { id, hash } = request;
-        if let Some(known) = self.requests.get(&id).copied().or_else(|| self.state.requests.find(id)) {
-            // What was applied before a split may come again in parts, one for each half.
-            if known.hash != hash && known.index >= self.state.span.since {
-                let refused = Some(reused_request(id, known.index));
-                return Ok(WriteOutcome { index, refused, ..WriteOutcome::default() });
-            }
+        let known = self.requests.get(&id).copied().or_else(|| self.state.requests.find(id));
+        // What was applied before a split may come again in parts, one for each half.
+        let is_same = |known: &Known| known.hash == hash || known.index < self.state.span.since();
+        if let Some(known) = known.filter(is_same) {
             let outcome = match self.outcomes.get(&known.index) {
                 Some((_, outcome)) => Some(outcome.clone()),
                 None => stored_outcome(self.kv, known.index)?,
@@ -136,11 +133,24 @@ impl<'a> Stage<'a> {
             })?;
             return Ok(WriteOutcome { deduplicated: true, ..outcome });
         }
-        let outcome = WriteOutcome { index, ..decide(self)? };
-        if !outcome.is_misrouted() {
-            self.requests.insert(id, Known { index, hash });
-            self.outcomes.insert(index, (request, outcome.clone()));
+        // Not remembered: it comes again elsewhere, and perhaps the rest of it here, under the same request id. That part may have
+        // been here before, so that the id is known of another command.
+        if let Asked::Change { change, .. } = &asked
+            && let Some(problem) = self.misrouted(change)
+        {
+            return Ok(WriteOutcome { index, refused: Some(problem), ..WriteOutcome::default() });
         }
+        if let Some(known) = known {
+            let refused = Some(reused_request(id, known.index));
+            return Ok(WriteOutcome { index, refused, ..WriteOutcome::default() });
+        }
+        let outcome = match asked {
+            Asked::Change { after, change } => self.change(index, after, change)?,
+            Asked::Split(split) => self.divide(split),
+        };
+        let outcome = WriteOutcome { index, ..outcome };
+        self.requests.insert(id, Known { index, hash });
+        self.outcomes.insert(index, (request, outcome.clone()));
         Ok(outcome)
     }
 
@@ -148,9 +158,6 @@ impl<'a> Stage<'a> {
         match change {
             Change::Upsert(points) => self.upsert(index, points),
             Change::Delete(ids) => {
-                if let Some(misrouted) = self.misrouted("ids", ids.iter().copied()) {
-                    return Ok(misrouted);
-                }
                 let applied = self.delete(&ids)?;
                 Ok(WriteOutcome { applied, ..WriteOutcome::default() })
             }
@@ -160,12 +167,7 @@ impl<'a> Stage<'a> {
                     Ok(WriteOutcome { applied, ..WriteOutcome::default() })
                 })
             }
-            Change::UpdatePayload { target: Target::Ids(ids), change } => {
-                match self.misrouted("ids", ids.iter().copied()) {
-                    Some(misrouted) => Ok(misrouted),
-                    None => self.update(index, &ids, &change),
-                }
-            }
+            Change::UpdatePayload { target: Target::Ids(ids), change } => self.update(index, &ids, &change),
             Change::UpdatePayload { target: Target::Filter(filter), change } => {
                 self.by_filter(after, &filter, MAX_UPDATED_BY_FILTER, &mut |stage, ids| {
                     stage.update(index, ids, &change)
@@ -182,9 +184,6 @@ impl<'a> Stage<'a> {
             }
         }
         let ids: Vec<_> = points.iter().map(|point| point.id).collect();
-        if let Some(misrouted) = self.misrouted("points", ids.iter().copied()) {
-            return Ok(misrouted);
-        }
         self.look_up(&ids)?;
         let applied = points.len() as u64;
         for point in points {

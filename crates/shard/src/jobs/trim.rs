@@ -2,6 +2,7 @@
 //! matter, as long as the last batch is the one that says that nothing is left.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use sagitta_engine::index::Stop;
 use sagitta_engine::kv::{ScanRange, WriteBatch};
@@ -22,7 +23,7 @@ const LOOK_ROWS: usize = 10_000;
 
 impl Shard {
     pub(super) fn trim(&self, stop: &dyn Stop) -> Result<(), ShardError> {
-        let (span, steps) = (self.lock_state()?.span.clone(), &self.options.step_hook);
+        let (span, steps) = (Arc::clone(&self.lock_state()?.span), &self.options.step_hook);
         let Some(below) = span.foreign else { return Ok(()) };
         self.trim_pending(span.range)?;
         steps.done(Step::PendingTrimmed)?;
@@ -31,12 +32,12 @@ impl Shard {
         let mut state = self.lock_state()?;
         // A shard that was split once more meanwhile has something left.
         if state.span == span {
-            let trimmed = Span { foreign: None, ..span };
+            let trimmed = Span { foreign: None, ..Span::clone(&span) };
             let mut batch = WriteBatch::new();
             batch.put(META, IDENTITY_KEY, &self.identity(trimmed.clone()).to_sealed());
             self.kv.write(&batch)?;
             steps.done(Step::Trimmed)?;
-            state.span = trimmed;
+            state.span = Arc::new(trimmed);
             self.publish(&state);
         }
         Ok(())

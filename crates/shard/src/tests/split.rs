@@ -1,16 +1,19 @@
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sagitta_engine::index::Never;
 use sagitta_engine::index::exact::ExactEngine;
 use sagitta_engine::kv::{Fault, MemoryEngine};
 use sagitta_env::Env;
 use sagitta_model::{
-    Change, ErrorKind, HashRange, IndexPolicy, PayloadChange, Point, PointId, Schema, Target, shard_hash,
+    Change, ErrorKind, HashRange, IndexPolicy, PayloadChange, Point, PointId, Schema, Selection, Target, shard_hash,
 };
 
 use super::in_folder;
 use crate::codec::Record as _;
 use crate::testing::dice::Dice;
+use crate::testing::twin::copy;
 use crate::testing::{database_dir, run_jobs, schema, small_options, spec};
 use crate::{Command, Engines, Entry, Shard, ShardError, ShardOptions, ShardSpec, Split, WriteOutcome};
 
@@ -34,10 +37,26 @@ impl<'a> Fixture<'a> {
         self.open_with(shard, ShardOptions { siblings: Some(self.dir.to_path_buf()), ..small_options() })
     }
 
+    /// Another replica, in a folder of its own.
+    fn beside(&self, name: &str) -> PathBuf {
+        let dir = self.dir.join(name);
+        fs::create_dir_all(&dir).expect("a folder");
+        dir
+    }
+
+    fn open_in(&self, dir: &Path, shard: u64) -> Arc<Shard> {
+        let options = ShardOptions { siblings: Some(dir.to_path_buf()), ..small_options() };
+        self.open_at(&dir.join(shard.to_string()), shard, options)
+    }
+
     fn open_with(&self, shard: u64, options: ShardOptions) -> Arc<Shard> {
+        self.open_at(&self.dir.join(shard.to_string()), shard, options)
+    }
+
+    fn open_at(&self, dir: &Path, shard: u64, options: ShardOptions) -> Arc<Shard> {
         let engines = Engines { kv: Arc::new(self.kv.clone()), index: Arc::new(ExactEngine) };
         let spec = ShardSpec { shard, ..spec(&self.schema) };
-        Shard::open(&self.dir.join(shard.to_string()), spec, engines, self.env.clone(), options).expect("it opens")
+        Shard::open(dir, spec, engines, self.env.clone(), options).expect("it opens")
     }
 
     fn points(&self, ids: &[PointId]) -> Vec<Point> {
@@ -142,7 +161,7 @@ fn what_names_a_point_of_another_shard_is_refused_with_positions_and_may_come_ag
         let mut index = 1;
         let requests = changes(&mixed).into_iter().zip(changes(&lower[..2])).zip(changes(&upper[..2]));
         for (number, ((whole, low), high)) in requests.enumerate() {
-            let id = 100 + number as u128;
+            let (id, again) = (100 + number as u128, whole.clone());
             index += 1;
             let outcome = apply(&left, index, &command(id, whole));
             assert!(outcome.is_misrouted() && outcome.applied == 0, "{outcome:?}");
@@ -156,6 +175,10 @@ fn what_names_a_point_of_another_shard_is_refused_with_positions_and_may_come_ag
                 let outcome = apply(shard, index, &command(id, part));
                 assert_eq!((outcome.applied, outcome.refused, outcome.deduplicated), (2, None, false));
             }
+            // By somebody who still goes by the old route: not for a reused id, which would be for good.
+            index += 1;
+            let outcome = apply(&left, index, &command(id, again));
+            assert!(outcome.is_misrouted(), "{outcome:?}");
         }
     });
 }
@@ -195,7 +218,7 @@ fn the_new_shard_begins_where_the_split_was_and_in_no_group_yet() {
         for _ in 0..2 {
             let right = fixture.open(8);
             let view = right.view();
-            assert_eq!((view.applied_index(), view.applied_term(), right.installed()), (9, 1, Some((9, 1))));
+            assert_eq!((view.applied_index(), view.applied_term(), right.born()), (9, 1, Some((9, 1))));
             assert_eq!((view.members(), view.points()), (None, 50));
             assert_eq!(view.range(), HashRange { first: MIDDLE, last: u64::MAX });
         }
@@ -203,6 +226,109 @@ fn the_new_shard_begins_where_the_split_was_and_in_no_group_yet() {
         assert_eq!((left.view().points(), left.durable_index()), (50, 9));
         drop(left);
         assert_eq!(fixture.open(LEFT).range(), HashRange { first: 0, last: MIDDLE - 1 });
+    });
+}
+
+/// The points of these ids that a shard has, by every way of finding them.
+fn found(shard: &Shard, ids: &[PointId]) -> Vec<PointId> {
+    let view = shard.view();
+    let selection = Selection::default();
+    let scrolled = view.scroll(None, None, usize::MAX, &selection, &Never).expect("scrolled");
+    let got: Vec<_> = view.get(ids, &selection).expect("read").iter().map(|record| record.id).collect();
+    let mut sorted = got.clone();
+    sorted.sort_unstable();
+    assert_eq!(scrolled.iter().map(|record| record.id).collect::<Vec<_>>(), sorted);
+    assert_eq!(view.points(), got.len() as u64);
+    got
+}
+
+fn only_segment(shard: &Shard) -> PathBuf {
+    let view = shard.view();
+    let [built] = view.segments() else { panic!("{} segments", view.segments().len()) };
+    built.segment.dir().to_path_buf()
+}
+
+#[test]
+fn a_segment_from_a_replica_before_a_split_brings_neither_half_a_point_of_the_other() {
+    in_folder(|dir| {
+        let fixture = Fixture::new(dir);
+        let (here, there) = (fixture.beside("here"), fixture.beside("there"));
+        let (behind, left) = (fixture.open_in(&there, LEFT), fixture.open_in(&here, LEFT));
+        let (lower, upper) = ids();
+        let all = [&lower[..], &upper].concat();
+        let write = command(1, Change::Upsert(fixture.points(&all)));
+        for shard in [&behind, &left] {
+            apply(shard, 1, &write);
+        }
+        run_jobs(&behind).expect("jobs end well");
+        let built = only_segment(&behind);
+        apply(&left, 2, &split(2, MIDDLE, 8));
+        let right = fixture.open_in(&here, 8);
+        for (shard, half) in [(left, &lower), (right, &upper)] {
+            let arrival = dir.join("arrival");
+            copy(&built, &arrival);
+            let adopted = shard.adopt(&arrival, &Never).expect("it is adopted");
+            assert_eq!((adopted.rows, adopted.live), (100, 50));
+            assert_eq!(found(&shard, &all), *half);
+            run_jobs(&shard).expect("jobs end well");
+            assert_eq!(found(&shard, &all), *half);
+            shard.flush().expect("flushed");
+            let number = if *half == lower { LEFT } else { 8 };
+            drop(shard);
+            assert_eq!(found(&fixture.open_in(&here, number), &all), *half);
+        }
+    });
+}
+
+#[test]
+fn a_segment_from_a_replica_after_a_split_takes_nothing_from_one_before_it() {
+    in_folder(|dir| {
+        let fixture = Fixture::new(dir);
+        let (here, there) = (fixture.beside("here"), fixture.beside("there"));
+        let (ahead, behind) = (fixture.open_in(&there, LEFT), fixture.open_in(&here, LEFT));
+        let (lower, upper) = ids();
+        let all = [&lower[..], &upper].concat();
+        for shard in [&ahead, &behind] {
+            apply(shard, 1, &command(1, Change::Upsert(fixture.points(&all))));
+        }
+        apply(&ahead, 2, &split(2, MIDDLE, 8));
+        run_jobs(&ahead).expect("jobs end well");
+        let arrival = dir.join("arrival");
+        copy(&only_segment(&ahead), &arrival);
+        let adopted = behind.adopt(&arrival, &Never).expect("it is adopted");
+        assert_eq!((adopted.rows, adopted.live, found(&behind, &all)), (50, 50, all.clone()));
+        apply(&behind, 2, &split(2, MIDDLE, 8));
+        assert_eq!(found(&behind, &all), lower);
+        assert_eq!(found(&fixture.open_in(&here, 8), &all), upper);
+    });
+}
+
+#[test]
+fn a_whole_state_is_of_before_a_split_or_of_after_it() {
+    in_folder(|dir| {
+        let fixture = Fixture::new(dir);
+        let left = fixture.open(LEFT);
+        let (lower, upper) = ids();
+        let all = [&lower[..], &upper].concat();
+        apply(&left, 4, &command(1, Change::Upsert(fixture.points(&all))));
+        let division = split(2, MIDDLE, 8);
+        let (before, after) = (fixture.beside("before"), fixture.beside("after"));
+        left.checkpoint(&before.join("7")).expect("a checkpoint");
+        apply(&left, 9, &division);
+        left.checkpoint(&after.join("7")).expect("a checkpoint");
+
+        let fetched = fixture.open_in(&before, LEFT);
+        assert_eq!((fetched.view().since(), fetched.view().split_from(8)), (0, None));
+        assert_eq!(found(&fetched, &all), all);
+        apply(&fetched, 9, &division);
+        assert_eq!(found(&fixture.open_in(&before, 8), &all), upper);
+        let later = fixture.open_in(&after, LEFT);
+        assert!(!after.join("8").exists(), "the other half comes from its own group");
+        for shard in [&fetched, &later] {
+            let view = shard.view();
+            assert_eq!((view.since(), view.split_from(8), view.born()), (9, Some((9, 1)), None));
+            assert_eq!(found(shard, &all), lower);
+        }
     });
 }
 

@@ -221,7 +221,7 @@ impl<'a> RecordReader<'a> {
         let known = records.len();
         read_points(self.view.snapshot(), ids, &mut |at, record| {
             // The database may still hold what another shard has by now.
-            if let Some(record) = record.filter(|_| self.view.range.holds(ids[at])) {
+            if let Some(record) = record.filter(|_| self.view.range().holds(ids[at])) {
                 records.push(self.record(ids[at], record)?);
             }
             Ok(())
@@ -239,7 +239,7 @@ impl<'a> RecordReader<'a> {
     ) -> Result<usize, ShardError> {
         let known = records.len();
         scan_points(self.view.snapshot(), after, &mut |id, record| {
-            if self.view.range.holds(id) {
+            if self.view.range().holds(id) {
                 records.push(self.record(id, record)?);
             }
             Ok(if records.len() < known + wanted { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
