@@ -30,7 +30,7 @@ impl LogMark {
 
     /// How the group is opened: founded only if it never was.
     pub fn spec(&self, group: GroupId, founders: Vec<NodeId>) -> GroupSpec {
-        GroupSpec { group, found_with: (!self.is_set()).then_some(founders), floor: None }
+        GroupSpec { group, found_with: (!self.is_set()).then_some(founders), found_at: None, floor: None }
     }
 
     /// Says, durably, that there is a log.

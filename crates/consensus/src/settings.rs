@@ -23,6 +23,9 @@ pub struct GroupSpec {
     /// The first voters, if the group is to be founded when there is no log of it; all of them must be given the
     /// same list. `None` opens only what exists.
     pub found_with: Option<Vec<NodeId>>,
+    /// Where the log begins when the group is founded, if its state machine begins with a state: the position that it has applied. The
+    /// first voters that have none fetch it from one that has; `floor` must keep them from deciding anything before.
+    pub found_at: Option<Position>,
     /// Of a node that was a member once, and may have forgotten how it voted and what it held: where the log stood when it had left. It
     /// votes for nobody whose log ends before, and does not stand until its own log is there.
     pub floor: Option<Position>,

@@ -60,18 +60,18 @@ impl Bench {
     }
 
     pub(crate) fn open_among(&mut self, group: GroupId, voters: &[NodeId], machine: &TestMachine) -> OpenAnswer {
-        self.open_above(group, voters, None, machine)
+        self.open_above(group, voters, (None, None), machine)
     }
 
     pub(crate) fn open_above(
         &mut self,
         group: GroupId,
         voters: &[NodeId],
-        floor: Option<Position>,
+        (found_at, floor): (Option<Position>, Option<Position>),
         machine: &TestMachine,
     ) -> OpenAnswer {
         let (answer, mut opened) = oneshot::channel();
-        let spec = GroupSpec { group, found_with: Some(voters.to_vec()), floor };
+        let spec = GroupSpec { group, found_with: Some(voters.to_vec()), found_at, floor };
         self.driver.handle(Input::Open { spec, machine: Box::new(machine.clone()), answer });
         opened.try_recv().unwrap()
     }

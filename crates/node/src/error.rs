@@ -65,6 +65,17 @@ pub enum NodeError {
         /// Who does, as far as it knows.
         hint: Option<NodeId>,
     },
+    /// A shard cannot be opened before it has been split off.
+    #[error("shard {shard} is to be split off from shard {left}, which has not come about here yet")]
+    NotSplit {
+        /// The new shard.
+        shard: u64,
+        /// Where its points are until then.
+        left: u64,
+    },
+    /// The command names points that are another shard's by now.
+    #[error("{}", .0.message)]
+    Misrouted(Problem),
     /// The command was refused when it was applied.
     #[error("{}", .0.message)]
     Command(Problem),
@@ -125,6 +136,7 @@ impl NodeError {
         match self {
             Self::NotHosted { .. }
             | Self::NotLeader { .. }
+            | Self::NotSplit { .. }
             | Self::Unknown(_)
             | Self::Unanswered(_)
             | Self::Begun(_)
@@ -132,7 +144,7 @@ impl NodeError {
             Self::Shard { error, .. } => error.kind(),
             Self::Consensus { error, .. } => error.kind(),
             Self::Refused(refusal) => refusal.kind(),
-            Self::Command(problem) => problem.kind,
+            Self::Command(problem) | Self::Misrouted(problem) => problem.kind,
             Self::SearchQueueFull
             | Self::TooManyUnsealed
             | Self::DatabaseBehind
@@ -149,6 +161,14 @@ impl NodeError {
     /// Whether a write was refused because its request id belongs to another write.
     pub fn is_request_id_reused(&self) -> bool {
         matches!(self, Self::Command(problem) if problem.kind == ErrorKind::Conflict)
+    }
+
+    /// Whether the caller goes by another split of the shard than this replica: the route is to be looked up again, or another replica asked.
+    pub fn is_of_other_points(&self) -> bool {
+        matches!(
+            self.cause(),
+            Self::Misrouted(_) | Self::NotSplit { .. } | Self::Shard { error: ShardError::OtherPoints { .. }, .. }
+        )
     }
 
     /// Whether a change may have been made all the same, or a part of it.

@@ -10,6 +10,7 @@ mod pool;
 mod replica;
 mod resources;
 mod shipping;
+mod split;
 #[cfg(test)]
 mod tests;
 mod whole;
@@ -21,8 +22,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use sagitta_consensus::{
-    Condition, ConsensusError, GroupHandle, GroupId, GroupSpec, GroupStatus, HostHandle, LogMark, NodeId, Position,
-    States,
+    Condition, ConsensusError, GroupHandle, GroupId, GroupStatus, HostHandle, LogMark, NodeId, Position, States,
 };
 use sagitta_engine::kv::KvEngine;
 use sagitta_env::Env;
@@ -158,12 +158,24 @@ impl Node {
         founders: Vec<NodeId>,
         floor: Option<Position>,
     ) -> Result<(), NodeError> {
+        self.host_replica(spec, founders, floor, None).await
+    }
+
+    /// Hosts a replica; `left` is the shard that it is split off from, if it is.
+    async fn host_replica(
+        &self,
+        spec: ShardSpec,
+        founders: Vec<NodeId>,
+        floor: Option<Position>,
+        left: Option<u64>,
+    ) -> Result<(), NodeError> {
         let id = spec.shard;
         match self.replicas.get(id) {
             Some(replica) if self.has_stopped(&replica) => self.let_go(id, replica).await,
             Some(_) => return Ok(()),
             None => {}
         }
+        self.has_come_to_be(id, left, floor)?;
         let dir = self.folder(id);
         let engine = self.engines.kv.clone();
         let (engines, env, options) = (self.engines.clone(), self.env.clone(), self.options.shard.clone());
@@ -180,12 +192,12 @@ impl Node {
         });
         let opened = opening.await.map_err(|_| NodeError::Failed { what: "opening the shard" })?;
         let (home, opener, shard) = opened.map_err(|error| NodeError::Shard { shard: id, error })?;
+        let mark = LogMark::in_folder(&self.folder(id));
+        let spec = self.group_spec(&mark, id, founders, (floor, left), shard.get().born())?;
         let arrivals = home.arrivals();
         let whole = Whole::new(GroupId(id), home, opener, self.options.states.clone());
         let doomed = whole.doomed();
-        let (machine, applied) = ShardMachine::new(shard.clone(), whole, self.builder.bell());
-        let mark = LogMark::in_folder(&self.folder(id));
-        let spec = GroupSpec { floor, ..mark.spec(GroupId(id), founders) };
+        let (machine, applied) = ShardMachine::new(shard.clone(), whole, self.builder.bell(), self.changes.clone());
         let group = self.host.open_group(spec, Box::new(machine)).await;
         let group = group.map_err(|error| match error {
             ConsensusError::Absent { .. } => NodeError::LogGone { folder: self.folder(id) },
@@ -292,7 +304,7 @@ impl Node {
         self.replicas.all()
     }
 
-    /// Changes whenever a replica comes, its group has another leader or other members or stops working, or data begins or ceases to be refused.
+    /// Changes whenever a replica comes, its shard is split, its group has another leader or other members or stops working, or data begins or ceases to be refused.
     pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
         self.changes.subscribe()
     }

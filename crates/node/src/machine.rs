@@ -18,13 +18,30 @@ pub(crate) struct ShardMachine {
     builder: Bell,
     /// The newest generation that the builder was told of.
     frozen: Option<u32>,
+    changes: watch::Sender<u64>,
+    /// The last split that others were told of.
+    since: u64,
 }
 
 impl ShardMachine {
     /// The machine, and what tells which index it has applied.
-    pub(crate) fn new(shard: Present, whole: Whole, builder: Bell) -> (Self, watch::Receiver<u64>) {
-        let (applied, seen) = watch::channel(shard.get().applied_index());
-        (Self { shard, whole, applied, builder, frozen: None }, seen)
+    pub(crate) fn new(
+        shard: Present,
+        whole: Whole,
+        builder: Bell,
+        changes: watch::Sender<u64>,
+    ) -> (Self, watch::Receiver<u64>) {
+        let view = shard.get().view();
+        let (applied, seen) = watch::channel(view.applied_index());
+        (Self { shard, whole, applied, builder, frozen: None, changes, since: view.since() }, seen)
+    }
+
+    /// Whoever waits for the other half looks again.
+    fn tell_of_split(&mut self, since: u64) {
+        if since != self.since {
+            self.since = since;
+            self.changes.send_modify(|count| *count += 1);
+        }
     }
 }
 
@@ -46,7 +63,9 @@ impl StateMachine for ShardMachine {
         self.applied.send_replace(shard.applied_index());
         // What else a write may lead to can wait for the builder's next round, and waking it costs as much as applying a point. A
         // generation may wait for long, for the segment of another replica.
-        let frozen = shard.view().frozen().max();
+        let view = shard.view();
+        self.tell_of_split(view.since());
+        let frozen = view.frozen().max();
         if frozen > self.frozen {
             self.builder.ring();
         }
@@ -95,7 +114,9 @@ impl StateMachine for ShardMachine {
 
     fn install(&mut self, offer: &Offer) -> Result<(), ApplyError> {
         self.whole.install(&self.shard, offer).map_err(apply_error)?;
-        self.applied.send_replace(self.shard.get().applied_index());
+        let view = self.shard.get().view();
+        self.applied.send_replace(view.applied_index());
+        self.tell_of_split(view.since());
         self.builder.ring();
         Ok(())
     }

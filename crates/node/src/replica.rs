@@ -1,7 +1,7 @@
 //! One hosted replica: a shard, its Raft group and the threads that search it.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -24,6 +24,7 @@ use crate::builder::Bell;
 use crate::pool::{Cancelled, Pool, Refused};
 use crate::resources::Resources;
 use crate::shipping::{Pressure, SegmentOrigins, Shipping, Tended};
+use crate::split::is_as_of;
 use crate::whole::{Doomed, Present};
 
 /// What a read must see.
@@ -49,6 +50,8 @@ pub struct Replica {
     shipping: Arc<Shipping>,
     /// Set when it is closed: jobs on its shard end, so that its database can be opened anew or removed.
     closed: AtomicBool,
+    /// See [`Replica::serve_as_of`].
+    served: AtomicU64,
     shared: Shared,
 }
 
@@ -70,7 +73,21 @@ impl Replica {
         shared: Shared,
     ) -> Self {
         let indexed = watch::Sender::new(shard.get().indexed_index());
-        Self { id, env, shard, doomed, group, applied, indexed, shipping, closed: AtomicBool::new(false), shared }
+        let (closed, served) = (AtomicBool::new(false), AtomicU64::new(0));
+        Self { id, env, shard, doomed, group, applied, indexed, shipping, closed, served, shared }
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// See [`Replica::serve_as_of`].
+    pub(crate) fn served(&self) -> &AtomicU64 {
+        &self.served
     }
 
     /// The shard as it is now: another one once a whole state has taken its place.
@@ -78,7 +95,6 @@ impl Replica {
         self.shard.get()
     }
 
-    #[cfg(test)]
     pub(crate) fn group(&self) -> &GroupHandle {
         &self.group
     }
@@ -132,6 +148,14 @@ impl Replica {
         deadline: Deadline,
     ) -> Result<WriteResult, NodeError> {
         self.admit(&change)?;
+        let asked = self.served.load(Ordering::Acquire);
+        let other_points = |error| NodeError::Shard { shard: self.id, error };
+        let view = self.shard().view();
+        // The leader may be yet to apply a split that others have; what is written comes after it.
+        if view.since() > asked {
+            is_as_of(&view, asked).map_err(other_points)?;
+        }
+        drop(view);
         let mut result = WriteResult::default();
         let mut command = Command { request_id, after: None, change };
         let begun = |error| NodeError::Begun(Box::new(error));
@@ -140,9 +164,12 @@ impl Replica {
             let outcome = self.propose(&command, deadline).await;
             let outcome = outcome.map_err(|error| if steps > 0 { begun(error) } else { error })?;
             steps += 1;
+            let misrouted = outcome.is_misrouted();
             if let Some(problem) = outcome.refused {
-                return Err(NodeError::Command(problem));
+                return Err(if misrouted { NodeError::Misrouted(problem) } else { NodeError::Command(problem) });
             }
+            // What goes by a filter has reached one half of the points, if the split came first.
+            is_as_of(&self.shard().view(), asked).map_err(|error| begun(other_points(error)))?;
             result.applied += outcome.applied;
             result.failures.extend(outcome.failures);
             command.after = outcome.resume_after;
@@ -238,6 +265,7 @@ impl Replica {
     ) -> Result<Vec<SearchResult>, NodeError> {
         let queued = self.env.now();
         let (shard, id) = (self.shard.clone(), self.id);
+        let asked = self.served.load(Ordering::Acquire);
         // Taken by the thread that begins: all searches see the same moment, and it is not the moment of queueing.
         let view = OnceLock::new();
         let room = AnswerRoom::default();
@@ -245,6 +273,7 @@ impl Replica {
         self.read(freshness, deadline, |pool, stop| {
             pool.run_each(count, move |at| {
                 let view: &Arc<ReadView> = view.get_or_init(|| shard.get().view());
+                is_as_of(view, asked)?;
                 let (query, selection) = &queries[at];
                 let waited = explain.then(|| view.env().now() - queued);
                 let mut result = answer(view, query, selection, &SearchContext { explain, stop: &stop }, &room)?;
@@ -322,8 +351,13 @@ impl Replica {
         deadline: Deadline,
         work: impl FnOnce(&ReadView, &dyn Stop) -> Result<T, ShardError> + Send + 'static,
     ) -> Result<T, NodeError> {
-        let shard = self.shard.clone();
-        self.read(freshness, deadline, |pool, stop| pool.run(move || work(&shard.get().view(), &stop))).await
+        let (shard, asked) = (self.shard.clone(), self.served.load(Ordering::Acquire));
+        let work = move |stop: &dyn Stop| {
+            let view = shard.get().view();
+            is_as_of(&view, asked)?;
+            work(&view, stop)
+        };
+        self.read(freshness, deadline, |pool, stop| pool.run(move || work(&stop))).await
     }
 
     /// Reads on the search threads once the replica is fresh enough. A caller that goes away, or whose deadline passes, stops

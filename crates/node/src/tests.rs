@@ -1,6 +1,7 @@
 //! A node over the twins in memory, with builds that fail or do not end where they are told to.
 
 mod shipping;
+mod split;
 
 use std::ops::Range;
 use std::path::Path;

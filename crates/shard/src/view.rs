@@ -114,7 +114,7 @@ impl ReadView {
     }
 
     /// Number of the shard.
-    pub(crate) fn shard(&self) -> u64 {
+    pub fn shard(&self) -> u64 {
         self.shared.shard
     }
 

@@ -19,7 +19,7 @@ use crate::settings::{
 };
 use crate::storage::GroupStorage;
 
-/// Every log begins after this entry, which stands for the founding membership and is never written.
+/// A log begins after this entry, which stands for the founding membership and is never written, unless its group is founded on a state.
 pub(crate) const FOUNDING: Position = Position { index: 1, term: 1 };
 
 impl Driver {
@@ -65,10 +65,11 @@ impl Driver {
     fn found(&self, spec: &GroupSpec, applied: Position) -> Result<GroupState, ConsensusError> {
         let group = spec.group;
         let voters = spec.found_with.as_ref().ok_or(ConsensusError::Absent { group })?;
-        if applied != Position::default() {
+        if applied != spec.found_at.unwrap_or_default() {
             let what = format!("there is no log, but the state machine has applied {applied}");
             return Err(ConsensusError::Gap { group, what });
         }
+        let begin = if applied.index < FOUNDING.index { FOUNDING } else { applied };
         if voters.is_empty() || voters.contains(&NodeId(0)) || group.0 == 0 {
             let what = "groups and nodes are numbered from 1, and a group has a voter".to_owned();
             return Err(ConsensusError::Refused { group, what });
@@ -77,15 +78,15 @@ impl Driver {
         let meta = GroupMeta { cluster: self.settings.cluster, node: self.settings.node, founders };
         let mut hard_state = HardState::default();
         // Leaders of earlier terms than the floor's may be deposed, and this member no longer knows that it has followed their successors.
-        let term = spec.floor.map_or(FOUNDING.term, |floor| floor.term.max(FOUNDING.term));
-        (hard_state.term, hard_state.commit) = (term, FOUNDING.index);
+        let term = spec.floor.map_or(begin.term, |floor| floor.term.max(begin.term));
+        (hard_state.term, hard_state.commit) = (term, begin.index);
         let mut batch = LogBatch::default();
         let write = batch.of(group);
         write.meta = Some(meta.clone());
-        write.truncate = Some(FOUNDING);
+        write.truncate = Some(begin);
         write.hard_state = Some(hard_state.clone());
         self.log.append(&batch)?;
-        Ok(GroupState { meta, hard_state, truncated: FOUNDING, last: FOUNDING })
+        Ok(GroupState { meta, hard_state, truncated: begin, last: begin })
     }
 
     fn check_identity(&self, group: GroupId, meta: &GroupMeta) -> Result<(), ConsensusError> {

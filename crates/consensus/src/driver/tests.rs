@@ -16,6 +16,7 @@ use crate::testing::{Bench, CLUSTER, GROUP, LATER, ME, TICK, TestMachine, status
 mod changes;
 mod crashes;
 mod crew;
+mod founded;
 mod members;
 mod snapshots;
 
@@ -223,7 +224,7 @@ fn a_failed_fsync_ends_all_acknowledgements() {
     }
     assert_eq!(machine.commands().len(), 0);
     let (answer, mut opened) = oneshot::channel();
-    let spec = GroupSpec { group: GroupId(3), found_with: Some(vec![ME]), floor: None };
+    let spec = GroupSpec { group: GroupId(3), found_with: Some(vec![ME]), found_at: None, floor: None };
     bench.driver.handle(Input::Open { spec, machine: Box::new(other), answer });
     assert!(matches!(opened.try_recv(), Ok(Err(ConsensusError::Stopped { .. }))));
 }
@@ -414,10 +415,10 @@ fn opening_refuses_a_log_of_another_cluster_or_node_and_founds_only_when_asked()
         );
         driver.open_group(&spec, Box::new(machine.clone())).map(drop)
     };
-    let spec = GroupSpec { group: GROUP, found_with: None, floor: None };
+    let spec = GroupSpec { group: GROUP, found_with: None, found_at: None, floor: None };
     assert!(matches!(open_as(ClusterId(9), ME, spec.clone()), Err(ConsensusError::OtherCluster { .. })));
     assert!(matches!(open_as(CLUSTER, NodeId(9), spec.clone()), Err(ConsensusError::OtherNode { .. })));
-    let other = GroupSpec { group: GroupId(8), found_with: None, floor: None };
+    let other = GroupSpec { group: GroupId(8), found_with: None, found_at: None, floor: None };
     assert!(matches!(open_as(CLUSTER, ME, other), Err(ConsensusError::Absent { .. })));
     assert!(open_as(CLUSTER, ME, spec).is_ok());
 }

@@ -21,6 +21,7 @@ pub(crate) fn run(fresh: impl Fn() -> Opener) {
     a_conflicting_suffix_is_replaced(&fresh());
     truncation_moves_the_front_and_keeps_the_term_before_it(&fresh());
     a_restart_forgets_everything_and_goes_on_elsewhere(&fresh());
+    a_log_may_begin_anywhere(&fresh());
     groups_share_a_batch_and_nothing_else(&fresh());
     a_removed_group_is_gone_and_can_be_founded_again(&fresh());
     for seed in 0..8 {
@@ -126,6 +127,29 @@ fn truncation_moves_the_front_and_keeps_the_term_before_it(open: &Opener) {
         assert_eq!(log.entries(group, 41..51, u64::MAX).unwrap().len(), 10);
         log.purge().unwrap();
     }
+}
+
+fn a_log_may_begin_anywhere(open: &Opener) {
+    let (group, begin) = (GroupId(3), Position { index: 4_000, term: 7 });
+    let log = open(false);
+    let mut batch = founding(group);
+    batch.writes[0].truncate = Some(begin);
+    batch.writes[0].hard_state = Some(hard_state(7, 0, begin.index));
+    log.append(&batch).unwrap();
+    let check = |log: &dyn LogStore, last: Position| {
+        let state = log.load(group).unwrap().unwrap();
+        assert_eq!((state.truncated, state.last, state.hard_state.commit), (begin, last, begin.index));
+        assert_eq!(log.term(group, begin.index).unwrap(), begin.term);
+    };
+    check(&*log, begin);
+    drop(log);
+    let log = open(true);
+    check(&*log, begin);
+    log.append(&write_entries(group, vec![entry(4_001, 8, b"new")])).unwrap();
+    drop(log);
+    let log = open(true);
+    check(&*log, Position { index: 4_001, term: 8 });
+    assert_eq!(log.entries(group, 4_001..4_002, u64::MAX).unwrap(), [entry(4_001, 8, b"new")]);
 }
 
 fn a_restart_forgets_everything_and_goes_on_elsewhere(open: &Opener) {

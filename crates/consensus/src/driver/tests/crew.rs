@@ -6,7 +6,7 @@ use sagitta_env::ManualClock;
 use tokio::sync::watch;
 
 use super::*;
-use crate::testing::Depot;
+use crate::testing::{Depot, Image};
 use crate::transport::memory::MemoryNetwork;
 
 pub(super) struct Crew {
@@ -23,7 +23,9 @@ pub(super) struct Crew {
 struct Member {
     log: MemoryLog,
     machine: TestMachine,
-    /// Where the log stood when it left the group, if it did.
+    /// Where its log begins, if the group was founded on a state that it had.
+    found_at: Option<Position>,
+    /// Where the log stood when it left the group, if it did, or when the group was founded.
     floor: Option<Position>,
     /// `None` while it is down.
     life: Option<(Bench, watch::Receiver<GroupStatus>)>,
@@ -66,12 +68,31 @@ impl Crew {
         crew
     }
 
+    /// A group founded on a state by so many nodes, of which these have it, and the others nothing.
+    pub(super) fn founded_on(seed: u64, founders: usize, state: &Image, have: &[usize]) -> Self {
+        let mut crew = Self::with(seed, 0, Some(Depot::default()));
+        crew.founders = (0..founders).map(node_id).collect();
+        for node in 0..founders {
+            let machine = TestMachine::default();
+            machine.lock().depot = crew.depot.clone();
+            let has = have.contains(&node);
+            if has {
+                let mut held = machine.lock();
+                (held.live, held.durable) = (state.clone(), state.clone());
+            }
+            let (found_at, floor) = (has.then_some(state.applied), Some(state.applied));
+            crew.members.push(Member { log: MemoryLog::new(), machine, found_at, floor, life: None });
+            crew.start(node);
+        }
+        crew
+    }
+
     /// One more node, which nobody knows of yet. Returns its place.
     pub(super) fn join(&mut self) -> usize {
         let node = self.members.len();
         let machine = TestMachine::default();
         machine.lock().depot = self.depot.clone();
-        self.members.push(Member { log: MemoryLog::new(), machine, floor: None, life: None });
+        self.members.push(Member { log: MemoryLog::new(), machine, found_at: None, floor: None, life: None });
         self.start(node);
         node
     }
@@ -81,7 +102,8 @@ impl Crew {
         let member = &mut self.members[node];
         let transport = Arc::new(self.network.of(id));
         let mut bench = Bench::with(env, clock, id, Arc::new(member.log.clone()), transport);
-        let status = bench.open_above(GROUP, &self.founders, member.floor, &member.machine).expect("opens");
+        let status =
+            bench.open_above(GROUP, &self.founders, (member.found_at, member.floor), &member.machine).expect("opens");
         member.life = Some((bench, status));
     }
 
@@ -104,7 +126,7 @@ impl Crew {
         self.crash(node);
         let machine = TestMachine::default();
         machine.lock().depot = self.depot.clone();
-        self.members[node] = Member { log: MemoryLog::new(), machine, floor, life: None };
+        self.members[node] = Member { log: MemoryLog::new(), machine, found_at: None, floor, life: None };
         self.start(node);
     }
 

@@ -1,0 +1,125 @@
+//! Shards that are split: who proposes it, when the new shard's replica comes to be, and which of the two a caller means.
+//!
+//! Every replica that applies the split has the new shard's folder made ([`sagitta_shard::Split`]), and its group is founded on
+//! what is in there: all members begin their logs after the same entry, with the same points. A node that got the other half
+//! whole has missed that entry and has no such folder. It founds its group with nothing, above a floor: it votes for nobody who has less than
+//! a replica that was split off, leads nothing, and fetches the state from one that has it.
+
+use bytes::Bytes;
+use sagitta_consensus::{GroupId, GroupSpec, LogMark, NodeId, Outcome, Position};
+use sagitta_env::Deadline;
+use sagitta_shard::codec::Record as _;
+use sagitta_shard::{ReadView, ShardError, ShardSpec, Split, WriteOutcome};
+
+use crate::{Node, NodeError, Replica};
+
+impl Node {
+    /// As [`Node::ensure`], for a shard that is split off from the shard `left`. `floor` is where that was or, of a node that has left the group,
+    /// where the log stood; without it the node goes by its own replica of `left`.
+    ///
+    /// The replica is answered for once [`Replica::serve_as_of`] has said so.
+    ///
+    /// # Errors
+    /// [`NodeError::NotSplit`] while it is not known here where the split was: nothing is begun then, since what is begun without that could
+    /// decide without those who have the points.
+    pub async fn ensure_half(
+        &self,
+        spec: ShardSpec,
+        founders: Vec<NodeId>,
+        floor: Option<Position>,
+        left: u64,
+    ) -> Result<(), NodeError> {
+        self.host_replica(spec, founders, floor, Some(left)).await
+    }
+
+    /// Refuses to begin a shard that is yet to be split off.
+    pub(crate) fn has_come_to_be(
+        &self,
+        shard: u64,
+        left: Option<u64>,
+        floor: Option<Position>,
+    ) -> Result<(), NodeError> {
+        let Some(left) = left else { return Ok(()) };
+        // In this order: the folder is there before the split shows.
+        if floor.or_else(|| self.split_position(left, shard)).is_some() || self.folder(shard).exists() {
+            return Ok(());
+        }
+        Err(NodeError::NotSplit { shard, left })
+    }
+
+    /// How the group of a shard is opened that was found to be `born` there, if it was split off with its points.
+    pub(crate) fn group_spec(
+        &self,
+        mark: &LogMark,
+        shard: u64,
+        founders: Vec<NodeId>,
+        (floor, left): (Option<Position>, Option<u64>),
+        born: Option<(u64, u64)>,
+    ) -> Result<GroupSpec, NodeError> {
+        let found_at = born.map(position);
+        let spec = mark.spec(GroupId(shard), founders);
+        let floor = floor.or_else(|| self.split_position(left?, shard));
+        match left {
+            // What an attempt has left that was cut off.
+            Some(left) if spec.found_with.is_some() && found_at.or(floor).is_none() => {
+                Err(NodeError::NotSplit { shard, left })
+            }
+            _ => Ok(GroupSpec { found_at, floor, ..spec }),
+        }
+    }
+
+    /// Where a shard was split off from another, as far as the replica of that here has applied it.
+    fn split_position(&self, left: u64, shard: u64) -> Option<Position> {
+        self.replica(left).ok()?.shard().view().split_from(shard).map(position)
+    }
+}
+
+impl Replica {
+    /// Splits the shard: it keeps the points whose hashes are below `at`, and shard `right` of the same collection has the others. Returns
+    /// the position in the log from which on that is so; the group of `right` begins after it. From then on the replica answers nobody
+    /// until [`Replica::serve_as_of`] names that index.
+    ///
+    /// # Errors
+    /// As [`Replica::write`]; a repeated request is answered as before.
+    pub async fn split(
+        &self,
+        request_id: u128,
+        at: u64,
+        right: u64,
+        deadline: Deadline,
+    ) -> Result<Position, NodeError> {
+        let (shard, id) = (self.shard(), self.id());
+        let prepared = self.env().spawn_blocking(move || shard.prepare_split(at)).await;
+        let prepared = prepared.map_err(|_| NodeError::Failed { what: "preparing the split" })?;
+        prepared.map_err(|error| NodeError::Shard { shard: id, error })?;
+        let data = Bytes::from(Split { request_id, at, right }.to_sealed());
+        let outcome = match self.group().propose(data, deadline.at()).await {
+            Outcome::Applied(applied) => WriteOutcome::from_sealed(&applied.response),
+            Outcome::NotLeader { hint } => return Err(NodeError::NotLeader { hint }),
+            Outcome::Refused(refusal) => return Err(refusal.into()),
+            Outcome::Unknown(doubt) => return Err(NodeError::Unknown(doubt)),
+        };
+        let outcome = outcome.map_err(|error| NodeError::Answer(error.to_string().into()))?;
+        if let Some(problem) = outcome.refused {
+            return Err(NodeError::Command(problem));
+        }
+        let split = self.shard().view().split_from(right);
+        split.map(position).ok_or(NodeError::Failed { what: "splitting the shard" })
+    }
+
+    /// Says which points callers mean: the shard's as of its split at this log index ([`Replica::split`]), or as of the beginning for 0, which
+    /// is so until it is said. Whoever goes by another one would take half of the points for all, or get some from both halves.
+    pub fn serve_as_of(&self, split: u64) {
+        self.served().store(split, std::sync::atomic::Ordering::Release);
+    }
+}
+
+/// Checks that a view shows the points that a caller means.
+pub(crate) fn is_as_of(view: &ReadView, asked: u64) -> Result<(), ShardError> {
+    let (shard, since) = (view.shard(), view.since());
+    if since == asked { Ok(()) } else { Err(ShardError::OtherPoints { shard, since, asked }) }
+}
+
+fn position((index, term): (u64, u64)) -> Position {
+    Position { index, term }
+}
