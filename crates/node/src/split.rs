@@ -15,13 +15,13 @@ use crate::{Node, NodeError, Replica};
 
 impl Node {
     /// As [`Node::ensure`], for a shard that is split off from the shard `left`. `floor` is where that was or, of a node that has left the group,
-    /// where the log stood; without it the node goes by its own replica of `left`.
+    /// where the log stood. A node that has a replica of `left` waits until that has come to the split.
     ///
     /// The replica is answered for once [`Replica::serve_as_of`] has said so.
     ///
     /// # Errors
-    /// [`NodeError::NotSplit`] while it is not known here where the split was: nothing is begun then, since what is begun without that could
-    /// decide without those who have the points.
+    /// [`NodeError::NotSplit`] before that, and while it is not known here where the split was: nothing is begun then, since what is begun
+    /// empty would stay instead of the half, and could decide without those who have the points.
     pub async fn ensure_half(
         &self,
         spec: ShardSpec,
@@ -41,10 +41,11 @@ impl Node {
     ) -> Result<(), NodeError> {
         let Some(left) = left else { return Ok(()) };
         // In this order: the folder is there before the split shows.
-        if floor.or_else(|| self.split_position(left, shard)).is_some() || self.folder(shard).exists() {
-            return Ok(());
-        }
-        Err(NodeError::NotSplit { shard, left })
+        let is_split = match self.folder(left).exists() {
+            true => self.split_position(left, shard).is_some(),
+            false => floor.is_some(),
+        };
+        if is_split || self.folder(shard).exists() { Ok(()) } else { Err(NodeError::NotSplit { shard, left }) }
     }
 
     /// How the group of a shard is opened that was found to be `born` there, if it was split off with its points.

@@ -366,6 +366,9 @@ async fn a_node_opens_no_half_before_the_split_has_come_there() {
     let others: Vec<_> = ALL.into_iter().filter(|at| *at != behind).map(|at| NODES[at]).collect();
     fleet.network.isolate(NODES[behind], &others);
     let split = fleet.split().await;
+    // Also when it is told where the split was: its own half is on its way.
+    let told = fleet.node(behind).ensure_half(spec(RIGHT), NODES.to_vec(), Some(split), LEFT).await;
+    assert!(matches!(told, Err(NodeError::NotSplit { .. })), "{told:?}");
     let error = fleet.open_right(behind).await.expect_err("it has nothing of it");
     assert!(matches!(error, NodeError::NotSplit { shard: RIGHT, left: LEFT }) && error.is_of_other_points(), "{error}");
     assert!(!fleet.folder(behind, RIGHT).exists(), "an empty one would stay instead of the half");
@@ -414,6 +417,35 @@ async fn a_node_that_gets_the_left_half_whole_gets_the_right_one_from_its_group(
     fleet.run(behind).await;
     fleet.serve(split).await;
     fleet.all_have_all().await;
+    fleet.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_without_the_left_half_begins_the_right_one_where_it_is_told_that_the_split_was() {
+    let mut fleet = Fleet::start(11).await;
+    let split = fleet.split().await;
+    fleet.until_split(3).await;
+    let moved = (fleet.leader(LEFT).await + 1) % 3;
+    fleet.lose_half(moved);
+    fleet.node(moved).remove(LEFT).await.expect("removed");
+    let begin = async |floor| fleet.node(moved).ensure_half(spec(RIGHT), NODES.to_vec(), floor, LEFT).await;
+    let untold = begin(None).await;
+    assert!(matches!(untold, Err(NodeError::NotSplit { .. })), "{untold:?}");
+    begin(Some(split)).await.expect("hosted");
+    fleet.replica(moved, RIGHT).serve_as_of(split.index);
+    for at in ALL.into_iter().filter(|at| *at != moved) {
+        fleet.open_right(at).await.expect("hosted");
+        fleet.serve_as_of(at, split);
+    }
+    fleet.write(RIGHT, 200..260).await;
+    let wanted = fleet.held(fleet.leader(RIGHT).await, RIGHT);
+    for _ in 0..6_000 {
+        if fleet.held(moved, RIGHT) == wanted {
+            break;
+        }
+        pause(&fleet.env, Duration::from_millis(10)).await;
+    }
+    assert_eq!(fleet.held(moved, RIGHT), wanted);
     fleet.stop().await;
 }
 
