@@ -44,6 +44,12 @@ pub struct ShardDescriptor {
     /// nothing and has forgotten how it voted: see [`Floor`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub left: BTreeMap<u64, Floor>,
+    /// The entry of its log that split it last, or split it off from another; none if it never was. Its points are as of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<Floor>,
+    /// The shard that it was split off from: a node that has no log of the group founds it on what it has split off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<u64>,
 }
 
 /// JSON form of a [`HashRange`].

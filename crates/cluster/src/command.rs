@@ -7,6 +7,7 @@ use sagitta_model::{CollectionName, Schema};
 use crate::collection::Floor;
 use crate::node::{NodeStatus, Place};
 use crate::operation::{OperationKind, OperationStep};
+use crate::split::SplitStep;
 
 /// A change of the cluster. Everything that is random or timed is in it, chosen by whoever proposed it.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,6 +119,32 @@ pub enum Command {
         /// Now, in microseconds since 1970.
         unix_micros: u64,
     },
+    /// Begins to split a shard in two.
+    BeginSplit {
+        /// The shard.
+        shard: u64,
+        /// The epoch of the placement that whoever proposes this has seen.
+        epoch: u64,
+        /// Lowest hash of the new shard; both have some.
+        at: u64,
+        /// Why, in words.
+        reason: String,
+        /// Now, in microseconds since 1970.
+        unix_micros: u64,
+    },
+    /// Notes that a split is a step further.
+    AdvanceSplit {
+        /// Which.
+        id: u64,
+        /// The step that it was at: a repetition that arrives late changes nothing.
+        from: SplitStep,
+        /// The step that it is at from now on.
+        to: SplitStep,
+        /// The entry of the shard's log that split it, for [`SplitStep::Found`].
+        at: Floor,
+        /// Now, in microseconds since 1970.
+        unix_micros: u64,
+    },
     /// Wants an operation not to come about.
     CancelOperation {
         /// Which.
@@ -163,6 +190,7 @@ impl Command {
             | Self::FreeName { .. }
             | Self::Join { .. }
             | Self::CancelOperation { .. }
+            | Self::BeginSplit { .. }
             | Self::SetJoinToken { .. } => true,
             // Whether a node is heard of the leader finds by itself.
             Self::SetNodeStatus { status, .. } => {
@@ -170,6 +198,7 @@ impl Command {
             }
             // What else is begun the leader finds by itself.
             Self::BeginOperation { kind, .. } => *kind == OperationKind::Move,
+            Self::AdvanceSplit { to, .. } => *to == SplitStep::Cancelled,
             Self::SetVoters { .. } | Self::SetReplicas { .. } | Self::AdvanceOperation { .. } => false,
         }
     }
@@ -186,6 +215,8 @@ impl Command {
             | Self::SetReplicas { .. }
             | Self::BeginOperation { .. }
             | Self::AdvanceOperation { .. }
+            | Self::BeginSplit { .. }
+            | Self::AdvanceSplit { .. }
             | Self::CancelOperation { .. } => None,
         }
     }

@@ -1,12 +1,14 @@
 //! What is true of every state, and of every two states of which one came from the other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::collection::{Collection, ShardDescriptor};
 use crate::limits;
 use crate::node::{NodeStatus, may_become, out_of_service};
 use crate::operation::OperationStep;
 use crate::placement::takes_replicas;
+use crate::split::{Split, SplitStep};
 use crate::state::State;
 
 /// Says what is wrong unless a condition holds.
@@ -44,6 +46,7 @@ impl State {
             hold!(leaving.deletion <= self.deletions, "the deletion of {name} will be counted again");
         }
         self.check_operations()?;
+        self.check_splits(&ids)?;
         hold!(self.requests.len() <= limits::REMEMBERED_REQUESTS, "{} requests are remembered", self.requests.len());
         match before {
             Some(before) => self.check_change(before),
@@ -111,6 +114,37 @@ impl State {
         Ok(())
     }
 
+    fn check_splits(&self, ids: &BTreeSet<u64>) -> Result<(), String> {
+        let mut busy = BTreeSet::new();
+        for split in self.splits() {
+            let id = split.id;
+            hold!(id <= self.begun_operations, "the id of split {id} will be handed out again");
+            hold!(!self.operations.contains_key(&id), "split {id} has the id of an operation");
+            hold!(split.is_under_way() == split.ended_unix_micros.is_none(), "split {id}: when did it end?");
+            if !split.is_under_way() {
+                continue;
+            }
+            hold!(busy.insert(split.shard), "two splits are under way on shard {}", split.shard);
+            hold!(self.operation_on(split.shard).is_none(), "shard {} is split and moved", split.shard);
+            let (_, shard) = self.shard(split.shard).map_err(|_| format!("split {id} is of no shard"))?;
+            let right = &split.right;
+            hold!(right.id < self.next_shard_id && !ids.contains(&right.id), "shard {} is there already", right.id);
+            let upper = shard.range.split(split.at).map(|(_, upper)| upper);
+            hold!(upper == Some(right.range), "split {id} does not divide {:?}", shard.range);
+            hold!(right.replicas == shard.replicas, "split {id}: its halves are on other nodes");
+            hold!(right.parent == Some(shard.id), "split {id}: whose half is shard {}?", right.id);
+            hold!(right.split.is_some() == (split.step == SplitStep::Found), "split {id}: where was it?");
+            self.check_shard(right)?;
+        }
+        Ok(())
+    }
+
+    /// The split that has ended between two states and changed a shard, or brought it about.
+    fn split_since(&self, before: &Self, changed: impl Fn(&Split) -> bool) -> Option<&Arc<Split>> {
+        let ended = self.splits().filter(|split| split.step == SplitStep::Done && changed(split));
+        ended.into_iter().find(|split| before.split(split.id).is_ok_and(|before| before.is_under_way()))
+    }
+
     fn check_change(&self, before: &Self) -> Result<(), String> {
         hold!(self.cluster_id == before.cluster_id, "the cluster became another");
         hold!(self.next_shard_id >= before.next_shard_id, "ids of shards are handed out again");
@@ -135,16 +169,20 @@ impl State {
         for (collection, shard) in self.shards() {
             let id = shard.id;
             let Some((owner, old)) = known.get(&id) else {
-                hold!(id >= before.next_shard_id, "the id of shard {id} was handed out again");
+                let half = self.split_since(before, |split| split.right.id == id);
+                hold!(half.is_some() || id >= before.next_shard_id, "the id of shard {id} was handed out again");
                 continue;
             };
             hold!(*owner == collection.id, "shard {id} came to another collection");
-            hold!(shard.range == old.range, "shard {id} has another range");
+            let split = self.split_since(before, |split| split.shard == id);
+            let range = split.and_then(|split| old.range.split(split.at)).map_or(old.range, |(lower, _)| lower);
+            hold!(shard.range == range, "shard {id} has another range");
+            hold!(shard.split == old.split || split.is_some(), "shard {id} was split unasked");
             // What the oldest format did not know is filled in once.
             hold!(old.founders.is_empty() || shard.founders == old.founders, "shard {id} has other founders");
             let settled = old.replicas.is_empty();
             let epochs = shard.epoch.checked_sub(old.epoch);
-            let expected = u64::from(!settled && shard.replicas != old.replicas);
+            let expected = u64::from(!settled && shard.replicas != old.replicas || split.is_some());
             hold!(epochs == Some(expected), "shard {id} came from epoch {} to {}", old.epoch, shard.epoch);
         }
         for collection in self.collections().values() {

@@ -15,6 +15,7 @@ mod placement;
 pub mod report;
 pub mod schedule;
 pub mod snapshot;
+pub mod split;
 pub mod state;
 
 pub use collection::{Collection, Floor, ShardDescriptor};
@@ -25,4 +26,5 @@ pub use outcome::{Effect, Refusal, decode_outcome, encode_outcome};
 pub use report::{GroupMembers, ReplicaReport, ReplicaRole, Report};
 pub use schedule::{Limits, Plan, Told, plan};
 pub use snapshot::SnapshotError;
+pub use split::{Split, SplitStep};
 pub use state::{Leaving, State};

@@ -10,6 +10,7 @@ use crate::collection::{Collection, ShardDescriptor};
 use crate::limits;
 use crate::node::{Node, NodeStatus, hint};
 use crate::operation::{Operation, OperationStep};
+use crate::split::{Split, SplitStep};
 
 pub use json::{decode_outcome, encode_outcome};
 
@@ -42,6 +43,8 @@ pub enum Effect {
     },
     /// The operation stands like this.
     Operation(Arc<Operation>),
+    /// The split stands like this.
+    Split(Arc<Split>),
 }
 
 /// Why a command changed nothing.
@@ -218,6 +221,16 @@ pub enum Refusal {
         /// The step that it was to come to.
         wanted: OperationStep,
     },
+    /// The split is at another step.
+    #[error("split {split} is at the step {step} and cannot come to {wanted}: {}", split_hint(*step))]
+    OtherSplitStep {
+        /// The split.
+        split: u64,
+        /// The step that it is at.
+        step: SplitStep,
+        /// The step that it was to come to.
+        wanted: SplitStep,
+    },
     /// A node cannot get a replica.
     #[error("node {node} cannot get a replica: {reason}")]
     TakesNoReplicas {
@@ -236,6 +249,14 @@ fn step_hint(step: OperationStep) -> &'static str {
         OperationStep::Undo => "it is being cancelled already",
         OperationStep::Done | OperationStep::Cancelled => "it has ended",
         OperationStep::Join | OperationStep::CatchUp => "look at it again",
+    }
+}
+
+fn split_hint(step: SplitStep) -> &'static str {
+    match step {
+        SplitStep::Divide | SplitStep::Found => "the shard's log may hold the split already; wait until it is done",
+        SplitStep::Done | SplitStep::Cancelled => "it has ended",
+        SplitStep::Prepare => "look at it again",
     }
 }
 
@@ -264,6 +285,7 @@ impl Refusal {
             | Self::Stale { .. }
             | Self::Busy { .. }
             | Self::OtherStep { .. }
+            | Self::OtherSplitStep { .. }
             | Self::TakesNoReplicas { .. } => ErrorKind::Conflict,
         }
     }

@@ -3,6 +3,8 @@
 
 pub use sagitta_model::ReplicaRole;
 
+use crate::collection::Floor;
+
 /// What a node tells of itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
@@ -45,6 +47,8 @@ pub struct ReplicaReport {
     pub disk_bytes: u64,
     /// Why it does not serve, if it does not.
     pub problem: Option<String>,
+    /// The entry that split it last, or split it off, of those that it has applied.
+    pub split: Option<Floor>,
     /// Who belongs to the group: told by its leader, while no change of that is under way.
     pub members: Option<GroupMembers>,
 }

@@ -8,6 +8,7 @@ mod balance;
 mod by_hand;
 mod leaders;
 mod progress;
+mod splits;
 mod target;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -24,6 +25,7 @@ use crate::state::State;
 pub use by_hand::{ByHand, move_by_hand};
 pub use leaders::{Handover, handovers};
 pub use progress::waits_for;
+pub use splits::split_waits_for;
 
 /// Entries that a replica may lack when it is to vote: as many as its group lets pass.
 const CAUGHT_UP: u64 = 256;
@@ -147,7 +149,14 @@ pub fn plan(state: &State, told: &BTreeMap<u64, Told>, limits: &Limits, unix_mic
             plan.commands.push(Command::AdvanceOperation { id, from, to, at, unix_micros });
         }
     }
-    let busy: BTreeSet<u64> = under_way.iter().map(|operation| operation.shard).collect();
+    for split in state.splits_under_way() {
+        if let Ok((to, at)) = splits::next_step(state, &view, split) {
+            let (id, from) = (split.id, split.step);
+            plan.commands.push(Command::AdvanceSplit { id, from, to, at, unix_micros });
+        }
+    }
+    let split = state.splits_under_way().map(|split| split.shard);
+    let busy: BTreeSet<u64> = under_way.iter().map(|operation| operation.shard).chain(split).collect();
     let mut traffic = target::Traffic::new(&under_way);
     let standing = Standing::of(state, &view, limits);
     let idle = state.shards().filter(|(_, shard)| !busy.contains(&shard.id));

@@ -10,11 +10,12 @@ use crate::collection::{Collection, CollectionJson};
 use crate::hex::{decode_digest, encode_digest, hex, parse_id};
 use crate::node::{Node, NodeJson};
 use crate::operation::{Operation, OperationJson};
+use crate::split::Split;
 use crate::state::{Asked, Leaving, Request, State};
 
-/// The newest format of the snapshot that this build knows. It writes the one before where nothing needs the newest: no operation was
-/// ever begun.
-const FORMAT: u32 = 3;
+/// The newest format of the snapshot that this build knows. It writes the oldest that can hold the state: 4 since a shard that is there
+/// was split, or is to be, 3 since an operation was begun.
+const FORMAT: u32 = 4;
 
 /// Why bytes are not a snapshot or a command of this build.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,6 +77,9 @@ struct SnapshotJson {
     operations: Vec<OperationJson>,
     #[serde(default, skip_serializing_if = "crate::node::is_zero")]
     begun_operations: u64,
+    // Format 3 has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    splits: Vec<Split>,
     requests: Vec<RequestJson>,
 }
 
@@ -129,7 +133,7 @@ impl State {
     /// The state as of a place in the log: a JSON document, a line feed and its XXH3-64 in hexadecimal.
     pub fn encode(&self, applied_index: u64, applied_term: u64) -> Vec<u8> {
         let json = SnapshotJson {
-            format: if self.begun_operations == 0 { FORMAT - 1 } else { FORMAT },
+            format: self.format(),
             applied_index,
             applied_term,
             cluster_id: hex(self.cluster_id),
@@ -143,12 +147,22 @@ impl State {
             deletions: self.deletions,
             operations: self.operations.values().map(|operation| OperationJson::from(&**operation)).collect(),
             begun_operations: self.begun_operations,
+            splits: self.splits.values().map(|split| Split::clone(split)).collect(),
             requests: self.requests.iter().map(RequestJson::from).collect(),
         };
         let mut bytes = serde_json::to_vec(&json).expect("invariant: maps with text keys and numbers always serialise");
         let sum = xxh3_64(&bytes);
         bytes.extend_from_slice(format!("\n{sum:016x}\n").as_bytes());
         bytes
+    }
+
+    fn format(&self) -> u32 {
+        let knows_splits = !self.splits.is_empty() || self.shards().any(|(_, shard)| shard.split.is_some());
+        match (knows_splits, self.begun_operations) {
+            (true, _) => FORMAT,
+            (false, 0) => 2,
+            (false, _) => 3,
+        }
     }
 
     /// Reads what [`State::encode`] wrote: the state, and the index and term it is as of.
@@ -188,6 +202,7 @@ impl State {
         let operations = operations.map(|one| one.map(|operation| (operation.id, Arc::new(operation))));
         state.operations = Arc::new(operations.collect::<Result<_, Violation>>()?);
         state.begun_operations = json.begun_operations;
+        state.splits = Arc::new(json.splits.into_iter().map(|split| (split.id, Arc::new(split))).collect());
         let requests = json.requests.into_iter().map(Request::try_from);
         state.requests = Arc::new(requests.collect::<Result<_, _>>()?);
         Ok((state, json.applied_index, json.applied_term))

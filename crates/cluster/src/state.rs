@@ -3,6 +3,7 @@
 mod collections;
 mod nodes;
 mod operations;
+mod splits;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::node::{Node, NodeStatus};
 use crate::operation::{Operation, OperationStep};
 use crate::outcome::{Effect, Refusal};
 use crate::placement::takes_replicas;
+use crate::split::Split;
 
 /// What the cluster is. Cheap to clone: a clone shares everything with the original until one of them changes.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,8 +38,10 @@ pub struct State {
     pub(crate) next_shard_id: u64,
     /// Operations that are under way, and the latest that have ended.
     pub(crate) operations: Arc<BTreeMap<u64, Arc<Operation>>>,
-    /// How many operations were begun: the last id that was handed out.
+    /// How many operations and splits were begun: the last id that was handed out.
     pub(crate) begun_operations: u64,
+    /// Splits that are under way, and the latest that have ended.
+    pub(crate) splits: Arc<BTreeMap<u64, Arc<Split>>>,
     /// The latest requests that changed something, oldest first.
     pub(crate) requests: Arc<VecDeque<Request>>,
 }
@@ -76,7 +80,8 @@ impl State {
 
     /// An empty cluster.
     pub fn new(cluster_id: u128) -> Self {
-        let (nodes, voters, collections, leaving, requests, operations) = Default::default();
+        let (nodes, voters, collections, leaving, requests) = Default::default();
+        let (operations, splits) = Default::default();
         let (founder, join_token) = (None, None);
         let (deletions, begun_operations, next_shard_id) = (0, 0, Self::FIRST_SHARD_ID);
         Self {
@@ -91,6 +96,7 @@ impl State {
             next_shard_id,
             operations,
             begun_operations,
+            splits,
             requests,
         }
     }
@@ -230,6 +236,12 @@ impl State {
             }
             Command::AdvanceOperation { id, from, to, at, unix_micros } => {
                 self.advance_operation(id, (from, to), at, unix_micros)?
+            }
+            Command::BeginSplit { shard, epoch, at, reason, unix_micros } => {
+                self.begin_split((shard, epoch, at), reason, unix_micros)?
+            }
+            Command::AdvanceSplit { id, from, to, at, unix_micros } => {
+                self.advance_split(id, (from, to), at, unix_micros)?
             }
             Command::CancelOperation { id } => self.cancel_operation(id)?,
         };

@@ -108,6 +108,11 @@ impl Replica {
         split.map(position).ok_or(NodeError::Failed { what: "splitting the shard" })
     }
 
+    /// The last split that the replica has applied.
+    pub fn last_split(&self) -> Option<Position> {
+        self.shard().view().last_split().map(position)
+    }
+
     /// Says which points callers mean: the shard's as of its split at this log index ([`Replica::split`]), or as of the beginning for 0, which
     /// is so until it is said. Whoever goes by another one would take half of the points for all, or get some from both halves.
     pub fn serve_as_of(&self, split: u64) {

@@ -8,7 +8,7 @@ use std::{fs, io};
 
 use arc_swap::ArcSwap;
 use sagitta_cluster::{
-    Collection, GroupMembers, ReplicaReport, ReplicaRole, Report, ShardDescriptor, SnapshotError, State,
+    Collection, Floor, GroupMembers, ReplicaReport, ReplicaRole, Report, ShardDescriptor, SnapshotError, State,
 };
 use sagitta_consensus::{Condition, GroupStatus, NodeId, Position, Role, write_whole};
 use sagitta_coordinator::Control;
@@ -79,6 +79,8 @@ pub(crate) struct Agent {
     followed: Followed,
     /// Up to which deletion of a collection all is removed, for good.
     deletions: u64,
+    /// Whether a shard is to be opened once it is split off.
+    waits_for_split: bool,
 }
 
 /// The latest state that the node has followed, kept in a file: so that a node that restarts knows where its cluster is, hosts
@@ -168,7 +170,16 @@ impl Retry {
 impl Agent {
     /// An agent of the node, which is known to the cluster as `me`, that shares what it knows in `placed`.
     pub(crate) fn new(env: Env, me: u64, node: Arc<Node>, placed: Placed, followed: Followed) -> Self {
-        Self { env, me, node, placed, reports: watch::Sender::default(), followed, deletions: 0 }
+        Self {
+            env,
+            me,
+            node,
+            placed,
+            reports: watch::Sender::default(),
+            followed,
+            deletions: 0,
+            waits_for_split: false,
+        }
     }
 
     /// What the node hosts, whenever that changes, and every second.
@@ -195,9 +206,11 @@ impl Agent {
                     Err(_) => return,
                 },
                 // The node, which holds the other end, is held here.
-                _ = changes.changed() => continue,
+                _ = changes.changed() => if !self.waits_for_split {
+                    continue;
+                },
                 () = self.env.sleep(until_retry.min(REPORT_EVERY)) => {
-                    if retry.due.is_none_or(|due| self.env.now() < due) {
+                    if !self.waits_for_split && retry.due.is_none_or(|due| self.env.now() < due) {
                         continue;
                     }
                 }
@@ -217,6 +230,7 @@ impl Agent {
         }
         let state = &seen.state;
         let mut first = Ok(());
+        self.waits_for_split = false;
         let here: Vec<_> = state.shards_on(self.me).collect();
         let mut placed: BTreeMap<_, _> =
             here.iter().map(|(_, shard)| (shard.id, Placement { epoch: shard.epoch, problem: None })).collect();
@@ -224,9 +238,13 @@ impl Agent {
         self.placed.0.store(Arc::new(placed.clone()));
         for (collection, shard) in here {
             if let Err(error) = self.host(collection, shard).await {
-                tracing::error!(shard = shard.id, %error, "cannot host a replica");
                 let problem = Some((error.kind(), error.to_string()));
                 placed.insert(shard.id, Placement { epoch: shard.epoch, problem });
+                if matches!(error, NodeError::NotSplit { .. }) {
+                    self.waits_for_split = true;
+                    continue;
+                }
+                tracing::error!(shard = shard.id, %error, "cannot host a replica");
                 first = first.and(Err(error));
             }
         }
@@ -262,8 +280,18 @@ impl Agent {
 
     async fn host(&self, collection: &Collection, shard: &ShardDescriptor) -> Result<(), NodeError> {
         let spec = ShardSpec { collection: collection.id, shard: shard.id, schema: collection.schema.clone() };
-        let floor = shard.left.get(&self.me).map(|floor| Position { term: floor.term, index: floor.index });
-        self.node.ensure(spec, shard.founders.iter().copied().map(NodeId).collect(), floor).await
+        let founders = shard.founders.iter().copied().map(NodeId).collect();
+        let position = |floor: &Floor| Position { term: floor.term, index: floor.index };
+        let floor = shard.left.get(&self.me);
+        match shard.parent {
+            Some(left) => {
+                let floor = floor.or(shard.split.as_ref()).map(position);
+                self.node.ensure_half(spec, founders, floor, left).await?;
+            }
+            None => self.node.ensure(spec, founders, floor.map(position)).await?,
+        }
+        self.node.replica(shard.id)?.serve_as_of(shard.split.map_or(0, |split| split.index));
+        Ok(())
     }
 
     /// On a thread that may wait: the figures of a replica come from its database and its folder, and a slow disk must not hold up
@@ -311,6 +339,7 @@ fn of_replica(shard: u64, epoch: u64, me: u64, replica: &Replica) -> ReplicaRepo
             Condition::Running => None,
             Condition::Full(why) | Condition::Stopped(why) => Some(why),
         },
+        split: replica.last_split().map(|split| Floor { term: split.term, index: split.index }),
         members,
     }
 }

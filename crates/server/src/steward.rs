@@ -1,11 +1,11 @@
-//! Makes the members of the groups that this node leads those that operations ask for.
+//! Makes the members of the groups that this node leads those that operations ask for, and has their shards split.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use sagitta_cluster::{GroupMembers, MemberChange, Operation, State};
-use sagitta_consensus::{Members, NodeId};
+use sagitta_cluster::{GroupMembers, MemberChange, Operation, Split, SplitStep, State};
+use sagitta_consensus::{Members, NodeId, Role};
 use sagitta_env::Env;
 use sagitta_node::{Node, NodeError, Replica};
 use tokio::sync::watch;
@@ -56,9 +56,24 @@ impl Steward {
             Some(self.advance(operation, replica))
         });
         let here: Vec<_> = here.collect();
-        let busy = !here.is_empty();
-        join_all(here).await;
+        let halves = state.splits().filter(|split| split.step == SplitStep::Divide);
+        let halves = halves.filter_map(|split| Some(self.divide(split, self.node.replica(split.shard).ok()?)));
+        let halves: Vec<_> = halves.collect();
+        let busy = !here.is_empty() || !halves.is_empty();
+        futures_util::future::join(join_all(here), join_all(halves)).await;
         busy
+    }
+
+    /// Has a shard split that is led here, and was not yet.
+    async fn divide(&self, split: &Split, replica: Arc<Replica>) {
+        if replica.status().role != Role::Leader {
+            return;
+        }
+        let (id, shard, right) = (split.id, split.shard, split.right.id);
+        match replica.split(split.request_id(), split.at, right, self.env.deadline(CHANGE_WITHIN)).await {
+            Ok(at) => tracing::info!(split = id, shard, right, %at, "split a shard"),
+            Err(error) => tracing::debug!(split = id, shard, right, %error, "a shard was not split"),
+        }
     }
 
     async fn advance(&self, operation: &Operation, replica: Arc<Replica>) {

@@ -98,6 +98,11 @@ impl ReadView {
         self.span.since()
     }
 
+    /// Index and term of the last split that this view is after.
+    pub fn last_split(&self) -> Option<(u64, u64)> {
+        self.span.relatives.last().map(|relative| (relative.split.index, relative.split.term))
+    }
+
     /// Index and term of the entry that split this shard and another one, if this view is after it.
     pub fn split_from(&self, shard: u64) -> Option<(u64, u64)> {
         self.span.split_from(shard).map(|split| (split.index, split.term))

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use sagitta_cluster::{GroupMembers, Place, ReplicaReport, ReplicaRole, Report, Roles, State};
+use sagitta_cluster::{Floor, GroupMembers, Place, ReplicaReport, ReplicaRole, Report, Roles, State};
 use sagitta_model::{ErrorKind, Violation};
 use tonic::codegen::http::Uri;
 
@@ -205,6 +205,7 @@ impl Convert for ReplicaReport {
             points: proto.points,
             disk_bytes: proto.disk_bytes,
             problem: optional_text("problem", proto.problem)?,
+            split: proto.split.map(|split| Floor { term: split.term, index: split.index }),
             members: proto.members.map(GroupMembers::from_proto).transpose().map_err(|v| v.within("members"))?,
         })
     }
@@ -225,6 +226,7 @@ impl Convert for ReplicaReport {
             points: self.points,
             disk_bytes: self.disk_bytes,
             problem: self.problem.map(|text| shorten(&text, MAX_TEXT_BYTES)),
+            split: self.split.map(|split| p::SplitPoint { term: split.term, index: split.index }),
             members: self.members.map(Convert::into_proto),
         }
     }

@@ -7,6 +7,7 @@ use crate::collection::{Floor, SchemaJson};
 use crate::hex::{decode_digest, encode_digest, hex, parse_id};
 use crate::node::{NodeStatus, Place, status_json};
 use crate::snapshot::SnapshotError;
+use crate::split::SplitStep;
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
@@ -75,6 +76,20 @@ enum CommandJson {
         id: u64,
         from: String,
         to: String,
+        at: Floor,
+        unix_micros: u64,
+    },
+    BeginSplit {
+        shard: u64,
+        epoch: u64,
+        at: u64,
+        reason: String,
+        unix_micros: u64,
+    },
+    AdvanceSplit {
+        id: u64,
+        from: SplitStep,
+        to: SplitStep,
         at: Floor,
         unix_micros: u64,
     },
@@ -159,6 +174,16 @@ impl From<&Command> for CommandJson {
                 at: *at,
                 unix_micros: *unix_micros,
             },
+            Command::BeginSplit { shard, epoch, at, reason, unix_micros } => Self::BeginSplit {
+                shard: *shard,
+                epoch: *epoch,
+                at: *at,
+                reason: reason.clone(),
+                unix_micros: *unix_micros,
+            },
+            Command::AdvanceSplit { id, from, to, at, unix_micros } => {
+                Self::AdvanceSplit { id: *id, from: *from, to: *to, at: *at, unix_micros: *unix_micros }
+            }
             Command::CancelOperation { id } => Self::CancelOperation { id: *id },
         }
     }
@@ -203,6 +228,12 @@ impl TryFrom<CommandJson> for Command {
             }
             CommandJson::AdvanceOperation { id, from, to, at, unix_micros } => {
                 Self::AdvanceOperation { id, from: from.parse()?, to: to.parse()?, at, unix_micros }
+            }
+            CommandJson::BeginSplit { shard, epoch, at, reason, unix_micros } => {
+                Self::BeginSplit { shard, epoch, at, reason, unix_micros }
+            }
+            CommandJson::AdvanceSplit { id, from, to, at, unix_micros } => {
+                Self::AdvanceSplit { id, from, to, at, unix_micros }
             }
             CommandJson::CancelOperation { id } => Self::CancelOperation { id },
         })

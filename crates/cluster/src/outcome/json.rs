@@ -10,6 +10,7 @@ use crate::hex::{hex, parse_id};
 use crate::node::{NodeJson, NodeStatus, status_json};
 use crate::operation::OperationJson;
 use crate::snapshot::SnapshotError;
+use crate::split::{Split, SplitStep};
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case", deny_unknown_fields)]
@@ -35,6 +36,9 @@ enum OutcomeJson {
     },
     Operation {
         operation: OperationJson,
+    },
+    Split {
+        split: Split,
     },
     AlreadyExists {
         name: String,
@@ -130,6 +134,11 @@ enum OutcomeJson {
         step: String,
         wanted: String,
     },
+    OtherSplitStep {
+        split: u64,
+        step: SplitStep,
+        wanted: SplitStep,
+    },
     TakesNoReplicas {
         node: u64,
         reason: String,
@@ -157,6 +166,7 @@ pub fn decode_outcome(bytes: &[u8]) -> Result<Result<Effect, Refusal>, SnapshotE
         OutcomeJson::Voters { voters } => Ok(Effect::Voters(voters)),
         OutcomeJson::Placed { collection, shard } => Ok(Effect::Placed { collection: parse_id(&collection)?, shard }),
         OutcomeJson::Operation { operation } => Ok(Effect::Operation(Arc::new(operation.try_into()?))),
+        OutcomeJson::Split { split } => Ok(Effect::Split(Arc::new(split))),
         OutcomeJson::AlreadyExists { name } => Err(Refusal::AlreadyExists(name)),
         OutcomeJson::RequestIdReused { request } => Err(Refusal::RequestIdReused(parse_id(&request)?)),
         OutcomeJson::NotFound { name } => Err(Refusal::NotFound(name)),
@@ -186,6 +196,7 @@ pub fn decode_outcome(bytes: &[u8]) -> Result<Result<Effect, Refusal>, SnapshotE
         OutcomeJson::OtherStep { operation, step, wanted } => {
             Err(Refusal::OtherStep { operation, step: step.parse()?, wanted: wanted.parse()? })
         }
+        OutcomeJson::OtherSplitStep { split, step, wanted } => Err(Refusal::OtherSplitStep { split, step, wanted }),
         OutcomeJson::TakesNoReplicas { node, reason } => Err(Refusal::TakesNoReplicas { node, reason }),
     })
 }
@@ -201,6 +212,7 @@ impl From<&Effect> for OutcomeJson {
             Effect::Voters(voters) => Self::Voters { voters: voters.clone() },
             Effect::Placed { collection, shard } => Self::Placed { collection: hex(*collection), shard: shard.clone() },
             Effect::Operation(operation) => Self::Operation { operation: (&**operation).into() },
+            Effect::Split(split) => Self::Split { split: Split::clone(split) },
         }
     }
 }
@@ -237,6 +249,7 @@ impl From<Refusal> for OutcomeJson {
             Refusal::OtherStep { operation, step, wanted } => {
                 Self::OtherStep { operation, step: step.to_string(), wanted: wanted.to_string() }
             }
+            Refusal::OtherSplitStep { split, step, wanted } => Self::OtherSplitStep { split, step, wanted },
             Refusal::TakesNoReplicas { node, reason } => Self::TakesNoReplicas { node, reason },
         }
     }

@@ -6,6 +6,7 @@ mod by_hand;
 mod leaders;
 mod played;
 mod scale;
+mod splits;
 mod steps;
 
 use std::collections::BTreeSet;

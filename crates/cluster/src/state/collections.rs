@@ -46,7 +46,7 @@ impl State {
         if collections >= MAX_COLLECTIONS {
             return Err(Refusal::TooMany(collections));
         }
-        let total = self.shards().count() + shards as usize;
+        let total = self.shards().count() + self.splits_under_way().count() + shards as usize;
         if total > MAX_CLUSTER_SHARDS {
             return Err(Refusal::TooManyShards(total));
         }
@@ -57,7 +57,8 @@ impl State {
                 return Err(Refusal::TooFewNodes { wanted: replication, nodes: placement.nodes() });
             };
             let (epoch, founders, left) = (1, replicas.clone(), BTreeMap::new());
-            collection.shards.push(ShardDescriptor { id, range, epoch, replicas, founders, left });
+            let (split, parent) = (None, None);
+            collection.shards.push(ShardDescriptor { id, range, epoch, replicas, founders, left, split, parent });
             id += 1;
         }
         self.next_shard_id = id;
@@ -80,9 +81,13 @@ impl State {
         self.collection(name)?;
         let gone = Arc::make_mut(&mut self.collections).remove(name);
         let gone = gone.expect("invariant: it was there a moment ago");
-        let groups = gone.shards.iter().flat_map(|shard| self.possible_members(shard)).collect();
-        let shards: Vec<u64> = gone.shards.iter().map(|shard| shard.id).collect();
+        let mut groups: Vec<_> = gone.shards.iter().flat_map(|shard| self.possible_members(shard)).collect();
+        let mut shards: Vec<u64> = gone.shards.iter().map(|shard| shard.id).collect();
         self.forget_operations_on(&shards);
+        for half in self.forget_splits_on(&shards) {
+            groups.push(half.replicas);
+            shards.push(half.id);
+        }
         if keep_name {
             self.deletions += 1;
             Arc::make_mut(&mut self.leaving).insert(name.clone(), Leaving { deletion: self.deletions, groups });
@@ -113,8 +118,8 @@ impl State {
         if descriptor.epoch != expected {
             return Err(Refusal::Stale { shard, epoch: descriptor.epoch, expected });
         }
-        if let Some(operation) = self.operation_on(shard) {
-            return Err(Refusal::Busy { shard, operation: operation.id });
+        if let Some(operation) = self.under_way_on(shard) {
+            return Err(Refusal::Busy { shard, operation });
         }
         self.check_replicas(descriptor, &replicas)?;
         self.change_shard(shard, |descriptor| {

@@ -25,11 +25,15 @@ impl State {
         self.operations.values().find(|operation| operation.shard == shard && operation.is_under_way())
     }
 
-    /// The shards that a node hosts: those placed on it, and those that an operation brings there.
+    /// The shards that a node hosts: those placed on it, those that an operation brings there, and those that are split off there. These
+    /// follow all others, and stay from the moment on that they may have come about: what nobody names is removed.
     pub fn shards_on(&self, node: u64) -> impl Iterator<Item = (&Arc<Collection>, &ShardDescriptor)> {
         let brought: Vec<u64> =
             self.operations.values().filter(|operation| operation.brings_to(node)).map(|one| one.shard).collect();
-        self.shards().filter(move |(_, shard)| shard.replicas.contains(&node) || brought.contains(&shard.id))
+        let placed =
+            self.shards().filter(move |(_, shard)| shard.replicas.contains(&node) || brought.contains(&shard.id));
+        let halves = self.splits_under_way().filter(move |split| split.right.replicas.contains(&node));
+        placed.chain(halves.filter_map(|split| Some((self.shard(split.shard).ok()?.0, &split.right))))
     }
 
     /// `new` has neither an id nor a step yet.
@@ -43,6 +47,9 @@ impl State {
                 return Ok(Effect::Operation(Arc::clone(known)));
             }
             return Err(Refusal::Busy { shard, operation: known.id });
+        }
+        if let Some(split) = self.split_on(shard) {
+            return Err(Refusal::Busy { shard, operation: split.id });
         }
         if descriptor.epoch != epoch {
             return Err(Refusal::Stale { shard, epoch: descriptor.epoch, expected: epoch });
@@ -62,6 +69,7 @@ impl State {
             return Err(Refusal::invalid("reason", format!("is longer than {MAX_REASON_BYTES} bytes")));
         }
         let under_way = self.operations.values().filter(|operation| operation.is_under_way()).count();
+        let under_way = under_way + self.splits_under_way().count();
         if under_way >= MAX_OPERATIONS {
             return Err(Refusal::TooManyOperations(under_way));
         }

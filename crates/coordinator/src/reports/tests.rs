@@ -2,7 +2,19 @@ use super::*;
 
 fn replica(shard: u64, role: ReplicaRole, leader: Option<u64>, term: u64) -> ReplicaReport {
     let (epoch, applied, points, disk_bytes) = (1, 10, 0, 0);
-    ReplicaReport { shard, epoch, role, leader, term, applied, points, disk_bytes, problem: None, members: None }
+    ReplicaReport {
+        shard,
+        epoch,
+        role,
+        leader,
+        term,
+        applied,
+        points,
+        disk_bytes,
+        problem: None,
+        split: None,
+        members: None,
+    }
 }
 
 fn report(replicas: Vec<ReplicaReport>) -> Report {

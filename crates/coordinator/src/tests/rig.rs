@@ -107,6 +107,7 @@ impl Rig {
                 points: 1,
                 disk_bytes: 1,
                 problem: None,
+                split: None,
                 members: None,
             });
             self.coordinator.reports().heard(node, Report { replicas: replicas.collect(), ..all_followed() });

@@ -376,7 +376,8 @@ async fn a_node_opens_no_half_before_the_split_has_come_there() {
     changes.mark_unchanged();
     fleet.network.heal();
     while fleet.replica(behind, LEFT).shard().view().since() == 0 {
-        changes.changed().await.expect("whoever waits is told");
+        let told = fleet.env.timeout(Duration::from_secs(60), changes.changed()).await;
+        told.expect("whoever waits is told").expect("the node is here");
     }
     fleet.serve(split).await;
     fleet.write(RIGHT, 200..260).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
-use sagitta_cluster::{GroupMembers, Place, ReplicaReport, ReplicaRole, Report, Roles};
+use sagitta_cluster::{Floor, GroupMembers, Place, ReplicaReport, ReplicaRole, Report, Roles};
 use sagitta_model::filter::Bounds;
 use sagitta_model::*;
 
@@ -391,13 +391,20 @@ pub(super) fn report() -> impl Strategy<Value = Report> {
     let text = || option::of(".{0,40}");
     let ids = || btree_set(1..=u64::MAX, 0..4).prop_map(|ids| ids.into_iter().collect());
     let members = (ids(), ids()).prop_map(|(voters, learners)| GroupMembers { voters, learners });
-    let replica =
-        (any::<[u64; 5]>(), proptest::sample::select(roles), option::of(1..=u64::MAX), text(), option::of(members));
+    let split = option::of(any::<[u64; 2]>().prop_map(|[term, index]| Floor { term, index }));
+    let replica = (
+        any::<[u64; 5]>(),
+        proptest::sample::select(roles),
+        option::of(1..=u64::MAX),
+        text(),
+        option::of(members),
+        split,
+    );
     let report = (btree_map(any::<u64>(), replica, 0..5), any::<u32>(), text(), any::<u64>());
     report.prop_map(|(replicas, searches_waiting, shortage, deletions)| {
-        let replicas = replicas.into_iter().map(|(shard, (figures, role, leader, problem, members))| {
+        let replicas = replicas.into_iter().map(|(shard, (figures, role, leader, problem, members, split))| {
             let [epoch, term, applied, points, disk_bytes] = figures;
-            ReplicaReport { shard, epoch, role, leader, term, applied, points, disk_bytes, problem, members }
+            ReplicaReport { shard, epoch, role, leader, term, applied, points, disk_bytes, problem, split, members }
         });
         Report { replicas: replicas.collect(), searches_waiting, shortage, deletions }
     })

@@ -42,6 +42,7 @@ fn report() -> Report {
         points: 4,
         disk_bytes: 5,
         problem: Some("opening".to_owned()),
+        split: None,
         members: None,
     };
     let members = Some(GroupMembers { voters: vec![7, 9], learners: vec![11] });

@@ -148,8 +148,8 @@ fn of_two_that_say_they_lead_the_one_of_the_later_term_counts() {
     let leads = |term: u64| {
         let members = GroupMembers { voters: vec![term], learners: vec![] };
         let (epoch, role, leader, points, disk_bytes, problem) = (1, ReplicaRole::Leader, None, 0, 0, None);
-        let (applied, members) = (10 * term, Some(members));
-        ReplicaReport { shard: 16, epoch, role, leader, term, applied, points, disk_bytes, problem, members }
+        let (applied, members, split) = (10 * term, Some(members), None);
+        ReplicaReport { shard: 16, epoch, role, leader, term, applied, points, disk_bytes, problem, split, members }
     };
     for terms in [[5, 6], [6, 5]] {
         let told = (1..).zip(terms).map(|(node, term)| {

@@ -9,6 +9,7 @@ use sagitta_model::{IndexPolicy, Metric, Schema, VectorSpec};
 use super::super::*;
 use crate::node::{NodeStatus, Place, Roles};
 use crate::operation::MemberChange;
+use crate::split::{Split, SplitStep};
 
 pub(super) struct Played {
     pub(super) state: State,
@@ -29,6 +30,8 @@ pub(super) struct Played {
     led_by: BTreeMap<u64, u64>,
     /// Replicas that do not work.
     pub(super) broken: BTreeSet<(u64, u64)>,
+    /// Where the replicas of shards that were split have applied that: by node and shard.
+    pub(super) split: BTreeMap<(u64, u64), Floor>,
 }
 
 struct Group {
@@ -37,6 +40,8 @@ struct Group {
     committed: u64,
     /// How far each copy is.
     copies: BTreeMap<u64, u64>,
+    /// Where it begins.
+    founded: Floor,
 }
 
 impl Played {
@@ -56,6 +61,7 @@ impl Played {
             noise: 0,
             led_by: BTreeMap::new(),
             broken: BTreeSet::new(),
+            split: BTreeMap::new(),
         };
         for id in 1..=nodes {
             played.join(id, &format!("z{}", id % zones));
@@ -84,6 +90,7 @@ impl Played {
                 term: 2,
                 committed: 1_000,
                 copies: shard.replicas.iter().map(|node| (*node, 1_000)).collect(),
+                founded: Floor { term: 1, index: 1 },
             });
         }
     }
@@ -193,6 +200,7 @@ impl Played {
                     points: 0,
                     disk_bytes: self.bytes_told(id, *shard),
                     problem: self.broken.contains(&(id, *shard)).then(|| "planted".to_owned()),
+                    split: self.split.get(&(id, *shard)).copied(),
                     members: (leads && !self.leaders_are_mute).then(|| group.members.clone()),
                 });
             }
@@ -249,6 +257,41 @@ impl Played {
             self.host(shard);
             if self.below(3) > 0 {
                 self.lead(shard);
+            }
+        }
+        let splits: Vec<_> = self.state.splits_under_way().cloned().collect();
+        splits.iter().for_each(|split| self.divide(split));
+    }
+
+    /// The leader of a shard has it split, and whoever has applied that has a replica of the new one.
+    fn divide(&mut self, split: &Split) {
+        if split.step < SplitStep::Divide || self.leader(split.shard).is_none() {
+            return;
+        }
+        let there: Vec<u64> = self.state.nodes().keys().copied().filter(|node| self.is_there(*node)).collect();
+        let at = match self.groups.get(&split.right.id) {
+            Some(right) => right.founded,
+            None => {
+                let group = self.groups.get_mut(&split.shard).expect("it is one of ours");
+                group.committed += 1;
+                let founded = Floor { term: group.term, index: group.committed };
+                for (_, copy) in group.copies.iter_mut().filter(|(node, _)| there.contains(node)) {
+                    *copy = founded.index;
+                }
+                let members = GroupMembers { voters: split.right.replicas.clone(), learners: Vec::new() };
+                let (term, committed, copies) = (founded.term, founded.index, BTreeMap::new());
+                self.groups.insert(split.right.id, Group { members, term, committed, copies, founded });
+                founded
+            }
+        };
+        let left = &self.groups[&split.shard];
+        let applied: Vec<u64> =
+            there.into_iter().filter(|node| left.copies.get(node).is_some_and(|copy| *copy >= at.index)).collect();
+        let right = self.groups.get_mut(&split.right.id).expect("it is one of ours");
+        for node in applied {
+            if self.split.insert((node, split.shard), at) != Some(at) {
+                self.split.insert((node, split.right.id), at);
+                right.copies.insert(node, at.index);
             }
         }
     }
@@ -360,7 +403,8 @@ impl Played {
         for _ in 0..3_000 {
             self.step();
             let idle = self.plan() == Plan::default();
-            if idle && self.state.operations().all(|one| !one.is_under_way()) {
+            let over = self.state.operations().all(|one| !one.is_under_way());
+            if idle && over && self.state.splits_under_way().next().is_none() {
                 for shard in self.groups.keys().copied().collect::<Vec<_>>() {
                     self.host(shard);
                 }

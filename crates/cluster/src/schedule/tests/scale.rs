@@ -247,6 +247,7 @@ impl Crowd {
             points: 0,
             disk_bytes: has,
             problem: None,
+            split: None,
             members: leads.then(|| group.members.clone()),
         }
     }

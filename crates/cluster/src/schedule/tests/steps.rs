@@ -36,7 +36,19 @@ struct Case {
 fn replica(role: ReplicaRole, term: u64, applied: u64) -> ReplicaReport {
     let (epoch, points, disk_bytes) = (1, 0, 0);
     let (leader, problem, members) = (Some(2), None, None);
-    ReplicaReport { shard: SHARD, epoch, role, leader, term, applied, points, disk_bytes, problem, members }
+    ReplicaReport {
+        shard: SHARD,
+        epoch,
+        role,
+        leader,
+        term,
+        applied,
+        points,
+        disk_bytes,
+        problem,
+        split: None,
+        members,
+    }
 }
 
 /// Everybody is there, and node 4 is a learner that lacks as much as may be.

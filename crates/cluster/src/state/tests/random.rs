@@ -9,6 +9,7 @@ use proptest::test_runner::TestRunner;
 use super::*;
 use crate::collection::Floor;
 use crate::operation::{OperationKind, OperationStep};
+use crate::split::SplitStep;
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -53,13 +54,21 @@ fn command() -> impl Strategy<Value = Command> {
         let at = Floor { term: place / 3, index: place % 3 };
         Command::AdvanceOperation { id, from, to, at, unix_micros: 7 }
     });
+    let begin_split = (16u64..40, 1u64..4, 0u64..5, 0u64..2).prop_map(|(shard, epoch, at, unix_micros)| {
+        Command::BeginSplit { shard, epoch, at: at << 61, reason: "drawn".to_owned(), unix_micros }
+    });
+    let split_step = || prop::sample::select(SplitStep::ALL.to_vec());
+    let advance_split = (1u64..8, split_step(), split_step(), 0u64..9).prop_map(|(id, from, to, place)| {
+        let at = Floor { term: place / 3, index: place % 3 };
+        Command::AdvanceSplit { id, from, to, at, unix_micros: 7 }
+    });
     let cancel = (1u64..8).prop_map(|id| Command::CancelOperation { id });
     let voters = prop::collection::vec(node, 0..3).prop_map(|voters| Command::SetVoters { voters });
     let replaces =
         prop_oneof![Just(Replaces::Any), Just(Replaces::Nothing), (0u8..3).prop_map(|at| Replaces::Token([at; 32]))];
     let token = (0u8..3, replaces).prop_map(|(digest, replaces)| token(digest, replaces));
     prop_oneof![5 => join, 4 => up, 4 => status, 4 => create, 2 => delete, 3 => free, 5 => replicas, 1 => voters, 2 => token, 6 => begin,
-        12 => advance, 1 => cancel]
+        12 => advance, 1 => cancel, 4 => begin_split, 12 => advance_split]
 }
 
 fn status_of(id: u64, status: NodeStatus) -> Command {
@@ -125,6 +134,8 @@ fn random_commands_reach_every_outcome() {
         "busy",
         "no-operation",
         "other-step",
+        "split",
+        "other-split-step",
         "already-exists",
         "request-id-reused",
         "not-found",

@@ -25,7 +25,19 @@ fn state() -> State {
 
 fn replica(shard: u64, role: ReplicaRole, applied: u64) -> ReplicaReport {
     let (epoch, leader, term, points, disk_bytes) = (1, None, 2, 5, 6);
-    ReplicaReport { shard, epoch, role, leader, term, applied, points, disk_bytes, problem: None, members: None }
+    ReplicaReport {
+        shard,
+        epoch,
+        role,
+        leader,
+        term,
+        applied,
+        points,
+        disk_bytes,
+        problem: None,
+        split: None,
+        members: None,
+    }
 }
 
 /// Every node reports both shards; node 1 leads 16, node 2 leads 17.
