@@ -213,7 +213,8 @@ impl<'a> Route<'a> {
     }
 
     pub(crate) fn reference(&self) -> ShardRef {
-        ShardRef { shard: self.placed.id, epoch: self.placed.epoch }
+        let split = self.placed.split.map_or(0, |split| split.index);
+        ShardRef { shard: self.placed.id, epoch: self.placed.epoch, split }
     }
 
     /// Who is said to lead, or the next one to try.

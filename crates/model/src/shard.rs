@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use crate::{ErrorKind, Filter, PointId, Selection};
 
-/// A shard, and the version of its placement that the caller goes by.
+/// A shard, and the version of its placement that the caller goes by, and which points it means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShardRef {
     /// The shard.
     pub shard: u64,
     /// The epoch of its placement.
     pub epoch: u64,
+    /// The entry of its log that split it last: it has its points as of that. 0 if there was none.
+    pub split: u64,
 }
 
 /// What a read must see at the least.

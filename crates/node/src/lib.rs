@@ -37,7 +37,7 @@ use crate::shipping::Shipping;
 use crate::whole::{Opener, Present, Whole};
 
 pub use error::NodeError;
-pub use replica::{Freshness, Replica};
+pub use replica::{Freshness, Replica, Sight};
 pub use resources::{BudgetError, ByteSize, MemoryBudget, MemoryShares, Shortage, volume_bytes};
 pub use shipping::SegmentOrigins;
 

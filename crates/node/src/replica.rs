@@ -1,7 +1,7 @@
 //! One hosted replica: a shard, its Raft group and the threads that search it.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -38,6 +38,22 @@ pub enum Freshness {
     Latest,
 }
 
+/// What a read must see, and which points its caller means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// What it must see.
+    pub freshness: Freshness,
+    /// Those of the shard as of its split at this index of its log ([`Replica::split`]); 0 before any.
+    pub split: u64,
+}
+
+impl From<Freshness> for Sight {
+    /// Of a shard that was never split.
+    fn from(freshness: Freshness) -> Self {
+        Self { freshness, split: 0 }
+    }
+}
+
 /// One hosted replica.
 pub struct Replica {
     id: u64,
@@ -50,8 +66,6 @@ pub struct Replica {
     shipping: Arc<Shipping>,
     /// Set when it is closed: jobs on its shard end, so that its database can be opened anew or removed.
     closed: AtomicBool,
-    /// See [`Replica::serve_as_of`].
-    served: AtomicU64,
     shared: Shared,
 }
 
@@ -73,8 +87,7 @@ impl Replica {
         shared: Shared,
     ) -> Self {
         let indexed = watch::Sender::new(shard.get().indexed_index());
-        let (closed, served) = (AtomicBool::new(false), AtomicU64::new(0));
-        Self { id, env, shard, doomed, group, applied, indexed, shipping, closed, served, shared }
+        Self { id, env, shard, doomed, group, applied, indexed, shipping, closed: AtomicBool::new(false), shared }
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -83,11 +96,6 @@ impl Replica {
 
     pub(crate) fn env(&self) -> &Env {
         &self.env
-    }
-
-    /// See [`Replica::serve_as_of`].
-    pub(crate) fn served(&self) -> &AtomicU64 {
-        &self.served
     }
 
     /// The shard as it is now: another one once a whole state has taken its place.
@@ -147,8 +155,22 @@ impl Replica {
         wait: Wait,
         deadline: Deadline,
     ) -> Result<WriteResult, NodeError> {
+        self.write_as_of(0, request_id, change, wait, deadline).await
+    }
+
+    /// As [`Replica::write`], for a caller that means the shard's points as of its split at the index `asked` of its log.
+    ///
+    /// # Errors
+    /// [`NodeError::is_of_other_points`] when the replica has them as of another one.
+    pub async fn write_as_of(
+        &self,
+        asked: u64,
+        request_id: u128,
+        change: Arc<Change>,
+        wait: Wait,
+        deadline: Deadline,
+    ) -> Result<WriteResult, NodeError> {
         self.admit(&change)?;
-        let asked = self.served.load(Ordering::Acquire);
         let other_points = |error| NodeError::Shard { shard: self.id, error };
         let view = self.shard().view();
         // The leader may be yet to apply a split that others have; what is written comes after it.
@@ -260,12 +282,12 @@ impl Replica {
         &self,
         queries: Arc<[(SearchQuery, Selection)]>,
         explain: bool,
-        freshness: Freshness,
+        sight: impl Into<Sight>,
         deadline: Deadline,
     ) -> Result<Vec<SearchResult>, NodeError> {
         let queued = self.env.now();
         let (shard, id) = (self.shard.clone(), self.id);
-        let asked = self.served.load(Ordering::Acquire);
+        let Sight { freshness, split: asked } = sight.into();
         // Taken by the thread that begins: all searches see the same moment, and it is not the moment of queueing.
         let view = OnceLock::new();
         let room = AnswerRoom::default();
@@ -292,20 +314,20 @@ impl Replica {
         &self,
         ids: Vec<PointId>,
         selection: Selection,
-        freshness: Freshness,
+        sight: impl Into<Sight>,
         deadline: Deadline,
     ) -> Result<Vec<Record>, NodeError> {
-        self.view(freshness, deadline, move |view, _| view.get(&ids, &selection)).await
+        self.view(sight.into(), deadline, move |view, _| view.get(&ids, &selection)).await
     }
 
     /// How many points pass the filter.
     pub async fn count(
         &self,
         filter: Option<Arc<Filter>>,
-        freshness: Freshness,
+        sight: impl Into<Sight>,
         deadline: Deadline,
     ) -> Result<u64, NodeError> {
-        self.view(freshness, deadline, move |view, stop| view.count(filter.as_deref(), stop)).await
+        self.view(sight.into(), deadline, move |view, stop| view.count(filter.as_deref(), stop)).await
     }
 
     /// The first `limit` points after an id that pass the filter, ascending by id.
@@ -315,11 +337,13 @@ impl Replica {
         filter: Option<Arc<Filter>>,
         limit: usize,
         selection: Selection,
-        freshness: Freshness,
+        sight: impl Into<Sight>,
         deadline: Deadline,
     ) -> Result<Vec<Record>, NodeError> {
-        self.view(freshness, deadline, move |view, stop| view.scroll(after, filter.as_deref(), limit, &selection, stop))
-            .await
+        self.view(sight.into(), deadline, move |view, stop| {
+            view.scroll(after, filter.as_deref(), limit, &selection, stop)
+        })
+        .await
     }
 
     /// Figures of the moment.
@@ -347,11 +371,11 @@ impl Replica {
     /// Reads the current view on a search thread.
     async fn view<T: Send + 'static>(
         &self,
-        freshness: Freshness,
+        sight: Sight,
         deadline: Deadline,
         work: impl FnOnce(&ReadView, &dyn Stop) -> Result<T, ShardError> + Send + 'static,
     ) -> Result<T, NodeError> {
-        let (shard, asked) = (self.shard.clone(), self.served.load(Ordering::Acquire));
+        let (shard, Sight { freshness, split: asked }) = (self.shard.clone(), sight);
         let work = move |stop: &dyn Stop| {
             let view = shard.get().view();
             is_as_of(&view, asked)?;

@@ -17,8 +17,6 @@ impl Node {
     /// As [`Node::ensure`], for a shard that is split off from the shard `left`. `floor` is where that was or, of a node that has left the group,
     /// where the log stood. A node that has a replica of `left` waits until that has come to the split.
     ///
-    /// The replica is answered for once [`Replica::serve_as_of`] has said so.
-    ///
     /// # Errors
     /// [`NodeError::NotSplit`] before that, and while it is not known here where the split was: nothing is begun then, since what is begun
     /// empty would stay instead of the half, and could decide without those who have the points.
@@ -77,8 +75,8 @@ impl Node {
 
 impl Replica {
     /// Splits the shard: it keeps the points whose hashes are below `at`, and shard `right` of the same collection has the others. Returns
-    /// the position in the log from which on that is so; the group of `right` begins after it. From then on the replica answers nobody
-    /// until [`Replica::serve_as_of`] names that index.
+    /// the position in the log from which on that is so; the group of `right` begins after it. From then on the replica answers only
+    /// who names that index.
     ///
     /// # Errors
     /// As [`Replica::write`]; a repeated request is answered as before.
@@ -111,12 +109,6 @@ impl Replica {
     /// The last split that the replica has applied.
     pub fn last_split(&self) -> Option<Position> {
         self.shard().view().last_split().map(position)
-    }
-
-    /// Says which points callers mean: the shard's as of its split at this log index ([`Replica::split`]), or as of the beginning for 0, which
-    /// is so until it is said. Whoever goes by another one would take half of the points for all, or get some from both halves.
-    pub fn serve_as_of(&self, split: u64) {
-        self.served().store(split, std::sync::atomic::Ordering::Release);
     }
 }
 

@@ -286,12 +286,10 @@ impl Agent {
         match shard.parent {
             Some(left) => {
                 let floor = floor.or(shard.split.as_ref()).map(position);
-                self.node.ensure_half(spec, founders, floor, left).await?;
+                self.node.ensure_half(spec, founders, floor, left).await
             }
-            None => self.node.ensure(spec, founders, floor.map(position)).await?,
+            None => self.node.ensure(spec, founders, floor.map(position)).await,
         }
-        self.node.replica(shard.id)?.serve_as_of(shard.split.map_or(0, |split| split.index));
-        Ok(())
     }
 
     /// On a thread that may wait: the figures of a replica come from its database and its folder, and a slow disk must not hold up

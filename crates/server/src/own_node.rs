@@ -13,7 +13,7 @@ use sagitta_env::Deadline;
 use sagitta_model::{
     Change, ErrorKind, Filter, PointId, Record, SearchQuery, SearchResult, Selection, Wait, WriteResult,
 };
-use sagitta_node::{Freshness, Node, NodeError, Replica};
+use sagitta_node::{Freshness, Node, NodeError, Replica, Sight};
 
 use crate::agent::Placed;
 
@@ -67,11 +67,12 @@ fn shard_error(error: NodeError) -> ShardError {
     mapped
 }
 
-fn freshness(tokens: &Tokens, shard: ShardRef) -> Freshness {
-    match tokens {
+fn sight(tokens: &Tokens, shard: ShardRef) -> Sight {
+    let freshness = match tokens {
         Tokens::Latest => Freshness::Latest,
         tokens => tokens.index_of(shard.shard).map_or(Freshness::Any, Freshness::AtLeast),
-    }
+    };
+    Sight { freshness, split: shard.split }
 }
 
 /// What only the leader of the control group can answer.
@@ -98,7 +99,7 @@ impl NodeClient for OwnNode {
         wait: Wait,
         deadline: Deadline,
     ) -> Result<WriteResult, ShardError> {
-        self.replica(shard)?.write(request_id, change, wait, deadline).await.map_err(shard_error)
+        self.replica(shard)?.write_as_of(shard.split, request_id, change, wait, deadline).await.map_err(shard_error)
     }
 
     async fn search(
@@ -114,7 +115,7 @@ impl NodeClient for OwnNode {
             async move {
                 let found = match self.replica(shard) {
                     Ok(replica) => {
-                        let fresh = freshness(tokens, shard);
+                        let fresh = sight(tokens, shard);
                         replica.search(queries, explain, fresh, deadline).await.map_err(shard_error)
                     }
                     Err(error) => Err(error),
@@ -137,7 +138,7 @@ impl NodeClient for OwnNode {
         read: Read,
     ) -> Result<Vec<Record>, ShardError> {
         let replica = self.replica(shard)?;
-        replica.get(ids, selection, freshness(&read.tokens, shard), read.deadline).await.map_err(shard_error)
+        replica.get(ids, selection, sight(&read.tokens, shard), read.deadline).await.map_err(shard_error)
     }
 
     async fn count(
@@ -148,13 +149,13 @@ impl NodeClient for OwnNode {
         read: Read,
     ) -> Result<u64, ShardError> {
         let replica = self.replica(shard)?;
-        replica.count(filter, freshness(&read.tokens, shard), read.deadline).await.map_err(shard_error)
+        replica.count(filter, sight(&read.tokens, shard), read.deadline).await.map_err(shard_error)
     }
 
     async fn scroll(&self, _node: u64, shard: ShardRef, page: Page, read: Read) -> Result<Vec<Record>, ShardError> {
         let replica = self.replica(shard)?;
         let Page { after, limit, filter, selection } = page;
-        let fresh = freshness(&read.tokens, shard);
+        let fresh = sight(&read.tokens, shard);
         replica.scroll(after, filter, limit, selection, fresh, read.deadline).await.map_err(shard_error)
     }
 

@@ -96,11 +96,11 @@ impl Convert for ShardRef {
         if proto.shard == 0 {
             return Err(Violation::new("shard", "is 0, which is no shard"));
         }
-        Ok(Self { shard: proto.shard, epoch: proto.epoch })
+        Ok(Self { shard: proto.shard, epoch: proto.epoch, split: proto.split })
     }
 
     fn into_proto(self) -> p::ShardRef {
-        p::ShardRef { shard: self.shard, epoch: self.epoch }
+        p::ShardRef { shard: self.shard, epoch: self.epoch, split: self.split }
     }
 }
 

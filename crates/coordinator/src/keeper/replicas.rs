@@ -48,7 +48,9 @@ impl<C: NodeClient> Coordinator<C> {
 
     async fn have_handed_over(&self, Handover { shard, epoch, from, to, reason }: Handover) {
         let deadline = self.env.deadline(HAND_OVER_WITHIN);
-        let handed = self.env.until(deadline, self.nodes.hand_over(from, ShardRef { shard, epoch }, to, deadline));
+        // Whatever points it has.
+        let led = ShardRef { shard, epoch, split: 0 };
+        let handed = self.env.until(deadline, self.nodes.hand_over(from, led, to, deadline));
         match handed.await {
             Ok(Ok(())) => {
                 tracing::info!(shard, from, to, reason, "another replica leads");

@@ -22,7 +22,7 @@ use sagitta_shard::codec::Record as _;
 use sagitta_shard::{Engines, Home, ShardOptions, ShardSpec, Split, Step, StepHook};
 
 use super::{USUAL, point};
-use crate::{Freshness, MemoryBudget, Node, NodeError, NodeOptions, Replica};
+use crate::{Freshness, MemoryBudget, Node, NodeError, NodeOptions, Replica, Sight};
 
 const LEFT: u64 = 7;
 const RIGHT: u64 = 8;
@@ -83,6 +83,8 @@ struct Fleet {
     /// The node whose shards end at this step, once.
     cut: Arc<Mutex<Option<(usize, Step)>>>,
     requests: u128,
+    /// The split that whoever reads and writes goes by.
+    asked: u64,
     /// What was written and not deleted.
     written: BTreeSet<u64>,
     dir: tempfile::TempDir,
@@ -101,6 +103,7 @@ impl Fleet {
             lives: ALL.map(|_| None).into(),
             cut: Arc::default(),
             requests: 0,
+            asked: 0,
             written: BTreeSet::new(),
             dir: tempfile::tempdir().expect("a temporary folder"),
         };
@@ -159,20 +162,14 @@ impl Fleet {
         self.node(at).ensure_half(spec(RIGHT), NODES.to_vec(), None, LEFT).await
     }
 
-    /// Has all nodes open the right shard and answer for both as of the split.
-    async fn serve(&self, split: Position) {
+    /// Has all nodes open the right shard, and asks for both as of the split from now on.
+    async fn serve(&mut self, split: Position) {
+        self.asked = split.index;
         for at in ALL {
             while let Err(error) = self.open_right(at).await {
                 assert!(matches!(error, NodeError::NotSplit { shard: RIGHT, left: LEFT }), "{error}");
                 pause(&self.env, Duration::from_millis(10)).await;
             }
-            self.serve_as_of(at, split);
-        }
-    }
-
-    fn serve_as_of(&self, at: usize, split: Position) {
-        for shard in [LEFT, RIGHT] {
-            self.replica(at, shard).serve_as_of(split.index);
         }
     }
 
@@ -188,6 +185,10 @@ impl Fleet {
         }
         node.close().await;
         let _ = host.shutdown(self.env.now() + Duration::from_secs(1)).await;
+    }
+
+    fn sight(&self, freshness: Freshness) -> Sight {
+        Sight { freshness, split: self.asked }
     }
 
     fn node(&self, at: usize) -> &Node {
@@ -238,9 +239,9 @@ impl Fleet {
         for ids in ids.chunks(10) {
             self.requests += 1;
             let change = Arc::new(Change::Upsert(ids.iter().map(|id| point(*id, USUAL, "")).collect()));
-            let request = self.requests;
+            let (request, asked) = (self.requests, self.asked);
             self.at_leader(shard, async |leader| {
-                leader.write(request, change.clone(), Wait::Committed, Deadline::NEVER).await
+                leader.write_as_of(asked, request, change.clone(), Wait::Committed, Deadline::NEVER).await
             })
             .await;
             self.written.extend(ids);
@@ -272,7 +273,7 @@ impl Fleet {
                 assert_eq!(self.held(at, shard), wanted, "shard {shard} at {at}");
             }
             let leader = self.replica(self.leader(shard).await, shard);
-            let count = leader.count(None, Freshness::Latest, Deadline::NEVER).await.expect("counted");
+            let count = leader.count(None, self.sight(Freshness::Latest), Deadline::NEVER).await.expect("counted");
             assert_eq!(count, wanted.len() as u64, "shard {shard}");
         }
     }
@@ -408,8 +409,8 @@ async fn a_node_that_gets_the_left_half_whole_gets_the_right_one_from_its_group(
     assert!(!fleet.folder(behind, RIGHT).exists());
     drop(whole);
     fleet.open_right(behind).await.expect("it knows where the split was");
-    fleet.serve_as_of(behind, split);
-    let read = fleet.replica(behind, RIGHT).count(None, Freshness::Any, Deadline::NEVER).await;
+    fleet.asked = split.index;
+    let read = fleet.replica(behind, RIGHT).count(None, fleet.sight(Freshness::Any), Deadline::NEVER).await;
     assert!(read.expect_err("it has nothing yet").is_of_other_points());
     fleet.serve(split).await;
     fleet.write(RIGHT, 200..260).await;
@@ -433,10 +434,9 @@ async fn a_node_without_the_left_half_begins_the_right_one_where_it_is_told_that
     let untold = begin(None).await;
     assert!(matches!(untold, Err(NodeError::NotSplit { .. })), "{untold:?}");
     begin(Some(split)).await.expect("hosted");
-    fleet.replica(moved, RIGHT).serve_as_of(split.index);
+    fleet.asked = split.index;
     for at in ALL.into_iter().filter(|at| *at != moved) {
         fleet.open_right(at).await.expect("hosted");
-        fleet.serve_as_of(at, split);
     }
     fleet.write(RIGHT, 200..260).await;
     let wanted = fleet.held(fleet.leader(RIGHT).await, RIGHT);
@@ -484,26 +484,28 @@ async fn who_goes_by_another_split_than_the_replica_is_answered_by_none() {
     // It comes right after the split, from somebody who knows nothing of that, and reaches half of what it was meant for.
     let split = Split { request_id: u128::MAX, at: AT, right: RIGHT }.to_sealed();
     let all: Arc<_> = Change::DeleteByFilter(Filter::default()).into();
-    let delete = || leader.write(77, all.clone(), Wait::Committed, Deadline::NEVER);
-    let (applied, deleted) = tokio::join!(leader.group().propose(split.into(), Duration::MAX), delete());
+    let delete = |asked| leader.write_as_of(asked, 77, all.clone(), Wait::Committed, Deadline::NEVER);
+    let (applied, deleted) = tokio::join!(leader.group().propose(split.into(), Duration::MAX), delete(0));
     let error = deleted.expect_err("it was done in part");
     assert!(error.is_in_doubt() && error.is_of_other_points(), "{applied:?}, {error}");
     let read = leader.count(None, Freshness::Any, Deadline::NEVER).await.expect_err("half of the points");
     assert!(read.is_of_other_points() && !read.is_in_doubt(), "{read}");
-    let written = delete().await.expect_err("half of the points");
+    let written = delete(0).await.expect_err("half of the points");
     assert!(written.is_of_other_points() && !written.is_in_doubt(), "nothing was begun: {written}");
 
     let split = fleet.split().await;
     let (lower, upper) = (fleet.held(fleet.leader(LEFT).await, LEFT), fleet.written.clone());
     assert!(lower.is_empty() && upper.len() == 200);
     fleet.serve(split).await;
-    let again = delete().await.expect("the same request by the new route");
-    let right =
-        fleet.at_leader(RIGHT, async |right| right.write(77, all.clone(), Wait::Committed, Deadline::NEVER).await);
+    let again = delete(split.index).await.expect("the same request by the new route");
+    let right = fleet.at_leader(RIGHT, async |right| {
+        right.write_as_of(split.index, 77, all.clone(), Wait::Committed, Deadline::NEVER).await
+    });
     assert_eq!(again.applied + right.await.applied, 200);
     fleet.written.clear();
     let strangers = Change::Upsert((0..20).map(|id| point(id, USUAL, "")).collect());
-    let error = leader.write(78, strangers.into(), Wait::Committed, Deadline::NEVER).await.expect_err("misrouted");
+    let error = leader.write_as_of(split.index, 78, strangers.into(), Wait::Committed, Deadline::NEVER).await;
+    let error = error.expect_err("misrouted");
     assert!(matches!(error, NodeError::Misrouted(_)) && error.is_of_other_points(), "{error}");
     fleet.all_have_all().await;
     drop(leader);

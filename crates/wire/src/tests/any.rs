@@ -331,7 +331,7 @@ pub(super) fn statistics() -> impl Strategy<Value = CollectionStatistics> {
 }
 
 pub(super) fn shard() -> impl Strategy<Value = ShardRef> {
-    (1..=u64::MAX, any::<u64>()).prop_map(|(shard, epoch)| ShardRef { shard, epoch })
+    (1..=u64::MAX, any::<u64>(), any::<u64>()).prop_map(|(shard, epoch, split)| ShardRef { shard, epoch, split })
 }
 
 /// What a read must see, with places in any order.

@@ -61,7 +61,7 @@ proptest! {
         explain in any::<bool>(),
         tokens in any::freshness(),
     ) {
-        let shards = shards.into_iter().map(|(shard, epoch)| ShardRef { shard, epoch }).collect();
+        let shards = shards.into_iter().map(|(shard, epoch)| ShardRef { shard, epoch, split: 0 }).collect();
         check(Search { shards, queries: queries.into(), explain, tokens })?;
     }
 
@@ -143,7 +143,7 @@ proptest! {
     }
 }
 
-const SHARD: ShardRef = ShardRef { shard: 17, epoch: 3 };
+const SHARD: ShardRef = ShardRef { shard: 17, epoch: 3, split: 0 };
 
 fn query() -> (SearchQuery, Selection) {
     let search = golden::search(Effort::Recall(0.9));
@@ -365,7 +365,7 @@ fn an_answer_that_is_larger_than_a_message_says_so_instead() {
     let result = SearchResult { hits: vec![hit; RECORDS / 2 + 1], ..SearchResult::default() };
     let answers = [1, 2].map(|shard| (shard, Ok(vec![result.clone()]))).to_vec();
     let query = SearchQuery { group_by: None, k: RECORDS, ..query().0 };
-    let shards = [1, 2].map(|shard| ShardRef { shard, epoch: 1 }).to_vec();
+    let shards = [1, 2].map(|shard| ShardRef { shard, epoch: 1, split: 0 }).to_vec();
     let found = search_answer(answers).answered(&(shards, Arc::from([(query, selection)]))).unwrap();
     for (_, answer) in found {
         assert_eq!(answer.unwrap_err().message, Record::too_heavy().reason, "of all, since none alone is too large");

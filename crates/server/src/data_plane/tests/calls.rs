@@ -47,7 +47,7 @@ async fn every_call_arrives_as_it_was_made_and_its_answer_comes_back() {
             expected.push(Call::Write(2, SHARD, u128::MAX - 1, change.clone(), wait));
         }
     }
-    let shards = [SHARD, ShardRef { shard: 18, epoch: u64::MAX }];
+    let shards = [SHARD, ShardRef { shard: 18, epoch: u64::MAX, split: u64::MAX }];
     let queries = vec![query(3), query(10)];
     let found = remote.search(2, &shards, queries.clone().into(), true, read(Tokens::Latest)).await;
     let both = || Ok(vec![answers.found.clone(); 2]);

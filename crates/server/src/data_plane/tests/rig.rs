@@ -21,7 +21,7 @@ use crate::Seen;
 pub(super) use crate::peers::tests::rig::{CLUSTER, Recorder, brisk, identity, uri, within};
 use crate::peers::{Guests, PeerIdentity, PeerListener};
 
-pub(super) const SHARD: ShardRef = ShardRef { shard: 17, epoch: 3 };
+pub(super) const SHARD: ShardRef = ShardRef { shard: 17, epoch: 3, split: 5 };
 
 /// What a node was asked.
 #[derive(Clone, Debug, PartialEq)]
