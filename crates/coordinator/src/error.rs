@@ -25,6 +25,14 @@ pub enum Error {
         /// What it said.
         error: ShardError,
     },
+    /// A shard was split while it was asked: what its points are has to be asked of two.
+    #[error("shard {shard} was split meanwhile: try again{}", if *in_doubt { IN_DOUBT } else { "" })]
+    Split {
+        /// Which shard.
+        shard: u64,
+        /// Of a write: whether an earlier try may have made it.
+        in_doubt: bool,
+    },
     /// There is no room for another shard.
     #[error(transparent)]
     NoRoom(ShardError),
@@ -38,8 +46,11 @@ const IN_DOUBT: &str = "; a write may or may not have been applied: retry it wit
 impl Error {
     /// Of a change that an earlier try may have made: that is what its caller must know.
     pub(crate) fn in_doubt_if(self, in_doubt: bool, shard: u64) -> Self {
-        if !in_doubt {
-            return self;
+        match self {
+            error if !in_doubt => return error,
+            Self::Split { shard, .. } => return Self::Split { shard, in_doubt },
+            Self::Shard { shard, error } => return Self::Shard { shard, error: ShardError { in_doubt, ..error } },
+            _ => {}
         }
         let error = ShardError::new(self.kind(), self.to_string());
         Self::Shard { shard, error: ShardError { in_doubt, retry_after: self.retry_after(), ..error } }
@@ -49,6 +60,7 @@ impl Error {
     pub(crate) fn of_a_read(self) -> Self {
         match self {
             Self::Shard { shard, error } => Self::Shard { shard, error: ShardError { in_doubt: false, ..error } },
+            Self::Split { shard, .. } => Self::Split { shard, in_doubt: false },
             other => other,
         }
     }
@@ -58,6 +70,7 @@ impl Error {
         match self {
             Self::Shard { error, .. } => error.in_doubt,
             Self::Control(error) => error.is_in_doubt(),
+            Self::Split { in_doubt, .. } => *in_doubt,
             Self::DeadlineExceeded => true,
             Self::Refused(_) | Self::NoRoom(_) => false,
         }
@@ -70,7 +83,7 @@ impl Error {
             Self::Refused(refusal) => refusal.kind(),
             Self::Control(error) => error.kind(),
             Self::Shard { error, .. } | Self::NoRoom(error) => error.kind,
-            Self::DeadlineExceeded => ErrorKind::Unavailable,
+            Self::Split { .. } | Self::DeadlineExceeded => ErrorKind::Unavailable,
         }
     }
 

@@ -1,14 +1,18 @@
 //! Points: written to the shards that are responsible for them, read back from there.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::future::{join_all, try_join_all};
 use sagitta_cluster::{Collection, ShardDescriptor};
 use sagitta_env::Deadline;
-use sagitta_model::{Change, Consistency, Filter, PointId, Record, Selection, Target, Wait, WriteResult};
+use sagitta_model::{Change, Consistency, Filter, HashRange, PointId, Record, Selection, Target, Wait, WriteResult};
 
 use crate::client::{NodeClient, Page, Read, Tokens};
+use crate::router::present;
 use crate::{Coordinator, Error};
 
 /// One write of one collection, resolved against its schema.
@@ -29,32 +33,46 @@ impl<C: NodeClient> Coordinator<C> {
     /// the others stand: the same request again completes them.
     pub async fn write(&self, collection: &Collection, write: Write) -> Result<WriteResult, Error> {
         let Write { request_id, change, wait, deadline } = write;
-        let parts = split(collection, change).into_iter().map(|Part { shard, change, positions }| async move {
-            let change = Arc::new(change);
-            let written = self
-                .at_leader(collection, shard, deadline, |node, shard| {
-                    self.nodes.write(node, shard, request_id, change.clone(), wait, deadline)
-                })
-                .await;
-            let mut written = written?;
-            for failure in &mut written.failures {
-                failure.index = positions.as_ref().map_or(failure.index, |positions| positions[failure.index]);
-            }
-            Ok::<WriteResult, Error>(written)
-        });
-        let mut result = WriteResult::default();
+        let call = Call { request_id, wait, deadline };
         // To their end, whatever becomes of the others: one that is cut short would be in doubt.
-        let mut parts = join_all(parts).await;
-        // Of several failures one in doubt is told: whoever is told of a refusal may think that nothing was done.
-        parts.sort_by_key(|part| !part.as_ref().is_err_and(Error::is_in_doubt));
-        for written in parts {
-            let mut written = written?;
-            result.applied += written.applied;
-            result.failures.append(&mut written.failures);
-            result.tokens.append(&mut written.tokens);
+        let parts = split(collection, HashRange::FULL, change).into_iter();
+        gather(join_all(parts.map(|part| self.write_part(collection, part, call))).await)
+    }
+
+    async fn write_part(&self, collection: &Collection, part: Part<'_>, call: Call) -> Result<WriteResult, Error> {
+        let Call { request_id, wait, deadline } = call;
+        let Part { shard, change, positions } = part;
+        let change = Arc::new(change);
+        let written = self.at_leader(collection, shard, deadline, |node, shard| {
+            self.nodes.write(node, shard, request_id, change.clone(), wait, deadline)
+        });
+        let mut written = match written.await {
+            Err(Error::Split { in_doubt, .. }) => {
+                let halves = self.write_halves(collection, shard, change.clone(), call).await;
+                halves.map_err(|error| error.in_doubt_if(in_doubt, shard.id))?
+            }
+            written => written?,
+        };
+        only_of(&change, &mut written);
+        for failure in &mut written.failures {
+            failure.index = positions.as_ref().map_or(failure.index, |positions| positions[failure.index]);
         }
-        result.failures.sort_by_key(|failure| failure.index);
-        Ok(result)
+        Ok(written)
+    }
+
+    /// Writes a shard's part to the shards that have its hashes by now.
+    fn write_halves<'a>(
+        &'a self,
+        collection: &'a Collection,
+        shard: &'a ShardDescriptor,
+        change: Arc<Change>,
+        call: Call,
+    ) -> Pin<Box<dyn Future<Output = Result<WriteResult, Error>> + Send + 'a>> {
+        Box::pin(async move {
+            let collection = &*present(&self.control, collection)?;
+            let parts = split(collection, shard.range, Arc::unwrap_or_clone(change)).into_iter();
+            gather(join_all(parts.map(|part| self.write_part(collection, part, call))).await)
+        })
     }
 
     /// The points of these ids that exist, in the order of the ids; an id given twice is answered twice.
@@ -66,14 +84,29 @@ impl<C: NodeClient> Coordinator<C> {
         consistency: &Consistency,
         deadline: Deadline,
     ) -> Result<Vec<Record>, Error> {
-        let read = &read(consistency, deadline);
-        let selection = &selection;
+        let read = read(consistency, deadline);
+        let mut collection = Cow::Borrowed(collection);
+        loop {
+            match self.get_once(&collection, &ids, &selection, &read).await {
+                Err(Error::Split { .. }) => collection = self.split_meanwhile(&collection)?,
+                found => return found,
+            }
+        }
+    }
+
+    async fn get_once(
+        &self,
+        collection: &Collection,
+        ids: &[PointId],
+        selection: &Selection,
+        read: &Read,
+    ) -> Result<Vec<Record>, Error> {
         let from = |shard, ids: Vec<PointId>| async move {
             let get = |node, shard| self.nodes.get(node, shard, ids.clone(), selection.clone(), read.clone());
             self.at_replica(collection, shard, read, get).await
         };
         if let [shard] = &collection.shards[..] {
-            return from(shard, ids).await;
+            return from(shard, ids.to_vec()).await;
         }
         let parts = split_items(collection, ids.iter().copied(), |id| *id);
         let parts = parts.map(|(shard, (ids, _))| from(shard, ids));
@@ -90,7 +123,22 @@ impl<C: NodeClient> Coordinator<C> {
         consistency: &Consistency,
         deadline: Deadline,
     ) -> Result<u64, Error> {
-        let (read, filter) = (&read(consistency, deadline), &filter);
+        let read = read(consistency, deadline);
+        let mut collection = Cow::Borrowed(collection);
+        loop {
+            match self.count_once(&collection, &filter, &read).await {
+                Err(Error::Split { .. }) => collection = self.split_meanwhile(&collection)?,
+                counted => return counted,
+            }
+        }
+    }
+
+    async fn count_once(
+        &self,
+        collection: &Collection,
+        filter: &Option<Arc<Filter>>,
+        read: &Read,
+    ) -> Result<u64, Error> {
         let parts = collection.shards.iter().map(|shard| {
             let count = |node, shard| self.nodes.count(node, shard, filter.clone(), read.clone());
             self.at_replica(collection, shard, read, count)
@@ -107,7 +155,22 @@ impl<C: NodeClient> Coordinator<C> {
         consistency: &Consistency,
         deadline: Deadline,
     ) -> Result<Vec<Record>, Error> {
-        let (read, page) = (&read(consistency, deadline), &page);
+        let read = read(consistency, deadline);
+        let mut collection = Cow::Borrowed(collection);
+        loop {
+            match self.scroll_once(&collection, &page, &read).await {
+                Err(Error::Split { .. }) => collection = self.split_meanwhile(&collection)?,
+                records => return records,
+            }
+        }
+    }
+
+    /// The collection with what a shard was split into.
+    pub(crate) fn split_meanwhile(&self, collection: &Collection) -> Result<Cow<'static, Collection>, Error> {
+        Ok(Cow::Owned(Arc::unwrap_or_clone(present(&self.control, collection)?)))
+    }
+
+    async fn scroll_once(&self, collection: &Collection, page: &Page, read: &Read) -> Result<Vec<Record>, Error> {
         let parts = collection.shards.iter().map(|shard| {
             let scroll = |node, shard| self.nodes.scroll(node, shard, page.clone(), read.clone());
             self.at_replica(collection, shard, read, scroll)
@@ -135,6 +198,48 @@ pub(crate) fn read(consistency: &Consistency, deadline: Deadline) -> Read {
     Read { tokens, deadline }
 }
 
+/// What all parts of a write have in common.
+#[derive(Clone, Copy)]
+struct Call {
+    request_id: u128,
+    wait: Wait,
+    deadline: Deadline,
+}
+
+/// What came of all parts.
+fn gather(mut parts: Vec<Result<WriteResult, Error>>) -> Result<WriteResult, Error> {
+    let mut result = WriteResult::default();
+    // Of several failures one in doubt is told: whoever is told of a refusal may think that nothing was done.
+    parts.sort_by_key(|part| !part.as_ref().is_err_and(Error::is_in_doubt));
+    for written in parts {
+        let mut written = written?;
+        result.applied += written.applied;
+        result.failures.append(&mut written.failures);
+        result.tokens.append(&mut written.tokens);
+    }
+    result.failures.sort_by_key(|failure| failure.index);
+    Ok(result)
+}
+
+/// Leaves of an outcome what is of this change: a shard that was split since it applied the same request answers each half of it with what
+/// came of the whole.
+pub(crate) fn only_of(change: &Change, written: &mut WriteResult) {
+    let ids: Vec<PointId> = match change {
+        Change::Upsert(points) => points.iter().map(|point| point.id).collect(),
+        Change::Delete(ids) | Change::UpdatePayload { target: Target::Ids(ids), .. } => ids.clone(),
+        Change::DeleteByFilter(_) | Change::UpdatePayload { .. } => return,
+    };
+    written.applied = written.applied.min(ids.len() as u64);
+    written.failures.retain_mut(|failure| {
+        if ids.get(failure.index) == Some(&failure.id) {
+            return true;
+        }
+        let found = ids.iter().position(|id| *id == failure.id);
+        failure.index = found.unwrap_or_default();
+        found.is_some()
+    });
+}
+
 /// A shard's part of a change.
 struct Part<'a> {
     shard: &'a ShardDescriptor,
@@ -143,7 +248,8 @@ struct Part<'a> {
     positions: Option<Vec<usize>>,
 }
 
-fn split(collection: &Collection, change: Change) -> Vec<Part<'_>> {
+/// The parts of a change that concerns no other points than those of these hashes.
+fn split(collection: &Collection, range: HashRange, change: Change) -> Vec<Part<'_>> {
     let whole = |shard, change| Part { shard, change, positions: None };
     if let [shard] = &collection.shards[..] {
         return vec![whole(shard, change)];
@@ -162,7 +268,8 @@ fn split(collection: &Collection, change: Change) -> Vec<Part<'_>> {
             })
             .collect(),
         change @ (Change::DeleteByFilter(_) | Change::UpdatePayload { .. }) => {
-            collection.shards.iter().map(|shard| whole(shard, change.clone())).collect()
+            let within = |shard: &&ShardDescriptor| range.contains(shard.range.first);
+            collection.shards.iter().filter(within).map(|shard| whole(shard, change.clone())).collect()
         }
     }
 }

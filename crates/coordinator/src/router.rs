@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -268,18 +269,29 @@ impl<'a> Route<'a> {
         Pause { shard: self.placed.id, node, wait }
     }
 
-    /// Goes by the present placement. The error is that the collection is gone.
+    /// Goes by the present placement. The error is that the collection is gone, or the shard was split.
     pub(crate) fn follow(&mut self, control: &Control, collection: &Collection) -> Result<(), Error> {
-        let state = control.state();
-        let present = state.collection(&collection.name)?;
-        if present.id != collection.id {
-            // There is one of this name, but what was asked was resolved against another schema and other shards.
-            let what = format!("collection `{}` was deleted and created anew meanwhile: try again", collection.name);
-            return Err(ControlError::new(ErrorKind::Unavailable, what).into());
-        }
+        let present = present(control, collection)?;
         let placed = present.shards.iter().find(|shard| shard.id == self.placed.id);
         let gone = || Error::Refused(Refusal::NotFound(collection.name.to_string()));
-        self.placed = Cow::Owned(placed.ok_or_else(gone)?.clone());
+        let placed = placed.ok_or_else(gone)?;
+        // It would answer for the half of its points as if that were all.
+        if placed.range != self.placed.range {
+            return Err(Error::Split { shard: placed.id, in_doubt: false });
+        }
+        self.placed = Cow::Owned(placed.clone());
         Ok(())
     }
+}
+
+/// A collection as it is by now. The error is that it is gone.
+pub(crate) fn present(control: &Control, collection: &Collection) -> Result<Arc<Collection>, Error> {
+    let state = control.state();
+    let present = state.collection(&collection.name)?;
+    if present.id != collection.id {
+        // There is one of this name, but what was asked was resolved against another schema and other shards.
+        let what = format!("collection `{}` was deleted and created anew meanwhile: try again", collection.name);
+        return Err(ControlError::new(ErrorKind::Unavailable, what).into());
+    }
+    Ok(Arc::clone(present))
 }

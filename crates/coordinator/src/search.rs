@@ -1,5 +1,6 @@
 //! Searches: checked, scattered over the shards, gathered and merged.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use sagitta_cluster::Collection;
@@ -38,7 +39,13 @@ impl<C: NodeClient> Coordinator<C> {
         let queries: Arc<[_]> = search.queries.into();
         let read = read(&search.consistency, search.deadline);
         let patience = if search.allow_partial { self.earlier(search.deadline) } else { search.deadline };
-        let answers = scatter(self, collection, queries.clone(), search.explain, read, patience).await?;
+        let mut collection = Cow::Borrowed(collection);
+        let answers = loop {
+            match scatter(self, &collection, queries.clone(), search.explain, read.clone(), patience).await {
+                Err(Error::Split { .. }) => collection = self.split_meanwhile(&collection)?,
+                answers => break answers?,
+            }
+        };
 
         let mut coverage = Coverage { shards: answers.len(), missing: Vec::new() };
         let mut parts = Vec::with_capacity(answers.len());

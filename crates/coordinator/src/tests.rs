@@ -6,6 +6,7 @@ mod names;
 mod operations;
 mod replicas;
 mod rig;
+mod splits;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

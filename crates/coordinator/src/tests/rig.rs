@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct Call {
     pub(super) node: u64,
     pub(super) shard: u64,
+    /// The split that the caller goes by.
+    pub(super) split: u64,
 }
 
 type Answer = Box<dyn Fn(&Call) -> Result<SearchResult, ShardError> + Send + Sync>;
@@ -44,6 +46,8 @@ struct Seen {
     /// Node, and how many shards the call was for.
     calls: Vec<(u64, usize)>,
     request_ids: Vec<u128>,
+    /// Shard, and what it was asked to change.
+    changes: Vec<(u64, Arc<Change>)>,
 }
 
 pub(super) struct Rig {
@@ -202,6 +206,11 @@ impl Rig {
         self.seen(|seen| seen.request_ids.clone())
     }
 
+    /// What all writes asked for, by shard.
+    pub(super) fn changes(&self) -> Vec<(u64, Arc<Change>)> {
+        self.seen(|seen| std::mem::take(&mut seen.changes))
+    }
+
     fn seen<T>(&self, look: impl FnOnce(&mut Seen) -> T) -> T {
         look(&mut self.coordinator.nodes.0.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -258,7 +267,7 @@ pub(super) fn not_leader(hint: Option<u64>) -> ShardError {
 
 impl Scripts {
     fn answer(&self, node: u64, shard: ShardRef) -> Result<SearchResult, ShardError> {
-        (self.0.answer)(&Call { node, shard: shard.shard })
+        (self.0.answer)(&Call { node, shard: shard.shard, split: shard.split })
     }
 
     fn note(&self, node: u64, shards: usize) -> bool {
@@ -288,11 +297,15 @@ impl NodeClient for Scripts {
         node: u64,
         shard: ShardRef,
         request_id: u128,
-        _change: Arc<Change>,
+        change: Arc<Change>,
         _wait: Wait,
         _deadline: Deadline,
     ) -> Result<WriteResult, ShardError> {
-        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).request_ids.push(request_id);
+        {
+            let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.request_ids.push(request_id);
+            seen.changes.push((shard.shard, change));
+        }
         self.read_or_write(node, shard).await?;
         let tokens = vec![VersionToken { shard: shard.shard, index: 1 }];
         Ok(WriteResult { applied: 1, tokens, ..WriteResult::default() })

@@ -1,0 +1,131 @@
+//! Calls that go by a route from before a split.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sagitta_cluster::{Collection, Command, Floor, SplitStep};
+use sagitta_model::{
+    Change, Consistency, ErrorKind, Filter, ItemFailure, Point, PointId, Problem, Selection, Wait, WriteResult,
+    shard_hash,
+};
+
+use super::NODES;
+use super::rig::{Call, Rig, failing, found, query};
+use crate::points::only_of;
+use crate::{Elsewhere, Error, Page, ShardError, Write};
+
+const MIDDLE: u64 = 1 << 63;
+const LEFT: u64 = 16;
+const RIGHT: u64 = 17;
+
+/// A cluster whose only shard was split, and the collection as it was before. Nodes answer who goes by the split.
+async fn after_a_split() -> (Rig, Arc<Collection>) {
+    let rig = Rig::start(NODES, 1, 3, answer).await;
+    let before = rig.collection();
+    split(&rig).await;
+    (rig, before)
+}
+
+fn answer(call: &Call) -> Result<sagitta_model::SearchResult, ShardError> {
+    match (call.shard, call.split) {
+        (LEFT | RIGHT, 70) => Ok(found(call.shard)),
+        _ => Err(failing(Elsewhere::NotHosted)),
+    }
+}
+
+async fn split(rig: &Rig) {
+    let reason = String::new();
+    rig.decide(Command::BeginSplit { shard: LEFT, epoch: 1, at: MIDDLE, reason, unix_micros: 1 }).await;
+    let steps = [SplitStep::Prepare, SplitStep::Divide, SplitStep::Found, SplitStep::Done];
+    for pair in steps.windows(2) {
+        let (from, to, at) = (pair[0], pair[1], Floor { term: 3, index: 70 });
+        rig.decide(Command::AdvanceSplit { id: 1, from, to, at, unix_micros: 2 }).await;
+    }
+    assert_eq!(rig.shards(), [LEFT, RIGHT]);
+}
+
+fn ids() -> Vec<PointId> {
+    (0..20).map(PointId::Num).collect()
+}
+
+#[tokio::test]
+async fn a_write_goes_on_in_parts_under_the_same_request_id() {
+    let (rig, before) = after_a_split().await;
+    let points = ids().into_iter().map(|id| Point { id, vectors: Default::default(), payload: Default::default() });
+    let changes = [Change::Upsert(points.collect()), Change::Delete(ids()), Change::DeleteByFilter(Filter::default())];
+    for (number, change) in changes.into_iter().enumerate() {
+        rig.changes();
+        let write = Write { request_id: 9, change, wait: Wait::Committed, deadline: rig.deadline() };
+        let written = rig.coordinator.write(&before, write).await.expect("written");
+        let shards: Vec<_> = written.tokens.iter().map(|token| token.shard).collect();
+        assert_eq!((written.applied, shards), (2, vec![LEFT, RIGHT]));
+        let changes = rig.changes();
+        let [.., (left, lower), (right, upper)] = &changes[..] else { panic!("{changes:?}") };
+        assert_eq!((*left, *right), (LEFT, RIGHT));
+        let ids_of = |change: &Change| match change {
+            Change::Upsert(points) => points.iter().map(|point| point.id).collect(),
+            Change::Delete(ids) => ids.clone(),
+            _ => Vec::new(),
+        };
+        let (below, above): (Vec<_>, Vec<_>) = ids().into_iter().partition(|id| shard_hash(*id) < MIDDLE);
+        let expected = if number == 2 { (Vec::new(), Vec::new()) } else { (below, above) };
+        assert_eq!((ids_of(lower), ids_of(upper)), expected);
+    }
+    assert!(rig.request_ids().iter().all(|id| *id == 9));
+}
+
+#[tokio::test]
+async fn no_read_takes_half_of_the_points_for_all() {
+    let (rig, before) = after_a_split().await;
+    for consistency in [Consistency::Eventual, Consistency::Strong] {
+        let mut search = query(10);
+        (search.consistency, search.deadline) = (consistency.clone(), rig.deadline());
+        let (results, coverage) = rig.coordinator.search(&before, search).await.expect("found");
+        let hits: Vec<_> = results[0].hits.iter().map(|hit| hit.id).collect();
+        assert_eq!((hits, coverage.shards), (vec![PointId::Num(LEFT), PointId::Num(RIGHT)], 2), "{consistency:?}");
+        let counted = rig.coordinator.count(&before, None, &consistency, rig.deadline()).await;
+        assert_eq!(counted.expect("counted"), 2, "{consistency:?}");
+        let both = |calls: Vec<(u64, usize)>| calls.len() >= 2;
+        rig.calls();
+        rig.coordinator.get(&before, ids(), Selection::default(), &consistency, rig.deadline()).await.expect("read");
+        assert!(both(rig.calls()), "{consistency:?}");
+        let page = Page { after: None, limit: 5, filter: None, selection: Selection::default() };
+        rig.coordinator.scroll(&before, page, &consistency, rig.deadline()).await.expect("read");
+        assert!(both(rig.calls()), "{consistency:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_may_have_been_made_before_the_split_stays_in_doubt_whatever_refuses_it_then() {
+    let calls = AtomicU64::new(0);
+    let rig = Rig::start(NODES, 1, 3, move |call| match (call.split, calls.fetch_add(1, Ordering::Relaxed)) {
+        (0, 0) => Err(ShardError { in_doubt: true, ..failing(Elsewhere::NotHosted) }),
+        (0, _) => Err(failing(Elsewhere::NotHosted)),
+        _ => Err(ShardError::new(ErrorKind::Overloaded, "planted")),
+    })
+    .await;
+    let before = rig.collection();
+    split(&rig).await;
+    let write = Write { request_id: 9, change: Change::Delete(ids()), wait: Wait::Committed, deadline: rig.deadline() };
+    let error = rig.coordinator.write(&before, write).await.expect_err("refused");
+    assert!(error.is_in_doubt() && error.kind() == ErrorKind::Unavailable, "{error}");
+    assert!(matches!(&error, Error::Shard { error, .. } if error.message == "planted"), "{error:?}");
+}
+
+#[test]
+fn a_half_that_answers_with_what_came_of_the_whole_is_told_only_of_its_own() {
+    let failure = |index, id| {
+        let problem = Problem { kind: ErrorKind::NotFound, message: String::new(), violations: Vec::new() };
+        ItemFailure { index, id: PointId::Num(id), problem }
+    };
+    // Of the request for the points 1 to 6, of which this half has 2, 4 and 6.
+    let half = Change::Delete([2, 4, 6].map(PointId::Num).to_vec());
+    let mut written =
+        WriteResult { applied: 4, failures: vec![failure(0, 1), failure(3, 4)], ..WriteResult::default() };
+    only_of(&half, &mut written);
+    assert_eq!((written.applied, written.failures), (3, vec![failure(1, 4)]));
+    let all = WriteResult { applied: 4, failures: vec![failure(3, 4)], ..WriteResult::default() };
+    let mut whole = all.clone();
+    only_of(&Change::DeleteByFilter(Filter::default()), &mut whole);
+    assert_eq!(whole, all);
+}
