@@ -1,11 +1,14 @@
 //! An agent of a node over the twins of its engines.
 
-use sagitta_cluster::{Command, Floor, NodeStatus, OperationKind, OperationStep, Place, Roles};
+use sagitta_cluster::{
+    Command, Floor, Limits, NodeStatus, OperationKind, OperationStep, Place, Roles, SplitStep, Told, plan,
+};
 use sagitta_consensus::{ClusterId, Host, HostSettings, Membership, MemoryLog, SilentTransport, States};
 use sagitta_engine::index::exact::ExactEngine;
 use sagitta_engine::kv::MemoryEngine;
-use sagitta_model::{IndexPolicy, Metric, Schema, VectorSpec};
-use sagitta_node::{MemoryBudget, NodeOptions};
+use sagitta_env::Deadline;
+use sagitta_model::{Change, IndexPolicy, Metric, Object, Point, PointId, Schema, VectorSpec, Wait};
+use sagitta_node::{Freshness, MemoryBudget, NodeOptions, Sight};
 use sagitta_shard::{Engines, ShardOptions};
 
 use super::*;
@@ -195,4 +198,61 @@ fn what_fails_again_and_again_is_tried_at_growing_distances_up_to_a_bound_and_wh
     now += RETRY_AT_MOST;
     retry.failed(now);
     assert_eq!(secs(&retry, now), 10, "it has worked for a minute");
+}
+
+#[tokio::test]
+async fn a_shard_is_split_as_is_agreed_and_both_have_what_they_should() {
+    const LEFT: u64 = 16;
+    const RIGHT: u64 = 17;
+    let dir = tempfile::tempdir().unwrap();
+    let (_host, node) = node(dir.path());
+    let env = Env::real();
+    let followed = Followed::open(dir.path().join("followed.json")).unwrap();
+    let agent = Agent::new(env.clone(), ME, node.clone(), Placed::default(), followed);
+    let mut reports = agent.reports();
+    let (states, seen) = watch::channel(None);
+    env.spawn(crate::steward::Steward::new(env.clone(), ME, node.clone()).run(seen.clone()));
+    env.spawn(agent.run(seen));
+    let mut state = State::new(1);
+    for command in [join(), Command::SetNodeStatus { id: ME, status: NodeStatus::Up }, create(1)] {
+        state.apply(command).unwrap();
+    }
+    let mut index = 0;
+    let mut agree = |state: &State| {
+        index += 1;
+        states.send_replace(Some(Seen { index, state: Arc::new(state.clone()) }));
+    };
+    agree(&state);
+    let hosted = |report: &Report, shard: u64| report.replicas.iter().any(|replica| replica.shard == shard);
+    reports.wait_for(|report| hosted(report, LEFT)).await.unwrap();
+    let point =
+        |id| Point { id: PointId::Num(id), vectors: [("v".into(), vec![1.0])].into(), payload: Object::default() };
+    let change = Arc::new(Change::Upsert((0..100).map(point).collect()));
+    node.replica(LEFT).unwrap().write(1, change, Wait::Committed, Deadline::NEVER).await.unwrap();
+
+    let (epoch, at, reason) = (1, 1 << 63, String::new());
+    state.apply(Command::BeginSplit { shard: LEFT, epoch, at, reason, unix_micros: 1 }).unwrap();
+    let mut steps = Vec::new();
+    while steps.last() != Some(&SplitStep::Done) {
+        agree(&state);
+        reports.changed().await.unwrap();
+        let told = Told { report: Some(Arc::new(reports.borrow_and_update().clone())), silence: Duration::ZERO };
+        for command in plan(&state, &[(ME, told)].into(), &Limits::default(), 2).commands {
+            if let Command::AdvanceSplit { to, .. } = &command {
+                steps.push(*to);
+            }
+            state.apply(command).unwrap();
+            state.check(None).unwrap();
+        }
+    }
+    assert_eq!(steps, [SplitStep::Divide, SplitStep::Found, SplitStep::Done]);
+    let mut counted = Vec::new();
+    for shard in [LEFT, RIGHT] {
+        let split = state.shard(shard).unwrap().1.split.unwrap().index;
+        let sight = Sight { freshness: Freshness::Latest, split };
+        counted.push(node.replica(shard).unwrap().count(None, sight, Deadline::NEVER).await.unwrap());
+    }
+    assert!(counted[0] > 30 && counted[1] > 30 && counted[0] + counted[1] == 100, "{counted:?}");
+    drop(states);
+    node.close().await;
 }
