@@ -88,7 +88,7 @@ impl<C: NodeClient> Coordinator<C> {
                 Ok(Err(failed)) => failed,
                 Err(_) => return Err(Error::DeadlineExceeded),
             };
-            if !route.may_pass(&error) || rounds.next().is_none() {
+            if !route.may_pass(&error) || !is_divided(&error) && rounds.next().is_none() {
                 return Err(Error::Shard { shard: shard.id, error });
             }
             let pause = route.pause_after(node);
@@ -151,7 +151,7 @@ impl<C: NodeClient> Coordinator<C> {
         // Replicas may go on naming a leader that is gone, so nobody is asked without any pause.
         self.env.sleep(MIN_PAUSE).await;
         let _ = self.env.timeout(pause.wait.saturating_sub(MIN_PAUSE), other).await;
-        if let Some(Elsewhere::Stale { .. } | Elsewhere::NotHosted) = error.elsewhere {
+        if let Some(Elsewhere::Stale { .. } | Elsewhere::NotHosted | Elsewhere::Divided) = error.elsewhere {
             // The node may know of a later placement. If that cannot be had now, the one that we have must do.
             let _ = self.env.timeout(CATCH_UP_WITHIN, self.catch_up(deadline)).await;
         }
@@ -196,9 +196,15 @@ pub(crate) fn hedges(tokens: &Tokens) -> usize {
 
 /// Keeps the failure that leaves most hope.
 pub(crate) fn keep_hopeful(failed: &mut Option<(u64, ShardError)>, node: u64, error: ShardError, route: &Route<'_>) {
-    if failed.as_ref().is_none_or(|(_, known)| !route.may_pass(known) || route.may_pass(&error)) {
+    let is_better = |known: &ShardError| !route.may_pass(known) || route.may_pass(&error) && !is_divided(known);
+    if failed.as_ref().is_none_or(|(_, known)| is_better(known)) {
         *failed = Some((node, error));
     }
+}
+
+/// Whether a shard is being split: that takes as long as an election, and then there is an answer.
+pub(crate) fn is_divided(error: &ShardError) -> bool {
+    error.elsewhere == Some(Elsewhere::Divided)
 }
 
 /// Where a shard's replicas are, and how often they were asked in vain.
@@ -257,7 +263,7 @@ impl<'a> Route<'a> {
             Some(Elsewhere::NotLeader { hint: Some(leader) }) if leader != node => {
                 reports.note_leader(self.placed.id, leader);
             }
-            Some(Elsewhere::Stale { .. }) => {}
+            Some(Elsewhere::Stale { .. } | Elsewhere::Divided) => {}
             _ => reports.suspect(self.placed.id, node),
         }
     }

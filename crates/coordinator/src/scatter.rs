@@ -12,7 +12,7 @@ use sagitta_env::Deadline;
 use sagitta_model::{ErrorKind, SearchQuery, SearchResult, Selection};
 
 use crate::client::{NodeClient, Read, ShardError, Tokens};
-use crate::router::{ROUNDS, Route, hedges, keep_hopeful};
+use crate::router::{ROUNDS, Route, hedges, is_divided, keep_hopeful};
 use crate::{Coordinator, Error};
 
 /// What a shard answered: one result per query.
@@ -207,7 +207,7 @@ impl<'a, C: NodeClient> Scatter<'a, C> {
         }
         asked.rounds += 1;
         let (node, error) = asked.failed.clone().expect("invariant: it was kept above");
-        if !asked.route.may_pass(&error) || (asked.rounds > ROUNDS && !latest) {
+        if !asked.route.may_pass(&error) || (asked.rounds > ROUNDS && !latest && !is_divided(&error)) {
             asked.answer = Some(Err(error));
             return false;
         }

@@ -69,6 +69,9 @@ pub enum Elsewhere {
         /// The epoch that the node knows.
         epoch: u64,
     },
+    /// The replica has its points as of another split than the caller goes by. That passes: a replica comes to the split, and the caller
+    /// learns of the new route as soon as all of it is there.
+    Divided,
     /// Only the leader can do this.
     NotLeader {
         /// Who leads, as far as the node knows.

@@ -60,7 +60,7 @@ fn shard_error(error: NodeError) -> ShardError {
     mapped.in_doubt = error.is_in_doubt();
     mapped.elsewhere = match error.cause() {
         NodeError::NotHosted { .. } | NodeError::Refused(Refusal::Absent) => Some(Elsewhere::NotHosted),
-        error if error.is_of_other_points() => Some(Elsewhere::NotHosted),
+        error if error.is_of_other_points() => Some(Elsewhere::Divided),
         NodeError::NotLeader { hint } => Some(Elsewhere::NotLeader { hint: hint.map(|node| node.0) }),
         _ => None,
     };

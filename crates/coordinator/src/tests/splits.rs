@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use sagitta_cluster::{Collection, Command, Floor, SplitStep};
 use sagitta_model::{
@@ -92,6 +93,45 @@ async fn no_read_takes_half_of_the_points_for_all() {
         let page = Page { after: None, limit: 5, filter: None, selection: Selection::default() };
         rig.coordinator.scroll(&before, page, &consistency, rig.deadline()).await.expect("read");
         assert!(both(rig.calls()), "{consistency:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_read_waits_until_all_of_a_split_is_there() {
+    for reads in 0..2 {
+        let calls = Arc::new(AtomicU64::new(0));
+        let counted = calls.clone();
+        let rig = Rig::start(NODES, 1, 3, move |call| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            match (call.split, call.node) {
+                (70, _) => Ok(found(call.shard)),
+                // The others would have been given up by the time that it takes.
+                (_, 2) => Err(failing(Elsewhere::Divided)),
+                _ => Err(failing(Elsewhere::Unreachable)),
+            }
+        })
+        .await;
+        let before = rig.collection();
+        let read = async {
+            let mut search = query(10);
+            search.deadline = rig.deadline();
+            match reads {
+                0 => rig.coordinator.search(&before, search).await.expect("found").0[0].hits.len() as u64,
+                _ => {
+                    let (eventual, deadline) = (&Consistency::Eventual, rig.deadline());
+                    rig.coordinator.count(&before, None, eventual, deadline).await.expect("counted")
+                }
+            }
+        };
+        let split = async {
+            // More rounds than a shard is asked otherwise.
+            while calls.load(Ordering::Relaxed) < 3 * 7 {
+                rig.env().sleep(Duration::from_millis(1)).await;
+            }
+            split(&rig).await;
+        };
+        let (found, ()) = tokio::join!(read, split);
+        assert_eq!(found, 2);
     }
 }
 

@@ -51,6 +51,7 @@ fn elsewhere_from(proto: p::shard_error::Elsewhere) -> Result<Elsewhere, Violati
     match proto {
         p::shard_error::Elsewhere::NotHosted(p::NotHosted {}) => Ok(Elsewhere::NotHosted),
         p::shard_error::Elsewhere::StaleRoute(p::StaleRoute { epoch }) => Ok(Elsewhere::Stale { epoch }),
+        p::shard_error::Elsewhere::Divided(p::Divided {}) => Ok(Elsewhere::Divided),
         p::shard_error::Elsewhere::NotLeader(p::NotLeader { hint }) => {
             let hint = hint.map(|hint| node("not_leader.hint", hint)).transpose()?;
             Ok(Elsewhere::NotLeader { hint })
@@ -63,6 +64,7 @@ fn elsewhere_into(elsewhere: Elsewhere) -> Option<p::shard_error::Elsewhere> {
         Elsewhere::NotHosted => Some(p::shard_error::Elsewhere::NotHosted(p::NotHosted {})),
         Elsewhere::Stale { epoch } => Some(p::shard_error::Elsewhere::StaleRoute(p::StaleRoute { epoch })),
         Elsewhere::NotLeader { hint } => Some(p::shard_error::Elsewhere::NotLeader(p::NotLeader { hint })),
+        Elsewhere::Divided => Some(p::shard_error::Elsewhere::Divided(p::Divided {})),
         // Only a caller can say this, of a node that says nothing.
         Elsewhere::Unreachable => None,
     }

@@ -347,6 +347,7 @@ pub(super) fn freshness() -> impl Strategy<Value = Tokens> {
 pub(super) fn shard_error() -> impl Strategy<Value = ShardError> {
     let elsewhere = prop_oneof![
         Just(Elsewhere::NotHosted),
+        Just(Elsewhere::Divided),
         any::<u64>().prop_map(|epoch| Elsewhere::Stale { epoch }),
         option::of(1..=u64::MAX).prop_map(|hint| Elsewhere::NotLeader { hint }),
     ];

@@ -230,6 +230,7 @@ fn each_message_keeps_its_bytes() {
         ("HandOverRequest", hex(&HandOver { shard: SHARD, to: 9 }.into_proto())),
         ("HandOverResponse", hex(&hand_over_answer(Err(error(None))))),
         ("ShardError.not_hosted", busy(Some(Elsewhere::NotHosted))),
+        ("ShardError.divided", busy(Some(Elsewhere::Divided))),
         ("ShardError.stale_route", busy(Some(Elsewhere::Stale { epoch: 300 }))),
         ("ShardError.not_leader", busy(Some(Elsewhere::NotLeader { hint: Some(9) }))),
         ("ShardError.no_leader", busy(Some(Elsewhere::NotLeader { hint: None }))),
