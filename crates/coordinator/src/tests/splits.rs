@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use sagitta_cluster::{Collection, Command, Floor, SplitStep};
 use sagitta_model::{
@@ -11,6 +10,8 @@ use sagitta_model::{
 };
 
 use super::NODES;
+use tokio::sync::Notify;
+
 use super::rig::{Call, Rig, failing, found, query};
 use crate::points::only_of;
 use crate::{Elsewhere, Error, Page, ShardError, Write};
@@ -99,10 +100,13 @@ async fn no_read_takes_half_of_the_points_for_all() {
 #[tokio::test]
 async fn a_read_waits_until_all_of_a_split_is_there() {
     for reads in 0..2 {
-        let calls = Arc::new(AtomicU64::new(0));
-        let counted = calls.clone();
+        let enough = Arc::new(Notify::new());
+        let (calls, told) = (AtomicU64::new(0), enough.clone());
         let rig = Rig::start(NODES, 1, 3, move |call| {
-            counted.fetch_add(1, Ordering::Relaxed);
+            // More rounds than a shard is asked otherwise.
+            if calls.fetch_add(1, Ordering::Relaxed) == 3 * 7 {
+                told.notify_one();
+            }
             match (call.split, call.node) {
                 (70, _) => Ok(found(call.shard)),
                 // The others would have been given up by the time that it takes.
@@ -124,10 +128,7 @@ async fn a_read_waits_until_all_of_a_split_is_there() {
             }
         };
         let split = async {
-            // More rounds than a shard is asked otherwise.
-            while calls.load(Ordering::Relaxed) < 3 * 7 {
-                rig.env().sleep(Duration::from_millis(1)).await;
-            }
+            enough.notified().await;
             split(&rig).await;
         };
         let (found, ()) = tokio::join!(read, split);
