@@ -1,7 +1,7 @@
 //! A cluster whose nodes come to hold alike by themselves, while clients write and read.
 
 use sagitta_callers::seed;
-use sagitta_model::{Health, NodeChange, NodeStatus, OperationInfo, OperationKind, OperationStep};
+use sagitta_model::{Health, NodeChange, NodeStatus, OperationInfo, OperationKind, OperationStep, Work};
 
 use crate::heal::{CLIENTS, IDS, change, settle, wait_for, wait_for_node};
 use crate::workload::Workload;
@@ -34,7 +34,8 @@ fn a_node_that_joins_fills_up_unasked_and_is_drained_again_while_clients_write()
     let moved = operations(&mut world);
     let id = world.id(new);
     for one in &moved {
-        assert_eq!((one.kind, one.step, one.to), (OperationKind::Rebalance, OperationStep::Done, id), "{one:?}");
+        let Work::Replica { kind, step, to, .. } = one.work else { panic!("{one:?}") };
+        assert_eq!((kind, step, to), (OperationKind::Rebalance, OperationStep::Done, id), "{one:?}");
     }
     assert_eq!(moved.len(), 3, "seed {}: {moved:?}", world.seed);
     change(&mut world, 0, id, NodeChange::Drain);

@@ -204,7 +204,7 @@ fn an_operation_goes_on_wherever_the_control_leader_is_killed() {
         let client = world.client(other, 6 * CALL);
         let ended = world.ask(async move { client().get_operation(operation).await }).expect("still known");
         let expected = if step == Undo { OperationStep::Cancelled } else { OperationStep::Done };
-        assert_eq!(ended.step, expected, "seed {}: {ended:?}", world.seed);
+        assert_eq!(ended.work.step(), expected.name(), "seed {}: {ended:?}", world.seed);
         world.restart(leader);
         workload.wait_for(&mut world, 20);
         settle(&mut world, &workload, "points");
@@ -219,13 +219,13 @@ fn reach(world: &mut World, at: usize, step: OperationStep) -> u64 {
         loop {
             let page = client.list_operations(10, String::new()).await.expect("listed");
             if let Some(operation) = page.operations.first() {
-                if operation.step == step {
+                if operation.work.step() == step.name() {
                     return operation.id;
                 }
                 if step == OperationStep::Undo && !operation.cancelled {
                     client.cancel_operation(operation.id, false).await.expect("it has just begun");
                 }
-                assert!(!operation.step.is_end(), "the step {step} was missed: {operation:?}");
+                assert!(!operation.work.has_ended(), "the step {step} was missed: {operation:?}");
             }
             breathe(&env, 20).await;
         }

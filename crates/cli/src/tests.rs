@@ -75,7 +75,7 @@ fn shell_words(line: &str) -> Vec<String> {
 
 #[test]
 fn arguments_that_make_no_sense_are_refused_with_what_would() {
-    let cases: [(&[&str], &str); 14] = [
+    let cases: [(&[&str], &str); 16] = [
         (&[], "Usage:"),
         (&["serach"], "search"),
         (&["collection", "create", "Docs", "--dim", "3"], "a-z"),
@@ -90,6 +90,8 @@ fn arguments_that_make_no_sense_are_refused_with_what_would() {
         (&["search", "docs", "--like", "3", "--recall", "2"], "at most 1"),
         (&["delete", "docs"], "<ID|--filter <FILTER>>"),
         (&["count", "docs", "--timeout", "soon"], "500ms"),
+        (&["shard", "split", "docs"], "<SHARD>"),
+        (&["shard", "split", "docs", "upper"], "invalid digit"),
     ];
     for (args, expected) in cases {
         let text = refusal(args);

@@ -3,7 +3,7 @@
 use sagitta_model::{ClusterInfo, NewCluster, NodeChange, NodeInfo, OperationInfo, ShardInfo};
 use sagitta_wire::cluster::{
     CancelOperation, ChangeNode, ListNodes, ListOperations, ListShards, MoveReplica, NodeChanged, NodePage,
-    OperationPage, ReplicaMoved, ShardPage, TransferLeader,
+    OperationPage, ReplicaMoved, ShardPage, ShardSplit, SplitShard, TransferLeader,
 };
 use sagitta_wire::{Convert as _, v1};
 
@@ -111,6 +111,16 @@ impl Client {
         let request = MoveReplica { shard, from, to, dry_run }.into_proto();
         let (answer, attempts) = self.call(&request, call).await?;
         ReplicaMoved::from_proto(answer).map_err(|error| ClientError::unreadable(error, attempts))
+    }
+
+    /// Splits a shard in two, or only tells whether it could be. `epoch` is that of its placement, as it was last seen.
+    pub async fn split_shard(&self, shard: u64, epoch: u64, dry_run: bool) -> Result<ShardSplit, ClientError> {
+        let call = |request| {
+            let mut service = self.cluster_service();
+            async move { service.split_shard(request).await }
+        };
+        let (answer, attempts) = self.call(&SplitShard { shard, epoch, dry_run }.into_proto(), call).await?;
+        ShardSplit::from_proto(answer).map_err(|error| ClientError::unreadable(error, attempts))
     }
 
     /// Changes how a node stands to the cluster, or only tells what would follow.

@@ -25,7 +25,7 @@ use crate::state::State;
 pub use by_hand::{ByHand, move_by_hand};
 pub use leaders::{Handover, handovers};
 pub use progress::waits_for;
-pub use splits::split_waits_for;
+pub use splits::{split_by_hand, split_steps, split_waits_for};
 
 /// Entries that a replica may lack when it is to vote: as many as its group lets pass.
 const CAUGHT_UP: u64 = 256;
@@ -149,12 +149,7 @@ pub fn plan(state: &State, told: &BTreeMap<u64, Told>, limits: &Limits, unix_mic
             plan.commands.push(Command::AdvanceOperation { id, from, to, at, unix_micros });
         }
     }
-    for split in state.splits_under_way() {
-        if let Ok((to, at)) = splits::next_step(state, &view, split) {
-            let (id, from) = (split.id, split.step);
-            plan.commands.push(Command::AdvanceSplit { id, from, to, at, unix_micros });
-        }
-    }
+    plan.commands.extend(split_steps(state, &view, unix_micros));
     let split = state.splits_under_way().map(|split| split.shard);
     let busy: BTreeSet<u64> = under_way.iter().map(|operation| operation.shard).chain(split).collect();
     let mut traffic = target::Traffic::new(&under_way);

@@ -1,7 +1,6 @@
 //! Splits: shards that become two, step by step. Nothing goes to the new one before all of it is there.
 
-use std::fmt;
-
+pub use sagitta_model::SplitStep;
 use serde::{Deserialize, Serialize};
 
 use crate::collection::ShardDescriptor;
@@ -14,11 +13,14 @@ pub struct Split {
     pub id: u64,
     /// The shard.
     pub shard: u64,
+    /// The epoch of its placement until both are routed to.
+    pub epoch: u64,
     /// Lowest hash of the new shard.
     pub at: u64,
     /// The new shard as it will be. Its group is that of the same nodes, and is founded on what they split off.
     pub right: ShardDescriptor,
     /// How far it is.
+    #[serde(with = "step_json")]
     pub step: SplitStep,
     /// Why it was begun, in words.
     pub reason: String,
@@ -29,51 +31,27 @@ pub struct Split {
     pub ended_unix_micros: Option<u64>,
 }
 
-/// How far a split is. It is taken up from here after any crash, since each step says what should be and not what to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SplitStep {
-    /// The new shard has its number, and the nodes learn of it. Until its end all can stay as it is.
-    Prepare,
-    /// The leader of the shard's group has it split.
-    Divide,
-    /// The nodes found the new shard's group. From the split on nobody is answered by the old route.
-    Found,
-    /// It has ended, and both shards are routed to.
-    Done,
-    /// It has ended, and nothing was done.
-    Cancelled,
-}
-
-impl SplitStep {
-    /// Every one.
-    pub const ALL: [Self; 5] = [Self::Prepare, Self::Divide, Self::Found, Self::Done, Self::Cancelled];
-
-    /// Whether nothing comes after it.
-    pub fn is_end(self) -> bool {
-        matches!(self, Self::Done | Self::Cancelled)
-    }
-
-    /// Whether a split may come from this step to another.
-    pub(crate) fn may_become(self, next: Self) -> bool {
-        match self {
-            Self::Prepare => matches!(next, Self::Divide | Self::Cancelled),
-            Self::Divide => next == Self::Found,
-            Self::Found => next == Self::Done,
-            Self::Done | Self::Cancelled => false,
-        }
+/// Whether a split may come from a step to another.
+pub(crate) fn may_become(step: SplitStep, next: SplitStep) -> bool {
+    match step {
+        SplitStep::Prepare => matches!(next, SplitStep::Divide | SplitStep::Cancelled),
+        SplitStep::Divide => next == SplitStep::Found,
+        SplitStep::Found => next == SplitStep::Done,
+        SplitStep::Done | SplitStep::Cancelled => false,
     }
 }
 
-impl fmt::Display for SplitStep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Prepare => "prepare",
-            Self::Divide => "divide",
-            Self::Found => "found",
-            Self::Done => "done",
-            Self::Cancelled => "cancelled",
-        })
+/// A step in JSON: its name.
+pub(crate) mod step_json {
+    use sagitta_model::SplitStep;
+    use serde::{Deserialize as _, Deserializer, Serializer, de};
+
+    pub(crate) fn serialize<S: Serializer>(step: &SplitStep, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(step.name())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SplitStep, D::Error> {
+        String::deserialize(from)?.parse().map_err(de::Error::custom)
     }
 }
 

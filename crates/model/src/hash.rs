@@ -39,6 +39,11 @@ impl HashRange {
         (lower.first <= lower.last && upper.first <= upper.last).then_some((lower, upper))
     }
 
+    /// Where [`HashRange::split`] leaves both halves as many hashes, to one; `None` for a single hash.
+    pub fn middle(self) -> Option<u64> {
+        (self.first < self.last).then(|| self.first + (self.last - self.first) / 2 + 1)
+    }
+
     /// All hashes in `parts` ranges of the same size (to one), ascending, without gap or overlap. `parts` is at least 1.
     pub fn partition(parts: u32) -> Vec<Self> {
         let parts = u128::from(parts.max(1));

@@ -1,4 +1,4 @@
-//! What a cluster does about its replicas by itself, as operators see it.
+//! What a cluster does about its replicas and shards, as operators see it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -34,6 +34,21 @@ pub enum OperationStep {
     /// It has ended, and the replica is on the other node.
     Done,
     /// It has ended, and all is as it was before.
+    Cancelled,
+}
+
+/// How far a split of a shard is. It is taken up from here after any crash, since each step says what should be and not what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SplitStep {
+    /// The new shard has its number, and the nodes learn of it. Until its end all can stay as it is.
+    Prepare,
+    /// The leader of the shard's group has it split.
+    Divide,
+    /// The nodes found the new shard's group. From the split on only reads that may be old are answered by the old route.
+    Found,
+    /// It has ended, and both shards are routed to.
+    Done,
+    /// It has ended, and nothing was done.
     Cancelled,
 }
 
@@ -94,6 +109,19 @@ named!(
     ]
 );
 
+named!(
+    SplitStep,
+    "step",
+    [(Prepare, "prepare"), (Divide, "divide"), (Found, "found"), (Done, "done"), (Cancelled, "cancelled")]
+);
+
+impl SplitStep {
+    /// Whether nothing comes after it.
+    pub fn is_end(self) -> bool {
+        matches!(self, Self::Done | Self::Cancelled)
+    }
+}
+
 impl OperationStep {
     /// Whether nothing comes after it.
     pub fn is_end(self) -> bool {
@@ -106,23 +134,68 @@ impl OperationStep {
     }
 }
 
+/// What an operation does, and how far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// A replica is made on another node.
+    Replica {
+        /// Why.
+        kind: OperationKind,
+        /// The node that gives its replica up, if one does.
+        from: Option<u64>,
+        /// The node that gets a replica.
+        to: u64,
+        /// How far it is.
+        step: OperationStep,
+    },
+    /// The shard becomes two.
+    Split {
+        /// The shard that is split off.
+        right: u64,
+        /// Lowest hash of that.
+        at: u64,
+        /// How far it is.
+        step: SplitStep,
+    },
+}
+
+impl Work {
+    /// As people and logs name what is done.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Replica { kind, .. } => kind.name(),
+            Self::Split { .. } => "split",
+        }
+    }
+
+    /// As people and logs name how far it is.
+    pub fn step(&self) -> &'static str {
+        match self {
+            Self::Replica { step, .. } => step.name(),
+            Self::Split { step, .. } => step.name(),
+        }
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        match self {
+            Self::Replica { step, .. } => step.is_end(),
+            Self::Split { step, .. } => step.is_end(),
+        }
+    }
+}
+
 /// An operation as operators see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperationInfo {
     /// Identity, never handed out twice.
     pub id: u64,
-    /// Why it is done.
-    pub kind: OperationKind,
+    /// What it does, and how far it is.
+    pub work: Work,
     /// The collection; `None` once that is deleted.
     pub collection: Option<CollectionName>,
     /// The shard.
     pub shard: u64,
-    /// The node that gives its replica up, if one does.
-    pub from: Option<u64>,
-    /// The node that gets a replica.
-    pub to: u64,
-    /// How far it is.
-    pub step: OperationStep,
     /// Why it was begun, in words.
     pub reason: String,
     /// What it waits for, in words; empty when it has ended.

@@ -4,7 +4,8 @@ mod operation;
 mod shard;
 
 pub use operation::{
-    CancelOperation, ChangeNode, ListOperations, MoveReplica, NodeChanged, OperationPage, ReplicaMoved,
+    CancelOperation, ChangeNode, ListOperations, MoveReplica, NodeChanged, OperationPage, ReplicaMoved, ShardSplit,
+    SplitShard,
 };
 
 use sagitta_model::{

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use sagitta_client::ClientError;
-use sagitta_model::{ErrorKind, OperationInfo};
+use sagitta_model::{ErrorKind, OperationInfo, Work};
 use serde_json::{Value as JsonValue, json};
 
 use super::cluster::failed;
@@ -15,7 +15,7 @@ use crate::nodes::Nodes;
 use crate::session::Session;
 use crate::table::{Align, Table};
 
-/// See what the cluster does about its replicas by itself, and cancel it.
+/// See what the cluster does about its replicas and shards, and cancel it.
 #[derive(Debug, Subcommand)]
 pub enum Operation {
     /// List the operations: those under way, and the latest that have ended
@@ -57,7 +57,8 @@ Examples:
   sagitta operation cancel 7
 
 All is as before then. The cluster begins it anew for as long as there is a reason: a node that is being drained
-is left alone after sagitta node undrain, and a replica that was to be moved for balance, or by hand, for a day.")]
+is left alone after sagitta node undrain, and a replica that was to be moved for balance, or by hand, for a day.
+A split can be cancelled only until the shard is divided, which takes a second if it is well.")]
 pub struct Cancel {
     /// The operation's id, as sagitta operation list shows it
     id: u64,
@@ -74,7 +75,7 @@ impl Operation {
             Self::List(list) => {
                 let nodes = Nodes::of(session).await?;
                 let mut operations = all(session).await?;
-                operations.retain(|operation| list.all || !operation.step.is_end());
+                operations.retain(|operation| list.all || !operation.work.has_ended());
                 let document = json!({ "operations": operations.iter().map(document).collect::<Vec<_>>() });
                 session.output.write(&document, |out, output| match operations.is_empty() {
                     true if list.all => writeln!(out, "no operations"),
@@ -137,19 +138,27 @@ fn table(operations: &[OperationInfo], nodes: &Nodes) -> Table {
         ("shard", Align::Right),
         ("from", Align::Left),
         ("to", Align::Left),
+        ("into", Align::Right),
         ("step", Align::Left),
         ("took", Align::Left),
         ("waits for", Align::Left),
     ]);
     for operation in operations {
+        let (from, to, into) = match operation.work {
+            Work::Replica { from, to, .. } => {
+                (from.map(|from| nodes.short(from)).unwrap_or_default(), nodes.short(to), String::new())
+            }
+            Work::Split { right, .. } => (String::new(), String::new(), right.to_string()),
+        };
         table.row(vec![
             operation.id.to_string(),
-            operation.kind.to_string(),
+            operation.work.kind().to_owned(),
             operation.collection.as_ref().map(ToString::to_string).unwrap_or_default(),
             operation.shard.to_string(),
-            operation.from.map(|from| nodes.short(from)).unwrap_or_default(),
-            nodes.short(operation.to),
-            operation.step.to_string(),
+            from,
+            to,
+            into,
+            operation.work.step().to_owned(),
             took(operation),
             operation.waits_for.clone(),
         ]);
@@ -159,12 +168,22 @@ fn table(operations: &[OperationInfo], nodes: &Nodes) -> Table {
 
 fn people(operation: &OperationInfo, nodes: &Nodes, out: &mut dyn io::Write) -> io::Result<()> {
     let asked = if operation.cancelled { ", cancelled" } else { "" };
-    writeln!(out, "operation {}: {}, step {}{asked}", operation.id, operation.kind, operation.step)?;
+    writeln!(out, "operation {}: {}, step {}{asked}", operation.id, operation.work.kind(), operation.work.step())?;
     let of = operation.collection.as_ref().map(|name| format!(" of {name}")).unwrap_or_default();
+    let (from, to, into) = match operation.work {
+        Work::Replica { from, to, .. } => {
+            let node = |node| format!("node {}", nodes.told(node));
+            (from.map(node).unwrap_or_default(), node(to), String::new())
+        }
+        Work::Split { right, at, .. } => {
+            (String::new(), String::new(), format!("shard {right}, which has the hashes from {at:016x} on"))
+        }
+    };
     let lines = [
         ("shard", format!("{}{of}", operation.shard)),
-        ("from", operation.from.map(|from| format!("node {}", nodes.told(from))).unwrap_or_default()),
-        ("to", format!("node {}", nodes.told(operation.to))),
+        ("from", from),
+        ("to", to),
+        ("splits off", into),
         ("why", operation.reason.clone()),
         ("waits for", operation.waits_for.clone()),
         ("took", took(operation)),
@@ -177,14 +196,19 @@ fn people(operation: &OperationInfo, nodes: &Nodes, out: &mut dyn io::Write) -> 
 
 /// Ids of nodes are text: they have more digits than JSON's readers keep of a number.
 pub(super) fn document(operation: &OperationInfo) -> JsonValue {
+    let (from, to, split) = match operation.work {
+        Work::Replica { from, to, .. } => (from, Some(to), None),
+        Work::Split { right, at, .. } => (None, None, Some((right, at))),
+    };
     json!({
         "id": operation.id,
-        "kind": operation.kind.name(),
+        "kind": operation.work.kind(),
         "collection": operation.collection.as_ref().map(ToString::to_string),
         "shard": operation.shard,
-        "from": operation.from.map(|from| from.to_string()),
-        "to": operation.to.to_string(),
-        "step": operation.step.name(),
+        "from": from.map(|from| from.to_string()),
+        "to": to.map(|to| to.to_string()),
+        "split": split.map(|(shard, at)| json!({ "shard": shard, "first_hash": format!("{at:016x}") })),
+        "step": operation.work.step(),
         "reason": operation.reason,
         "waits_for": operation.waits_for,
         "cancelled": operation.cancelled,

@@ -1,6 +1,7 @@
 //! `sagitta shard`.
 
 mod moving;
+mod split;
 
 use clap::{Args, Subcommand};
 use sagitta_client::ListShards;
@@ -25,6 +26,8 @@ pub enum Shard {
     TransferLeader(TransferLeader),
     /// Move a replica of a shard to another node
     Move(moving::Move),
+    /// Split a shard in two
+    Split(split::Split),
 }
 
 /// List the shards.
@@ -104,6 +107,7 @@ impl Shard {
             }
             Self::TransferLeader(transfer) => transfer.run(session).await,
             Self::Move(moving) => moving.run(session).await,
+            Self::Split(split) => split.run(session).await,
         }
     }
 }
@@ -133,6 +137,17 @@ async fn one(session: &Session, id: u64) -> Result<ShardInfo, Failure> {
     })
 }
 
+/// A shard of a collection, or that it has no such.
+async fn of_collection(session: &Session, collection: &CollectionName, id: u64) -> Result<ShardInfo, Failure> {
+    let shard = one(session, id).await?;
+    if shard.collection == *collection {
+        return Ok(shard);
+    }
+    let message = format!("shard {id} is of {}, not of {collection}", shard.collection);
+    let hint = format!("sagitta shard list --collection {collection} shows those that it has");
+    Err(Failure::usage(message).hint(hint))
+}
+
 impl List {
     async fn all(&self, session: &Session, nodes: &Nodes) -> Result<Vec<ShardInfo>, Failure> {
         let node = self.node.as_ref().map(|node| nodes.find("--node", node)).transpose()?.map(|node| node.id);
@@ -158,6 +173,7 @@ fn table(shards: &[ShardInfo], nodes: &Nodes) -> Table {
         ("shard", Align::Right),
         ("collection", Align::Left),
         ("health", Align::Left),
+        ("hashes", Align::Right),
         ("points", Align::Right),
         ("disk", Align::Right),
         ("leader", Align::Right),
@@ -169,6 +185,7 @@ fn table(shards: &[ShardInfo], nodes: &Nodes) -> Table {
             shard.id.to_string(),
             shard.collection.to_string(),
             shard.health.name().to_owned(),
+            share(shard),
             humane::grouped(shard.points),
             humane::bytes(shard.disk_bytes),
             shard.leader.map_or_else(|| "-".to_owned(), |leader| nodes.short(leader)),
@@ -176,6 +193,13 @@ fn table(shards: &[ShardInfo], nodes: &Nodes) -> Table {
         ]);
     }
     table
+}
+
+/// How much of its collection's hashes a shard has: halves of what others have show as such.
+fn share(shard: &ShardInfo) -> String {
+    let percent = 100.0 * (shard.last_hash.saturating_sub(shard.first_hash) as f64 + 1.0) / 2f64.powi(64);
+    let text = format!("{percent:.2}");
+    format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
 fn replicas(shard: &ShardInfo) -> Table {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sagitta_model::*;
-use sagitta_wire::cluster::{ListNodes, ListShards, NodePage, ShardPage, TransferLeader};
+use sagitta_wire::cluster::{ListNodes, ListShards, NodePage, ShardPage, ShardSplit, SplitShard, TransferLeader};
 use sagitta_wire::v1::cluster_service_server::ClusterService;
 use sagitta_wire::{ById, Convert as _, Failure, reason, v1};
 use tonic::{Request, Response, Status};
@@ -127,6 +127,14 @@ impl ClusterService for Fake {
         Err(Status::unimplemented("not asked for here"))
     }
 
+    async fn split_shard(&self, request: Request<v1::SplitShardRequest>) -> Answer<v1::SplitShardResponse> {
+        self.turn(&request, None).await?;
+        let SplitShard { shard, epoch, dry_run } =
+            SplitShard::from_proto(request.into_inner()).map_err(Failure::from)?;
+        let notes = vec![format!("{shard} at {epoch}, dry run: {dry_run}")];
+        Ok(Response::new(ShardSplit { operation: None, notes }.into_proto()))
+    }
+
     async fn change_node(&self, _: Request<v1::ChangeNodeRequest>) -> Answer<v1::ChangeNodeResponse> {
         Err(Status::unimplemented("not asked for here"))
     }
@@ -168,6 +176,7 @@ async fn every_call_arrives_and_its_answer_comes_back() {
     assert_eq!(listed(ListShards { collection: None, node: Some(3) }, 9).await.unwrap().shards.len(), 0);
     assert_eq!(client.get_shard(17).await.unwrap(), shard(17));
     client.transfer_leader(16, 2).await.unwrap();
+    assert_eq!(client.split_shard(16, 3, true).await.unwrap().notes, ["16 at 3, dry run: true"]);
     assert_eq!(client.transfer_leader(17, 2).await.unwrap_err().kind, ErrorKind::NotFound);
 }
 

@@ -7,7 +7,7 @@ use crate::collection::{Floor, SchemaJson};
 use crate::hex::{decode_digest, encode_digest, hex, parse_id};
 use crate::node::{NodeStatus, Place, status_json};
 use crate::snapshot::SnapshotError;
-use crate::split::SplitStep;
+use crate::split::{SplitStep, step_json};
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
@@ -88,7 +88,9 @@ enum CommandJson {
     },
     AdvanceSplit {
         id: u64,
+        #[serde(with = "step_json")]
         from: SplitStep,
+        #[serde(with = "step_json")]
         to: SplitStep,
         at: Floor,
         unix_micros: u64,

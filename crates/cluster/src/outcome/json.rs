@@ -10,7 +10,7 @@ use crate::hex::{hex, parse_id};
 use crate::node::{NodeJson, NodeStatus, status_json};
 use crate::operation::OperationJson;
 use crate::snapshot::SnapshotError;
-use crate::split::{Split, SplitStep};
+use crate::split::{Split, SplitStep, step_json};
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case", deny_unknown_fields)]
@@ -136,7 +136,9 @@ enum OutcomeJson {
     },
     OtherSplitStep {
         split: u64,
+        #[serde(with = "step_json")]
         step: SplitStep,
+        #[serde(with = "step_json")]
         wanted: SplitStep,
     },
     TakesNoReplicas {

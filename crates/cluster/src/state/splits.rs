@@ -7,7 +7,7 @@ use super::State;
 use crate::collection::{Floor, ShardDescriptor};
 use crate::limits::{MAX_CLUSTER_SHARDS, MAX_ENDED_OPERATIONS, MAX_OPERATIONS, MAX_REASON_BYTES, MAX_SHARDS};
 use crate::outcome::{Effect, Refusal};
-use crate::split::{Split, SplitStep};
+use crate::split::{Split, SplitStep, may_become};
 
 impl State {
     /// All splits that are known, by their ids.
@@ -23,6 +23,12 @@ impl State {
     /// The split that is under way on a shard.
     pub fn split_on(&self, shard: u64) -> Option<&Arc<Split>> {
         self.splits_under_way().find(|split| split.shard == shard)
+    }
+
+    /// The split of a shard as of an epoch of its placement: under way, or what ended that epoch.
+    pub fn split_as_of(&self, shard: u64, epoch: u64) -> Option<&Arc<Split>> {
+        let one = |split: &&Arc<Split>| (split.shard, split.epoch) == (shard, epoch);
+        self.splits.values().find(|split| one(split) && split.step != SplitStep::Cancelled)
     }
 
     pub(crate) fn splits_under_way(&self) -> impl Iterator<Item = &Arc<Split>> {
@@ -85,7 +91,7 @@ impl State {
         self.begun_operations += 1;
         let (id, step, begun_unix_micros, ended_unix_micros) =
             (self.begun_operations, SplitStep::Prepare, unix_micros, None);
-        let split = Split { id, shard, at, right, step, reason, begun_unix_micros, ended_unix_micros };
+        let split = Split { id, shard, epoch, at, right, step, reason, begun_unix_micros, ended_unix_micros };
         Ok(Effect::Split(self.keep_split(split)))
     }
 
@@ -100,7 +106,7 @@ impl State {
         if known.step == to {
             return Ok(Effect::Split(Arc::clone(known)));
         }
-        if known.step != from || !from.may_become(to) {
+        if known.step != from || !may_become(from, to) {
             return Err(Refusal::OtherSplitStep { split: id, step: known.step, wanted: to });
         }
         let mut split = Split::clone(known);

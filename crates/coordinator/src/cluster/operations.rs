@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use sagitta_cluster::schedule::{self, ByHand};
-use sagitta_cluster::{Command, Effect, Limits, NodeStatus, Operation, Refusal, State, plan};
+use sagitta_cluster::{Command, Effect, Floor, Limits, NodeStatus, Operation, Refusal, Split, SplitStep, State, plan};
 use sagitta_env::Deadline;
-use sagitta_model::{ErrorKind, NodeChange, NodeInfo, OperationInfo};
+use sagitta_model::{CollectionName, ErrorKind, NodeChange, NodeInfo, OperationInfo, Work};
 
 use crate::client::{NodeClient, ShardError};
 use crate::cluster::view::View;
@@ -21,8 +21,12 @@ impl<C> Coordinator<C> {
         let state = self.control.state();
         let told = self.told(&state, Duration::ZERO);
         let view = schedule::View::new(&told);
-        let operations = state.operations().filter(|one| after.is_none_or(|after| one.id > after));
-        let mut infos: Vec<_> = operations.take(limit + 1).map(|one| info(&state, &view, one)).collect();
+        // Those of either kind are numbered together, and a hundred of each are known.
+        let is_later = |id: u64| after.is_none_or(|after| id > after);
+        let operations = state.operations().filter(|one| is_later(one.id)).map(|one| info(&state, &view, one));
+        let splits = state.splits().filter(|one| is_later(one.id)).map(|one| split_info(&state, &view, one));
+        let mut infos: Vec<_> = operations.take(limit + 1).chain(splits.take(limit + 1)).collect();
+        infos.sort_by_key(|one| one.id);
         let more = infos.len() > limit;
         infos.truncate(limit);
         (infos, more)
@@ -32,7 +36,11 @@ impl<C> Coordinator<C> {
     pub fn operation_info(&self, id: u64) -> Result<OperationInfo, Error> {
         let state = self.control.state();
         let told = self.told(&state, Duration::ZERO);
-        Ok(info(&state, &schedule::View::new(&told), state.operation(id)?))
+        let view = schedule::View::new(&told);
+        match state.split(id) {
+            Ok(split) => Ok(split_info(&state, &view, split)),
+            Err(_) => Ok(info(&state, &view, state.operation(id)?)),
+        }
     }
 
     /// What would be done about replicas, without limits on how much at once, in words.
@@ -103,32 +111,73 @@ impl<C: NodeClient> Coordinator<C> {
         }
         let told = self.told(&state, Duration::ZERO);
         let begun = schedule::move_by_hand(&state, &told, &self.limits, asked, self.env.unix_micros());
-        let (command, notes) = begun.map_err(|refused| match refused {
-            Ok(refusal) => Error::Refused(refusal),
-            Err(why) => Error::Shard { shard, error: ShardError::new(ErrorKind::Conflict, why) },
-        })?;
+        let (command, notes) = begun.map_err(|refused| why_not(shard, refused))?;
         if dry_run {
             return Ok((None, notes));
         }
         match self.decide(command, deadline).await? {
             Effect::Operation(begun) => Ok((Some(self.operation_info(begun.id)?), notes)),
-            other => {
-                let message = format!("the control group answered what it should not: {other:?}");
-                Err(Error::Shard { shard, error: ShardError::new(ErrorKind::Internal, message) })
-            }
+            other => Err(unexpected(shard, &other)),
+        }
+    }
+
+    /// Splits a shard in two, or only tells whether it could be. `epoch` is that of the placement that the caller has seen. Answers with
+    /// the operation that does it, and what there is to say about it.
+    pub async fn split_shard(
+        &self,
+        shard: u64,
+        epoch: u64,
+        dry_run: bool,
+        deadline: Deadline,
+    ) -> Result<(Option<OperationInfo>, Vec<String>), Error> {
+        self.catch_up(deadline).await?;
+        let state = self.control.state();
+        // The first answer was lost.
+        if let Some(known) = state.split_as_of(shard, epoch) {
+            return Ok((Some(self.operation_info(known.id)?), Vec::new()));
+        }
+        let told = self.told(&state, Duration::ZERO);
+        let begun = schedule::split_by_hand(&state, &told, &self.limits, (shard, epoch), self.env.unix_micros());
+        let (command, notes) = begun.map_err(|refused| why_not(shard, refused))?;
+        if dry_run {
+            return Ok((None, notes));
+        }
+        match self.decide(command, deadline).await? {
+            Effect::Split(begun) => Ok((Some(self.operation_info(begun.id)?), notes)),
+            other => Err(unexpected(shard, &other)),
         }
     }
 
     /// Wants an operation not to come about, or only tells whether it could be.
     pub async fn cancel_operation(&self, id: u64, dry_run: bool, deadline: Deadline) -> Result<OperationInfo, Error> {
         self.catch_up(deadline).await?;
-        let command = Command::CancelOperation { id };
-        State::clone(&self.control.state()).apply(command.clone())?;
+        let state = self.control.state();
+        let command = match state.split(id) {
+            Ok(_) => {
+                let (from, to, at) = (SplitStep::Prepare, SplitStep::Cancelled, Floor { term: 0, index: 0 });
+                Command::AdvanceSplit { id, from, to, at, unix_micros: self.env.unix_micros() }
+            }
+            Err(_) => Command::CancelOperation { id },
+        };
+        State::clone(&state).apply(command.clone())?;
         if !dry_run {
             self.decide(command, deadline).await?;
         }
         self.operation_info(id)
     }
+}
+
+/// Why something that somebody asked for is not begun: by what is agreed, or for now.
+fn why_not(shard: u64, refused: Result<Refusal, String>) -> Error {
+    match refused {
+        Ok(refusal) => Error::Refused(refusal),
+        Err(why) => Error::Shard { shard, error: ShardError::new(ErrorKind::Conflict, why) },
+    }
+}
+
+fn unexpected(shard: u64, effect: &Effect) -> Error {
+    let message = format!("the control group answered what it should not: {effect:?}");
+    Error::Shard { shard, error: ShardError::new(ErrorKind::Internal, message) }
 }
 
 /// The status that a change asks for. What a node is already is no mistake, but for what it could not have become.
@@ -147,18 +196,34 @@ fn wanted(state: &State, id: u64, change: NodeChange) -> Result<NodeStatus, Refu
 }
 
 fn info(state: &State, told: &schedule::View<'_>, operation: &Operation) -> OperationInfo {
+    let Operation { kind, from, to, step, .. } = *operation;
     OperationInfo {
         id: operation.id,
-        kind: operation.kind,
-        collection: state.shard(operation.shard).ok().map(|(owner, _)| owner.name.clone()),
+        work: Work::Replica { kind, from, to, step },
+        collection: owner(state, operation.shard),
         shard: operation.shard,
-        from: operation.from,
-        to: operation.to,
-        step: operation.step,
         reason: operation.reason.clone(),
         waits_for: schedule::waits_for(state, told, operation),
         cancelled: operation.cancelled,
         begun_unix_micros: operation.begun_unix_micros,
         ended_unix_micros: operation.ended_unix_micros,
     }
+}
+
+fn split_info(state: &State, told: &schedule::View<'_>, split: &Split) -> OperationInfo {
+    OperationInfo {
+        id: split.id,
+        work: Work::Split { right: split.right.id, at: split.at, step: split.step },
+        collection: owner(state, split.shard),
+        shard: split.shard,
+        reason: split.reason.clone(),
+        waits_for: schedule::split_waits_for(state, told, split),
+        cancelled: split.step == SplitStep::Cancelled,
+        begun_unix_micros: split.begun_unix_micros,
+        ended_unix_micros: split.ended_unix_micros,
+    }
+}
+
+fn owner(state: &State, shard: u64) -> Option<CollectionName> {
+    state.shard(shard).ok().map(|(owner, _)| owner.name.clone())
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sagitta_cluster::{Collection, Node, NodeStatus, ReplicaReport, ReplicaRole, Report, ShardDescriptor, State};
+use sagitta_cluster::{
+    Collection, Node, NodeStatus, ReplicaReport, ReplicaRole, Report, ShardDescriptor, SplitStep, State,
+};
 use sagitta_model::{Health, NodeInfo, ReplicaInfo, ReplicaTold, ShardInfo};
 
 use crate::reports::{MAX_LAG, Reports, SILENT};
@@ -130,6 +132,11 @@ impl<'r> View<'r> {
         let mut problems = Vec::new();
         if leader.is_none() {
             problems.push("it has no leader: it takes no writes".to_owned());
+        }
+        if let Some(split) = self.state.split_on(shard.id).filter(|split| split.step == SplitStep::Found) {
+            let (id, right) = (split.id, split.right.id);
+            problems
+                .push(format!("it is being split (operation {id}): it takes no writes until shard {right} does, too"));
         }
         if shard.replicas.len() < collection.replication as usize {
             let (have, want) = (shard.replicas.len(), collection.replication);

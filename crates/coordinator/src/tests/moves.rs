@@ -2,7 +2,7 @@
 
 use sagitta_cluster::Refusal;
 use sagitta_cluster::schedule::ByHand;
-use sagitta_model::{ErrorKind, OperationKind};
+use sagitta_model::{ErrorKind, OperationKind, OperationStep, Work};
 
 use super::rig::{Rig, found};
 use crate::Error;
@@ -25,7 +25,8 @@ async fn a_move_is_begun_once_and_refused_where_it_cannot_be() {
     assert_eq!(rig.coordinator.operation_infos(None, 10).0, [], "nothing was begun");
     let (begun, _) = ask(1, 4, false).await.expect("begun");
     let begun = begun.expect("an operation");
-    assert_eq!((begun.id, begun.kind, begun.from, begun.to), (1, OperationKind::Move, Some(1), 4));
+    let work = Work::Replica { kind: OperationKind::Move, from: Some(1), to: 4, step: OperationStep::Join };
+    assert_eq!((begun.id, begun.work), (1, work));
     assert_eq!(begun.waits_for, "the shard's leader to take node 4 into its group");
     let (again, _) = ask(1, 4, false).await.expect("it is under way");
     assert_eq!(again.map(|again| again.id), Some(1), "the first answer was lost");

@@ -86,7 +86,7 @@ async fn operations_are_listed_page_by_page_and_cancelled_unless_it_is_a_dry_run
     for (dry_run, cancelled) in [(true, false), (false, true)] {
         rig.coordinator.cancel_operation(1, dry_run, rig.deadline()).await.expect("it has just begun");
         let told = rig.coordinator.operation_info(1).expect("known");
-        assert_eq!((told.step, told.cancelled), (OperationStep::Join, cancelled));
+        assert_eq!((told.work.step(), told.cancelled), (OperationStep::Join.name(), cancelled));
     }
     let told = rig.coordinator.operation_info(2).expect("known");
     assert!(told.waits_for.contains("the shard's leader to take node"), "{told:?}");

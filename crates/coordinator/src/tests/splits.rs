@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sagitta_cluster::{Collection, Command, Floor, SplitStep};
 use sagitta_model::{
-    Change, Consistency, ErrorKind, Filter, ItemFailure, Point, PointId, Problem, Selection, Wait, WriteResult,
+    Change, Consistency, ErrorKind, Filter, ItemFailure, Point, PointId, Problem, Selection, Wait, Work, WriteResult,
     shard_hash,
 };
 
@@ -169,4 +169,50 @@ fn a_half_that_answers_with_what_came_of_the_whole_is_told_only_of_its_own() {
     let mut whole = all.clone();
     only_of(&Change::DeleteByFilter(Filter::default()), &mut whole);
     assert_eq!(whole, all);
+}
+
+#[tokio::test]
+async fn a_split_is_begun_once_for_each_placement_that_whoever_asks_has_seen() {
+    let rig = Rig::start(NODES, 1, 3, answer).await;
+    let ask = |epoch, dry_run| rig.coordinator.split_shard(LEFT, epoch, dry_run, rig.deadline());
+    let error = ask(1, false).await.expect_err("nobody leads it");
+    assert!(error.kind() == ErrorKind::Conflict && error.to_string().contains("it has no leader"), "{error}");
+    rig.leads(1, 3);
+    let (none, notes) = ask(1, true).await.expect("it could be");
+    assert!(none.is_none() && notes[0].contains("the new shard has those from 8000000000000000 on"), "{notes:?}");
+    assert_eq!(rig.coordinator.operation_infos(None, 10).0, [], "nothing was begun");
+    let (begun, _) = ask(1, false).await.expect("begun");
+    let begun = begun.expect("an operation");
+    let work = |step| Work::Split { right: RIGHT, at: MIDDLE, step };
+    assert_eq!((begun.id, begun.shard, begun.work, begun.cancelled), (1, LEFT, work(SplitStep::Prepare), false));
+    assert_eq!(begun.waits_for, "the step divide, which is being agreed on");
+    let advance = async |id, steps: &[SplitStep]| {
+        for pair in steps.windows(2) {
+            let (from, to, at) = (pair[0], pair[1], Floor { term: 3, index: 70 });
+            rig.decide(Command::AdvanceSplit { id, from, to, at, unix_micros: 2 }).await;
+        }
+    };
+    advance(1, &[SplitStep::Prepare, SplitStep::Divide]).await;
+    let known = rig.coordinator.operation_info(1).expect("known");
+    assert_eq!(known.waits_for, "the leader of the shard's group to split it");
+    let refused = rig.coordinator.cancel_operation(1, false, rig.deadline()).await.expect_err("it may have come about");
+    assert!(refused.to_string().contains("wait until it is done"), "{refused}");
+    advance(1, &[SplitStep::Divide, SplitStep::Found, SplitStep::Done]).await;
+    assert_eq!(rig.shards(), [LEFT, RIGHT]);
+    // The answer was lost, and comes again: else the half would be halved.
+    let (again, _) = ask(1, false).await.expect("it was done");
+    assert_eq!(again.map(|again| (again.id, again.work)), Some((1, work(SplitStep::Done))));
+    let (next, _) = ask(2, false).await.expect("begun");
+    assert_eq!(next.map(|next| next.id), Some(2));
+    let stale = ask(3, false).await.expect_err("nobody can have seen that");
+    assert_eq!(stale.kind(), ErrorKind::Conflict, "{stale}");
+    let cancelled = rig.coordinator.cancel_operation(2, true, rig.deadline()).await.expect("it could be");
+    assert!(!cancelled.cancelled && !cancelled.work.has_ended());
+    let cancelled = rig.coordinator.cancel_operation(2, false, rig.deadline()).await.expect("it has just begun");
+    assert!(cancelled.cancelled && cancelled.work.has_ended() && cancelled.waits_for.is_empty(), "{cancelled:?}");
+    let ids = |after, limit| {
+        let (page, more) = rig.coordinator.operation_infos(after, limit);
+        (page.iter().map(|one| one.id).collect::<Vec<_>>(), more)
+    };
+    assert_eq!((ids(None, 1), ids(Some(1), 1), ids(None, 2)), ((vec![1], true), (vec![2], false), (vec![1, 2], false)));
 }

@@ -7,7 +7,7 @@ use sagitta_coordinator::{Error, NodeClient};
 use sagitta_model::{NewCluster, PointId};
 use sagitta_wire::cluster::{
     CancelOperation, ChangeNode, ListNodes, ListOperations, ListShards, MoveReplica, NodeChanged, NodePage,
-    OperationPage, ReplicaMoved, ShardPage, TransferLeader, id_from,
+    OperationPage, ReplicaMoved, ShardPage, ShardSplit, SplitShard, TransferLeader, id_from,
 };
 use sagitta_wire::v1::cluster_service_server::ClusterService;
 use sagitta_wire::{ById, Convert as _, Failure, v1};
@@ -89,6 +89,14 @@ impl<C: NodeClient> ClusterService for Services<C> {
         Ok(Response::new(ReplicaMoved { operation, notes }.into_proto()))
     }
 
+    async fn split_shard(&self, request: Request<v1::SplitShardRequest>) -> Answer<v1::SplitShardResponse> {
+        let deadline = deadline(request.metadata(), &self.env);
+        let SplitShard { shard, epoch, dry_run } =
+            SplitShard::from_proto(request.into_inner()).map_err(Failure::from)?;
+        let (operation, notes) = self.coordinator.split_shard(shard, epoch, dry_run, deadline).await.map_err(told)?;
+        Ok(Response::new(ShardSplit { operation, notes }.into_proto()))
+    }
+
     async fn change_node(&self, request: Request<v1::ChangeNodeRequest>) -> Answer<v1::ChangeNodeResponse> {
         let deadline = deadline(request.metadata(), &self.env);
         let ChangeNode { id, change, dry_run } = ChangeNode::from_proto(request.into_inner()).map_err(Failure::from)?;
@@ -161,6 +169,10 @@ impl<F: Founding> ClusterService for Unfounded<F> {
     }
 
     async fn move_replica(&self, _: Request<v1::MoveReplicaRequest>) -> Answer<v1::MoveReplicaResponse> {
+        Err(Failure::no_cluster().into())
+    }
+
+    async fn split_shard(&self, _: Request<v1::SplitShardRequest>) -> Answer<v1::SplitShardResponse> {
         Err(Failure::no_cluster().into())
     }
 

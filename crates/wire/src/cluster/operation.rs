@@ -1,6 +1,8 @@
 //! Operations, and what operators make of nodes.
 
-use sagitta_model::{CollectionName, NodeChange, NodeInfo, OperationInfo, OperationKind, OperationStep, Violation};
+use sagitta_model::{
+    CollectionName, NodeChange, NodeInfo, OperationInfo, OperationKind, OperationStep, SplitStep, Violation, Work,
+};
 
 use super::id_from;
 use crate::common::{Convert, collection_name, each, narrow, required, unknown_enum};
@@ -58,6 +60,26 @@ pub struct MoveReplica {
 /// What comes of that.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReplicaMoved {
+    /// The operation that does it; `None` if nothing was to be done but to tell.
+    pub operation: Option<OperationInfo>,
+    /// What there is to say about it, for people.
+    pub notes: Vec<String>,
+}
+
+/// Splits a shard in two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SplitShard {
+    /// The shard.
+    pub shard: u64,
+    /// The epoch of its placement that the caller has seen.
+    pub epoch: u64,
+    /// Only tell whether it could be.
+    pub dry_run: bool,
+}
+
+/// What comes of that.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShardSplit {
     /// The operation that does it; `None` if nothing was to be done but to tell.
     pub operation: Option<OperationInfo>,
     /// What there is to say about it, for people.
@@ -170,6 +192,34 @@ impl Convert for ReplicaMoved {
     }
 }
 
+impl Convert for SplitShard {
+    type Proto = v1::SplitShardRequest;
+    type Error = Violation;
+
+    fn from_proto(proto: v1::SplitShardRequest) -> Result<Self, Violation> {
+        let (shard, epoch) = (id_from("shard", proto.shard)?, id_from("epoch", proto.epoch)?);
+        Ok(Self { shard, epoch, dry_run: proto.dry_run })
+    }
+
+    fn into_proto(self) -> v1::SplitShardRequest {
+        v1::SplitShardRequest { shard: self.shard, epoch: self.epoch, dry_run: self.dry_run }
+    }
+}
+
+impl Convert for ShardSplit {
+    type Proto = v1::SplitShardResponse;
+    type Error = Violation;
+
+    fn from_proto(proto: v1::SplitShardResponse) -> Result<Self, Violation> {
+        let operation = proto.operation.map(OperationInfo::from_proto).transpose();
+        Ok(Self { operation: operation.map_err(|v| v.within("operation"))?, notes: proto.notes })
+    }
+
+    fn into_proto(self) -> v1::SplitShardResponse {
+        v1::SplitShardResponse { operation: self.operation.map(Convert::into_proto), notes: self.notes }
+    }
+}
+
 impl Convert for CancelOperation {
     type Proto = v1::CancelOperationRequest;
     type Error = Violation;
@@ -197,13 +247,10 @@ impl Convert for OperationInfo {
             name => Some(collection_name(name)?),
         };
         Ok(Self {
+            work: work_from(&proto)?,
             id: proto.id,
-            kind: kind_from(proto.kind)?,
             collection,
             shard: proto.shard,
-            from: proto.from,
-            to: proto.to,
-            step: step_from(proto.step)?,
             reason: proto.reason,
             waits_for: proto.waits_for,
             cancelled: proto.cancelled,
@@ -214,19 +261,25 @@ impl Convert for OperationInfo {
 
     fn into_proto(self) -> v1::Operation {
         let time = |micros: u64| micros_into(i64::try_from(micros).unwrap_or(i64::MAX));
+        let (kind, step) = named(self.work);
+        let (from, to, split) = match self.work {
+            Work::Replica { from, to, .. } => (from, to, None),
+            Work::Split { right, at, .. } => (None, 0, Some(v1::SplitOff { shard: right, first_hash: at })),
+        };
         v1::Operation {
             id: self.id,
-            kind: kind_into(self.kind),
+            kind: kind.into(),
             collection: self.collection.map(|name| name.to_string()).unwrap_or_default(),
             shard: self.shard,
-            from: self.from,
-            to: self.to,
-            step: step_into(self.step),
+            from,
+            to,
+            step: step.into(),
             reason: self.reason,
             waits_for: self.waits_for,
             cancelled: self.cancelled,
             begin_time: Some(time(self.begun_unix_micros)),
             end_time: self.ended_unix_micros.map(time),
+            split,
         }
     }
 }
@@ -248,20 +301,36 @@ const STEPS: [(OperationStep, v1::OperationStep); 7] = [
     (OperationStep::Cancelled, v1::OperationStep::Cancelled),
 ];
 
-fn kind_from(proto: i32) -> Result<OperationKind, Violation> {
-    let found = KINDS.iter().find(|(_, known)| i32::from(*known) == proto);
-    found.map(|(kind, _)| *kind).ok_or_else(|| unknown_enum("kind", proto))
+const SPLIT_STEPS: [(SplitStep, v1::OperationStep); 5] = [
+    (SplitStep::Prepare, v1::OperationStep::Prepare),
+    (SplitStep::Divide, v1::OperationStep::Divide),
+    (SplitStep::Found, v1::OperationStep::Found),
+    (SplitStep::Done, v1::OperationStep::Done),
+    (SplitStep::Cancelled, v1::OperationStep::Cancelled),
+];
+
+fn work_from(proto: &v1::Operation) -> Result<Work, Violation> {
+    if proto.kind == i32::from(v1::OperationKind::Split) {
+        let split = required("split", proto.split)?;
+        let step = from_table("step", &SPLIT_STEPS, proto.step)?;
+        return Ok(Work::Split { right: split.shard, at: split.first_hash, step });
+    }
+    let (kind, step) = (from_table("kind", &KINDS, proto.kind)?, from_table("step", &STEPS, proto.step)?);
+    Ok(Work::Replica { kind, from: proto.from, to: proto.to, step })
 }
 
-fn kind_into(kind: OperationKind) -> i32 {
-    KINDS.iter().find(|(known, _)| *known == kind).map_or(0, |(_, proto)| (*proto).into())
+fn named(work: Work) -> (v1::OperationKind, v1::OperationStep) {
+    match work {
+        Work::Replica { kind, step, .. } => (into_table(&KINDS, kind), into_table(&STEPS, step)),
+        Work::Split { step, .. } => (v1::OperationKind::Split, into_table(&SPLIT_STEPS, step)),
+    }
 }
 
-fn step_from(proto: i32) -> Result<OperationStep, Violation> {
-    let found = STEPS.iter().find(|(_, known)| i32::from(*known) == proto);
-    found.map(|(step, _)| *step).ok_or_else(|| unknown_enum("step", proto))
+fn from_table<T: Copy, P: Copy + Into<i32>>(field: &str, table: &[(T, P)], proto: i32) -> Result<T, Violation> {
+    let found = table.iter().find(|(_, known)| (*known).into() == proto);
+    found.map(|(value, _)| *value).ok_or_else(|| unknown_enum(field, proto))
 }
 
-fn step_into(step: OperationStep) -> i32 {
-    STEPS.iter().find(|(known, _)| *known == step).map_or(0, |(_, proto)| (*proto).into())
+fn into_table<T: PartialEq, P: Copy + Default>(table: &[(T, P)], value: T) -> P {
+    table.iter().find(|(known, _)| *known == value).map_or_else(P::default, |(_, proto)| *proto)
 }

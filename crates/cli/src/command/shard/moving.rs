@@ -4,7 +4,7 @@ use clap::Args;
 use sagitta_model::CollectionName;
 use serde_json::json;
 
-use super::one;
+use super::of_collection;
 use crate::command::cluster_failed;
 use crate::command::operation;
 use crate::failure::Failure;
@@ -46,12 +46,7 @@ pub struct Move {
 impl Move {
     pub(super) async fn run(&self, session: &Session) -> Result<(), Failure> {
         let nodes = Nodes::of(session).await?;
-        let (shard, id) = (one(session, self.shard).await?, self.shard);
-        if shard.collection != self.collection {
-            let message = format!("shard {id} is of {}, not of {}", shard.collection, self.collection);
-            let hint = format!("sagitta shard list --collection {} shows those that it has", self.collection);
-            return Err(Failure::usage(message).hint(hint));
-        }
+        let (shard, id) = (of_collection(session, &self.collection, self.shard).await?, self.shard);
         let (from, to) = (nodes.find("--from", &self.from)?.id, nodes.find("--to", &self.to)?.id);
         let with: Vec<_> = shard.replicas.iter().filter(|replica| replica.wanted).map(|replica| replica.node).collect();
         let wrong = match (with.contains(&from), with.contains(&to)) {

@@ -198,3 +198,82 @@ fn whatever_happens_meanwhile_shards_that_are_split_cover_all_hashes_and_all_end
     println!("seeds {first} to {}: {done} splits done, {cancelled} cancelled", first + 59);
     assert!(done > 100 && cancelled > 10, "too little happened: {done}, {cancelled}");
 }
+
+fn ask(played: &Played, shard: u64, epoch: u64) -> Result<(Command, Vec<String>), Result<Refusal, String>> {
+    split_by_hand(&played.state, &played.told(), &played.limits, (shard, epoch), played.now)
+}
+
+#[test]
+fn a_split_that_cannot_be_begun_is_refused_with_what_helps() {
+    let mut played = Played::new(1, 4, 1);
+    played.create(3, 3);
+    let replicas = played.state.shard(16).expect("there").1.replicas.clone();
+    let check = |played: &Played, expected: &str| {
+        let told = match ask(played, 16, 1).expect_err("it cannot be begun") {
+            Ok(refusal) => refusal.to_string(),
+            Err(why) => why,
+        };
+        assert!(told.contains(expected), "{told:?} does not say {expected:?}");
+    };
+    assert_eq!(ask(&played, 99, 1), Err(Ok(Refusal::NoShard(99))));
+    assert_eq!(ask(&played, 16, 2), Err(Ok(Refusal::Stale { shard: 16, epoch: 1, expected: 2 })));
+    played.broken.insert((replicas[1], 16));
+    check(&played, "does not work: planted: wait until it is well, which `sagitta shard show 16` tells");
+    played.broken.clear();
+    played.lag(replicas[2], 16, 300);
+    check(&played, "lacks 300 entries: wait");
+    played.lag(replicas[2], 16, 0);
+    played.shortage(replicas[0], true);
+    check(&played, "which has a replica of it, takes no more data (disk)");
+    played.shortage(replicas[0], false);
+    played.mute_leaders(true);
+    check(&played, "it has no leader that tells who its members are: wait");
+    played.mute_leaders(false);
+    played.set(replicas[0], NodeStatus::Draining);
+    check(&played, "which has a replica of it, is draining: wait until another one has it");
+    played.set(replicas[0], NodeStatus::Up);
+    played.limits.at_once = 1;
+    let other = begin(&mut played, 17).expect("begun");
+    check(&played, "1 operations are under way, and no more are begun at once: wait until");
+    played.limits.at_once = 2;
+    let (command, notes) = ask(&played, 16, 1).expect("it can be begun");
+    let HashRange { first, last } = played.state.shard(16).expect("there").1.range;
+    let at = first + (last - first) / 2 + 1;
+    assert_eq!(
+        notes,
+        [format!("it keeps the hashes up to {:016x}; the new shard has those from {at:016x} on", at - 1)]
+    );
+    assert!(matches!(command, Command::BeginSplit { at: middle, .. } if middle == at));
+    played.apply(command);
+    check(&played, &format!("operation {} is under way on shard 16: wait until", other + 1));
+}
+
+#[test]
+fn a_shard_of_a_single_hash_stays_whole() {
+    let mut played = Played::new(1, 3, 1);
+    played.create(1, 3);
+    // The upper half again and again, as operators would.
+    let (mut shard, mut epoch) = (16, 1);
+    for _ in 0..64 {
+        let (command, _) = ask(&played, shard, epoch).expect("it has more than one hash");
+        let Ok(Effect::Split(split)) = played.state.apply(command) else { panic!("not begun") };
+        run_to(&mut played, split.id, SplitStep::Done);
+        (shard, epoch) = (split.right.id, 1);
+    }
+    let refused = ask(&played, shard, epoch).expect_err("it cannot be halved").expect("by what is agreed");
+    assert!(refused.to_string().contains("has the single hash ffffffffffffffff, which cannot be halved"), "{refused}");
+}
+
+#[test]
+fn a_split_is_known_by_the_shard_as_it_was_when_it_was_begun() {
+    let (mut played, id) = begun();
+    let known = |played: &Played, epoch| played.state.split_as_of(16, epoch).map(|split| split.id);
+    assert_eq!((known(&played, 1), known(&played, 2)), (Some(id), None));
+    run_to(&mut played, id, SplitStep::Done);
+    assert_eq!((known(&played, 1), known(&played, 2)), (Some(id), None));
+    let again = begin(&mut played, 16).expect("begun");
+    assert_eq!((known(&played, 1), known(&played, 2)), (Some(id), Some(again)));
+    let (from, to, at) = (SplitStep::Prepare, SplitStep::Cancelled, Floor { term: 0, index: 0 });
+    played.apply(Command::AdvanceSplit { id: again, from, to, at, unix_micros: 9 });
+    assert_eq!(known(&played, 2), None, "it may be begun once more");
+}

@@ -2,23 +2,25 @@
 
 use super::*;
 use crate::cluster::{
-    CancelOperation, ChangeNode, ListOperations, MoveReplica, NodeChanged, OperationPage, ReplicaMoved,
+    CancelOperation, ChangeNode, ListOperations, MoveReplica, NodeChanged, OperationPage, ReplicaMoved, ShardSplit,
+    SplitShard,
 };
 
 fn operation() -> impl Strategy<Value = OperationInfo> {
     let kinds = select(OperationKind::NAMES.iter().map(|(kind, _)| *kind).collect::<Vec<_>>());
     let steps = select(OperationStep::NAMES.iter().map(|(step, _)| *step).collect::<Vec<_>>());
+    let replica = (kinds, option::of(any::<u64>()), any::<u64>(), steps);
+    let replica = replica.prop_map(|(kind, from, to, step)| Work::Replica { kind, from, to, step });
+    let steps = select(SplitStep::NAMES.iter().map(|(step, _)| *step).collect::<Vec<_>>());
+    let split = (any::<[u64; 2]>(), steps).prop_map(|([right, at], step)| Work::Split { right, at, step });
     let times = (0..i64::MAX as u64, option::of(0..i64::MAX as u64));
     let texts = (option::of(any::name()), ".{0,20}", ".{0,20}");
-    (any::<[u64; 3]>(), option::of(any::<u64>()), kinds, steps, any::<bool>(), times, texts).prop_map(
-        |([id, shard, to], from, kind, step, cancelled, times, (collection, reason, waits_for))| OperationInfo {
+    (any::<[u64; 2]>(), prop_oneof![replica, split], any::<bool>(), times, texts).prop_map(
+        |([id, shard], work, cancelled, times, (collection, reason, waits_for))| OperationInfo {
             id,
-            kind,
+            work,
             collection,
             shard,
-            from,
-            to,
-            step,
             reason,
             waits_for,
             cancelled,
@@ -42,6 +44,8 @@ proptest! {
             check(operation.clone())?;
         }
         check(ReplicaMoved { operation: operations.first().cloned(), notes: follows.clone() })?;
+        check(ShardSplit { operation: operations.last().cloned(), notes: follows.clone() })?;
+        check(SplitShard { shard: id, epoch: others.0, dry_run })?;
         check(MoveReplica { shard: id, from: others.0, to: others.1, dry_run })?;
         check(OperationPage { operations, next_page_token: "next".to_owned() })?;
         check(NodeChanged { node, follows })?;
@@ -66,6 +70,10 @@ fn what_no_operation_can_be_is_refused_by_field() {
     refused("shard", moves(0, 1, 2).into());
     refused("from", moves(16, 0, 2).into());
     refused("to", moves(16, 1, 0).into());
+    let splits =
+        |shard, epoch| SplitShard::from_proto(v1::SplitShardRequest { shard, epoch, dry_run: false }).unwrap_err();
+    refused("shard", splits(0, 1).into());
+    refused("epoch", splits(16, 0).into());
     let good = golden_operation().into_proto();
     let moved =
         v1::MoveReplicaResponse { operation: Some(v1::Operation { kind: 99, ..good.clone() }), notes: Vec::new() };
@@ -76,6 +84,13 @@ fn what_no_operation_can_be_is_refused_by_field() {
         refused("operations[0].kind", read(v1::Operation { kind: wrong, ..good.clone() }));
         refused("operations[0].step", read(v1::Operation { step: wrong, ..good.clone() }));
     }
+    // What only a split comes to is no step of a replica that is moved, nor the other way around.
+    let split = golden_split().into_proto();
+    refused("operations[0].step", read(v1::Operation { step: split.step, ..good.clone() }));
+    refused("operations[0].step", read(v1::Operation { step: good.step, ..split.clone() }));
+    refused("operations[0].split", read(v1::Operation { split: None, ..split.clone() }));
+    let answer = v1::SplitShardResponse { operation: Some(v1::Operation { kind: 99, ..split }), notes: Vec::new() };
+    refused("operation.kind", ShardSplit::from_proto(answer).unwrap_err().into());
     refused("operations[0].begin_time", read(v1::Operation { begin_time: None, ..good }));
     let list = v1::ListOperationsRequest { page_token: "x".to_owned(), ..Default::default() };
     refused("page_token", ListOperations::from_proto(&list).unwrap_err().into());
@@ -84,12 +99,9 @@ fn what_no_operation_can_be_is_refused_by_field() {
 fn golden_operation() -> OperationInfo {
     OperationInfo {
         id: 7,
-        kind: OperationKind::Drain,
+        work: Work::Replica { kind: OperationKind::Drain, from: Some(0), to: 300, step: OperationStep::CatchUp },
         collection: Some("docs".parse().unwrap()),
         shard: 16,
-        from: Some(0),
-        to: 300,
-        step: OperationStep::CatchUp,
         reason: "r".to_owned(),
         waits_for: "w".to_owned(),
         cancelled: true,
@@ -98,13 +110,20 @@ fn golden_operation() -> OperationInfo {
     }
 }
 
+fn golden_split() -> OperationInfo {
+    OperationInfo { work: Work::Split { right: 17, at: 1 << 63, step: SplitStep::Found }, ..golden_operation() }
+}
+
 /// One message of each kind, for the golden bytes.
 pub(super) fn golden() -> Vec<(&'static str, String)> {
     let page = OperationPage { operations: vec![golden_operation()], next_page_token: "next".to_owned() };
     let changed = NodeChanged { node: golden_node(), follows: vec!["f".to_owned()] };
     let change = ChangeNode { id: 300, change: NodeChange::Remove, dry_run: true };
     let moved = ReplicaMoved { operation: Some(golden_operation()), notes: vec!["n".to_owned()] };
+    let split = ShardSplit { operation: Some(golden_split()), notes: vec!["n".to_owned()] };
     vec![
+        ("SplitShardRequest", hex(&SplitShard { shard: 16, epoch: 300, dry_run: true }.into_proto())),
+        ("SplitShardResponse", hex(&split.into_proto())),
         ("MoveReplicaRequest", hex(&MoveReplica { shard: 16, from: 1, to: 300, dry_run: true }.into_proto())),
         ("MoveReplicaResponse", hex(&moved.into_proto())),
         ("ChangeNodeRequest", hex(&change.into_proto())),
