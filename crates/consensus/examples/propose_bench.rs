@@ -91,7 +91,13 @@ async fn run(env: &Env, folder: &Path, callers: usize, bytes: usize, seconds: u6
     let settings = HostSettings::new(ClusterId(1), NodeId(1));
     let host = Host::start(env, settings, log.clone(), Arc::new(SilentTransport)).unwrap();
     let machine = Counting { env: env.clone(), applied: Position::default(), per_entry };
-    let spec = GroupSpec { group: GroupId(1), found_with: Some(vec![NodeId(1)]), found_at: None, floor: None };
+    let spec = GroupSpec {
+        group: GroupId(1),
+        found_with: Some(vec![NodeId(1)]),
+        found_at: None,
+        floor: None,
+        stands_first: false,
+    };
     let group = host.handle().open_group(spec, Box::new(machine)).await.unwrap();
 
     let data = Bytes::from(vec![42; bytes]);

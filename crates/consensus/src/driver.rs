@@ -199,7 +199,7 @@ impl Driver {
                     group.with_node(raft::RawNode::tick);
                 }
                 group.step_down_unheard(self.ticks);
-                group.campaign_if_alone();
+                group.campaign_early();
                 group.end_stuck_change();
                 self.woken.insert(group.id);
             }

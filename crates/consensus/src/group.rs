@@ -110,6 +110,8 @@ pub(crate) struct Group {
     pub(crate) founders: Membership,
     /// See [`crate::GroupSpec::floor`].
     pub(crate) floor: Option<Position>,
+    /// Ticks for which it stands at once. See [`crate::GroupSpec::stands_first`].
+    stands_for: usize,
     /// Whether the state machine can offer its state.
     pub(crate) offers: bool,
     /// Where the state stood when the state machine was asked for an offer, which it still owes.
@@ -191,6 +193,7 @@ impl Group {
             joint_ticks: 0,
             founders,
             floor,
+            stands_for: 0,
             offers,
             offering: None,
             offer_broken: false,
@@ -314,9 +317,24 @@ impl Group {
         self.floor.is_some_and(|floor| last.is_before(floor))
     }
 
-    /// Who needs nobody's vote waits for no timeout.
-    pub(crate) fn campaign_if_alone(&mut self) {
-        if self.decides_alone() && !self.is_leader() && !self.is_below_floor() {
+    /// Stands at each of so many ticks, unless somebody leads by then.
+    pub(crate) fn stand_for(&mut self, ticks: usize) {
+        self.stands_for = ticks;
+    }
+
+    /// Who needs nobody's vote waits for no timeout, nor does who is to stand first.
+    pub(crate) fn campaign_early(&mut self) {
+        if self.is_leader() || self.is_below_floor() {
+            return;
+        }
+        if self.leader().is_some() {
+            self.stands_for = 0;
+        }
+        // One whom a majority would elect waits for their votes.
+        let is_candidate = self.node.as_ref().is_some_and(|node| node.raft.state == StateRole::Candidate);
+        let stands = self.stands_for > 0 && self.membership.voters.contains(&self.me) && !is_candidate;
+        self.stands_for = self.stands_for.saturating_sub(1);
+        if self.decides_alone() || stands {
             self.with_node(RawNode::campaign);
         }
     }

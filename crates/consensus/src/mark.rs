@@ -30,7 +30,13 @@ impl LogMark {
 
     /// How the group is opened: founded only if it never was.
     pub fn spec(&self, group: GroupId, founders: Vec<NodeId>) -> GroupSpec {
-        GroupSpec { group, found_with: (!self.is_set()).then_some(founders), found_at: None, floor: None }
+        GroupSpec {
+            group,
+            found_with: (!self.is_set()).then_some(founders),
+            found_at: None,
+            floor: None,
+            stands_first: false,
+        }
     }
 
     /// Says, durably, that there is a log.

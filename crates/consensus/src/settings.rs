@@ -29,6 +29,9 @@ pub struct GroupSpec {
     /// Of a node that was a member once, and may have forgotten how it voted and what it held: where the log stood when it had left. It
     /// votes for nobody whose log ends before, and does not stand until its own log is there.
     pub floor: Option<Position>,
+    /// Whether this member, if it founds the group, stands at once and again at every tick until somebody leads, for as long as an election
+    /// takes: the others may be about to found it. Any of them may lead; that one stands first only saves the time until they take turns.
+    pub stands_first: bool,
 }
 
 impl HostSettings {

@@ -60,18 +60,13 @@ impl Bench {
     }
 
     pub(crate) fn open_among(&mut self, group: GroupId, voters: &[NodeId], machine: &TestMachine) -> OpenAnswer {
-        self.open_above(group, voters, (None, None), machine)
+        let spec =
+            GroupSpec { group, found_with: Some(voters.to_vec()), found_at: None, floor: None, stands_first: false };
+        self.open_as(spec, machine)
     }
 
-    pub(crate) fn open_above(
-        &mut self,
-        group: GroupId,
-        voters: &[NodeId],
-        (found_at, floor): (Option<Position>, Option<Position>),
-        machine: &TestMachine,
-    ) -> OpenAnswer {
+    pub(crate) fn open_as(&mut self, spec: GroupSpec, machine: &TestMachine) -> OpenAnswer {
         let (answer, mut opened) = oneshot::channel();
-        let spec = GroupSpec { group, found_with: Some(voters.to_vec()), found_at, floor };
         self.driver.handle(Input::Open { spec, machine: Box::new(machine.clone()), answer });
         opened.try_recv().unwrap()
     }

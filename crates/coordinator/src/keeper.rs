@@ -14,6 +14,8 @@ use crate::{Coordinator, Error};
 
 /// How often it looks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often it looks at splits, while nodes tell of them: a shard that was split answers nobody until the new one is routed to.
+const LOOK_AT_SPLITS_EVERY: Duration = Duration::from_millis(20);
 /// How often it looks whether replicas are where they should be: it looks at every shard, and nodes report once a second.
 const LOOK_AT_REPLICAS_EVERY: Duration = Duration::from_secs(1);
 /// How long one decision may take; what was not decided is looked at again.
@@ -31,7 +33,10 @@ impl<C: NodeClient> Coordinator<C> {
         let mut leads_since = None;
         let mut replicas_at = Duration::ZERO;
         loop {
-            self.env.sleep(LOOK_EVERY).await;
+            // What nodes tell comes in bursts.
+            self.env.sleep(LOOK_AT_SPLITS_EVERY).await;
+            let (wait, since) = (LOOK_EVERY.saturating_sub(LOOK_AT_SPLITS_EVERY), leads_since);
+            let _ = self.env.timeout(wait, self.a_split_goes_on(since)).await;
             if self.control.group().status().role != Role::Leader {
                 leads_since = None;
                 continue;
@@ -40,6 +45,9 @@ impl<C: NodeClient> Coordinator<C> {
             let deadline = self.env.deadline(DECIDE_WITHIN);
             if let Err(error) = self.keep_once(since, deadline).await {
                 tracing::debug!(%error, "the cluster could not be looked after; trying again");
+            }
+            if let Err(error) = self.keep_splits(since, self.env.deadline(DECIDE_WITHIN)).await {
+                tracing::debug!(%error, "a split could not go on; trying again");
             }
             if self.env.now() >= replicas_at {
                 replicas_at = self.env.now() + LOOK_AT_REPLICAS_EVERY;

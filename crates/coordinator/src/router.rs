@@ -146,14 +146,38 @@ impl<C: NodeClient> Coordinator<C> {
 
     /// Waits before a shard is asked again, for which this was the answer.
     pub(crate) async fn wait(&self, pause: Pause, error: &ShardError, deadline: Deadline) {
+        if is_divided(error) {
+            if self.env.timeout(pause.wait, self.is_split(&pause)).await.is_err() {
+                let _ = self.env.timeout(CATCH_UP_WITHIN, self.catch_up(deadline)).await;
+            }
+            return;
+        }
         // Whoever leads by then is asked at once; else the pause was long enough.
         let other = self.reports.find(|reports| reports.leader(pause.shard).filter(|leader| *leader != pause.node));
         // Replicas may go on naming a leader that is gone, so nobody is asked without any pause.
         self.env.sleep(MIN_PAUSE).await;
         let _ = self.env.timeout(pause.wait.saturating_sub(MIN_PAUSE), other).await;
-        if let Some(Elsewhere::Stale { .. } | Elsewhere::NotHosted | Elsewhere::Divided) = error.elsewhere {
+        if let Some(Elsewhere::Stale { .. } | Elsewhere::NotHosted) = error.elsewhere {
             // The node may know of a later placement. If that cannot be had now, the one that we have must do.
             let _ = self.env.timeout(CATCH_UP_WITHIN, self.catch_up(deadline)).await;
+        }
+    }
+}
+
+impl<C> Coordinator<C> {
+    /// Waits until the shard is routed to as of another split.
+    async fn is_split(&self, pause: &Pause) {
+        let mut applied = self.control.applied();
+        loop {
+            // Marked as seen before looking: what comes meanwhile is looked at again.
+            applied.mark_unchanged();
+            let state = self.control.state();
+            if state.shard(pause.shard).map_or(true, |(_, shard)| split_index(shard) != pause.split) {
+                return;
+            }
+            if applied.changed().await.is_err() {
+                return;
+            }
         }
     }
 }
@@ -175,6 +199,8 @@ fn superseded(node: u64) -> ShardError {
 /// How long to wait before a shard is asked again, unless somebody other than the node leads before.
 pub(crate) struct Pause {
     shard: u64,
+    /// The split that it was asked by.
+    split: u64,
     node: u64,
     wait: Duration,
 }
@@ -220,8 +246,7 @@ impl<'a> Route<'a> {
     }
 
     pub(crate) fn reference(&self) -> ShardRef {
-        let split = self.placed.split.map_or(0, |split| split.index);
-        ShardRef { shard: self.placed.id, epoch: self.placed.epoch, split }
+        ShardRef { shard: self.placed.id, epoch: self.placed.epoch, split: split_index(&self.placed) }
     }
 
     /// Who is said to lead, or the next one to try.
@@ -272,7 +297,7 @@ impl<'a> Route<'a> {
     pub(crate) fn pause_after(&mut self, node: u64) -> Pause {
         let wait = self.pause;
         self.pause = (2 * wait).min(MAX_PAUSE);
-        Pause { shard: self.placed.id, node, wait }
+        Pause { shard: self.placed.id, split: split_index(&self.placed), node, wait }
     }
 
     /// Goes by the present placement. The error is that the collection is gone, or the shard was split.
@@ -288,6 +313,11 @@ impl<'a> Route<'a> {
         self.placed = Cow::Owned(placed.clone());
         Ok(())
     }
+}
+
+/// The entry that split a shard last; 0 if none has.
+fn split_index(shard: &ShardDescriptor) -> u64 {
+    shard.split.map_or(0, |split| split.index)
 }
 
 /// A collection as it is by now. The error is that it is gone.

@@ -206,8 +206,12 @@ impl Agent {
                     Err(_) => return,
                 },
                 // The node, which holds the other end, is held here.
-                _ = changes.changed() => if !self.waits_for_split {
-                    continue;
+                _ = changes.changed() => {
+                    if !self.waits_for_split {
+                        continue;
+                    }
+                    // Whoever leads the cluster can note the split while its other half is being opened.
+                    self.report().await;
                 },
                 () = self.env.sleep(until_retry.min(REPORT_EVERY)) => {
                     if !self.waits_for_split && retry.due.is_none_or(|due| self.env.now() < due) {
@@ -237,7 +241,11 @@ impl Agent {
         // Before anything is opened, which takes its time: from now on nobody writes to what goes.
         self.placed.0.store(Arc::new(placed.clone()));
         for (collection, shard) in here {
-            if let Err(error) = self.host(collection, shard).await {
+            let hosted = self.host(collection, shard).await;
+            if let Ok(replica) = self.node.replica(shard.id) {
+                replica.is_routed_as_of(shard.split.map_or(0, |split| split.index));
+            }
+            if let Err(error) = hosted {
                 let problem = Some((error.kind(), error.to_string()));
                 placed.insert(shard.id, Placement { epoch: shard.epoch, problem });
                 if matches!(error, NodeError::NotSplit { .. }) {

@@ -34,9 +34,9 @@ impl Driver {
         if self.groups.contains_key(&id) {
             return Err(ConsensusError::Open { group: id });
         }
-        let state = match self.log.load(id)? {
-            Some(state) => state,
-            None => self.found(spec, machine.applied())?,
+        let (state, is_founded) = match self.log.load(id)? {
+            Some(state) => (state, false),
+            None => (self.found(spec, machine.applied())?, true),
         };
         self.check_identity(id, &state.meta)?;
         let applied = machine.applied();
@@ -53,7 +53,10 @@ impl Driver {
         let (durable, offers) = (machine.durable(), machine.offers());
         let opened = Opened { at, applied, durable, membership, founders, offers, floor: spec.floor };
         let mut group = Group::new(self.settings.node, id, node, opened);
-        group.campaign_if_alone();
+        if is_founded && spec.stands_first {
+            group.stand_for(ELECTION_TICKS);
+        }
+        group.campaign_early();
         let status = group.status.subscribe();
         self.jobs.push(Job::Open { group: id, machine });
         self.groups.insert(id, group);

@@ -23,7 +23,7 @@ fn on_disk(folder: &Path) -> Arc<RaftEngineLog> {
 }
 
 async fn open(host: &Host, group: GroupId, machine: &TestMachine) -> GroupHandle {
-    let spec = GroupSpec { group, found_with: Some(vec![ME]), found_at: None, floor: None };
+    let spec = GroupSpec { group, found_with: Some(vec![ME]), found_at: None, floor: None, stands_first: false };
     host.handle().open_group(spec, Box::new(machine.clone())).await.unwrap()
 }
 
@@ -117,7 +117,7 @@ async fn handles_outlive_their_host_and_say_so() {
     assert!(matches!(group.propose(text(1), LONG).await, Outcome::Refused(Refusal::Stopped { .. })));
     assert!(matches!(group.read_index(LONG).await, ReadOutcome::Refused(Refusal::Stopped { .. })));
     assert!(group.close(LONG).await.is_err());
-    let spec = GroupSpec { group: GROUP, found_with: Some(vec![ME]), found_at: None, floor: None };
+    let spec = GroupSpec { group: GROUP, found_with: Some(vec![ME]), found_at: None, floor: None, stands_first: false };
     assert!(handle.open_group(spec, Box::new(machine)).await.is_err());
 }
 
@@ -134,7 +134,13 @@ async fn three_hosts(env: &Env) -> Trace {
         let settings = HostSettings { tick: Duration::from_millis(20), ..HostSettings::new(CLUSTER, node) };
         let host = Host::start(env, settings, Arc::new(MemoryLog::new()), Arc::new(network.of(node))).unwrap();
         let machine = TestMachine::default();
-        let spec = GroupSpec { group: GROUP, found_with: Some(nodes.to_vec()), found_at: None, floor: None };
+        let spec = GroupSpec {
+            group: GROUP,
+            found_with: Some(nodes.to_vec()),
+            found_at: None,
+            floor: None,
+            stands_first: false,
+        };
         let group = host.handle().open_group(spec, Box::new(machine.clone())).await.unwrap();
         members.push((host, group, machine));
     }

@@ -1,10 +1,10 @@
 //! Has replicas and leaders where they should be: proposes, and asks for, what the scheduler says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use sagitta_cluster::schedule::{Handover, handovers};
+use sagitta_cluster::schedule::{Handover, View, handovers, split_steps};
 use sagitta_cluster::{Command, State, Told, plan};
 use sagitta_env::Deadline;
 
@@ -38,6 +38,36 @@ impl<C: NodeClient> Coordinator<C> {
         Ok(())
     }
 
+    /// Decides which splits are a step further.
+    pub(super) async fn keep_splits(&self, since: Duration, deadline: Deadline) -> Result<(), Error> {
+        for command in self.split_steps(since) {
+            if let Command::AdvanceSplit { id, from, to, .. } = &command {
+                tracing::info!(split = id, before = %from, now = %to, "a split goes on");
+            }
+            self.note(command, deadline).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until nodes have told what brings a split a step further, if this coordinator leads since then.
+    pub(super) async fn a_split_goes_on(&self, since: Option<Duration>) {
+        match since {
+            Some(since) => self.reports.find(|_| (!self.split_steps(since).is_empty()).then_some(())).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn split_steps(&self, since: Duration) -> Vec<Command> {
+        let state = self.control.state();
+        let under_way = state.splits().filter(|split| split.is_under_way());
+        let nodes: BTreeSet<u64> = under_way.flat_map(|split| split.right.replicas.iter().copied()).collect();
+        if nodes.is_empty() {
+            return Vec::new();
+        }
+        let told = told(nodes, &self.reports, self.env.now(), since);
+        split_steps(&state, &View::new(&told), self.env.unix_micros())
+    }
+
     /// Has leaders hand over, so that nodes lead alike.
     pub(super) async fn keep_leaders(&self, since: Duration) {
         let state = self.control.state();
@@ -65,16 +95,21 @@ impl<C: NodeClient> Coordinator<C> {
 impl<C> Coordinator<C> {
     /// What nodes told, for the scheduler. Silence counts while this coordinator has listened, from `since` on.
     pub(crate) fn told(&self, state: &State, since: Duration) -> BTreeMap<u64, Told> {
-        told(state, &self.reports, self.env.now(), since)
+        told(state.nodes().keys().copied(), &self.reports, self.env.now(), since)
     }
 }
 
-pub(super) fn told(state: &State, reports: &Reports, now: Duration, since: Duration) -> BTreeMap<u64, Told> {
-    let told = state.nodes().keys().map(|node| {
-        let heard = reports.of(*node);
+pub(super) fn told(
+    nodes: impl IntoIterator<Item = u64>,
+    reports: &Reports,
+    now: Duration,
+    since: Duration,
+) -> BTreeMap<u64, Told> {
+    let told = nodes.into_iter().map(|node| {
+        let heard = reports.of(node);
         let at = heard.as_ref().map_or(since, |heard| heard.at.max(since));
         let report = heard.filter(|heard| now.saturating_sub(heard.at) < SILENT).map(|heard| heard.report);
-        (*node, Told { report, silence: now.saturating_sub(at) })
+        (node, Told { report, silence: now.saturating_sub(at) })
     });
     told.collect()
 }

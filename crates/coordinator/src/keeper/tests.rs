@@ -133,7 +133,7 @@ fn silence_counts_while_the_leader_listens_and_what_a_silent_node_told_counts_no
     let since = env.now();
     reports.heard(2, Report::default());
     let told = |since| {
-        let told = replicas::told(&state, &reports, env.now(), since);
+        let told = replicas::told(state.nodes().keys().copied(), &reports, env.now(), since);
         told.into_iter().map(|(node, told)| (node, told.report.is_some(), told.silence)).collect::<Vec<_>>()
     };
     let moment = Duration::from_millis(1);

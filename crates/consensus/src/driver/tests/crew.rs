@@ -15,6 +15,8 @@ pub(super) struct Crew {
     clock: ManualClock,
     founders: Vec<NodeId>,
     members: Vec<Member>,
+    /// Who stands at once when the group is founded.
+    pub(super) stands_first: Option<usize>,
     /// Whether members offer their states.
     depot: Option<Depot>,
     trace: DefaultHasher,
@@ -59,6 +61,7 @@ impl Crew {
             clock,
             founders: (0..founders).map(node_id).collect(),
             members: Vec::new(),
+            stands_first: None,
             depot,
             trace: DefaultHasher::new(),
         };
@@ -70,6 +73,13 @@ impl Crew {
 
     /// A group founded on a state by so many nodes, of which these have it, and the others nothing.
     pub(super) fn founded_on(seed: u64, founders: usize, state: &Image, have: &[usize]) -> Self {
+        let mut crew = Self::about_to_found(seed, founders, state, have);
+        (0..founders).for_each(|node| crew.start(node));
+        crew
+    }
+
+    /// The same before any of them runs.
+    pub(super) fn about_to_found(seed: u64, founders: usize, state: &Image, have: &[usize]) -> Self {
         let mut crew = Self::with(seed, 0, Some(Depot::default()));
         crew.founders = (0..founders).map(node_id).collect();
         for node in 0..founders {
@@ -82,7 +92,6 @@ impl Crew {
             }
             let (found_at, floor) = (has.then_some(state.applied), Some(state.applied));
             crew.members.push(Member { log: MemoryLog::new(), machine, found_at, floor, life: None });
-            crew.start(node);
         }
         crew
     }
@@ -102,8 +111,10 @@ impl Crew {
         let member = &mut self.members[node];
         let transport = Arc::new(self.network.of(id));
         let mut bench = Bench::with(env, clock, id, Arc::new(member.log.clone()), transport);
-        let status =
-            bench.open_above(GROUP, &self.founders, (member.found_at, member.floor), &member.machine).expect("opens");
+        let (found_with, found_at, floor) = (Some(self.founders.clone()), member.found_at, member.floor);
+        let stands_first = self.stands_first == Some(node);
+        let spec = GroupSpec { group: GROUP, found_with, found_at, floor, stands_first };
+        let status = bench.open_as(spec, &member.machine).expect("opens");
         member.life = Some((bench, status));
     }
 

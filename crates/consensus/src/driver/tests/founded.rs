@@ -1,6 +1,6 @@
 //! Groups whose state machines begin with a state.
 
-use super::crew::Crew;
+use super::crew::{Crew, node_id};
 use super::*;
 use crate::ids::Position;
 use crate::settings::ELECTION_TICKS;
@@ -80,7 +80,8 @@ fn a_group_is_founded_only_on_the_very_state_that_it_begins_with() {
         let machine = TestMachine::default();
         machine.lock().live.applied = applied;
         let mut bench = Bench::new(1, Arc::new(MemoryLog::new()));
-        bench.open_above(GROUP, &[ME], (found_at, None), &machine).map(drop).map_err(|error| error.to_string())
+        let spec = GroupSpec { group: GROUP, found_with: Some(vec![ME]), found_at, floor: None, stands_first: false };
+        bench.open_as(spec, &machine).map(drop).map_err(|error| error.to_string())
     };
     assert_eq!(open(BEGIN, Some(BEGIN)), Ok(()));
     let later = Position { index: BEGIN.index + 1, ..BEGIN };
@@ -88,4 +89,39 @@ fn a_group_is_founded_only_on_the_very_state_that_it_begins_with() {
         let error = open(applied, found_at).expect_err("it lacks its log");
         assert!(error.contains("there is no log"), "{error}");
     }
+}
+
+#[test]
+fn who_stands_first_leads_as_soon_as_a_majority_is_there() {
+    for seed in 0..5 {
+        println!("seed {seed}");
+        let mut crew = Crew::about_to_found(seed, 3, &state(), &[0, 1, 2]);
+        crew.stands_first = Some(1);
+        // Nobody hears it for a while.
+        crew.restart(1);
+        crew.ticks(4);
+        assert_eq!(crew.status(1).leader, None, "seed {seed}: alone it leads nothing");
+        let term = crew.status(1).term;
+        crew.restart(2);
+        crew.ticks(2);
+        assert_eq!((crew.status(1).role, crew.status(2).leader), (Role::Leader, Some(node_id(1))), "seed {seed}");
+        assert_eq!(crew.status(1).term, term + 1, "seed {seed}: standing in vain deposes nobody");
+        crew.restart(0);
+        crew.ticks(3 * ELECTION_TICKS);
+        assert_eq!(crew.leader_among(&[0, 1, 2]), 1, "seed {seed}: once there is a leader it stays");
+        // It is for the beginning: what comes back waits for its turn.
+        [0, 1, 2].into_iter().for_each(|node| crew.crash(node));
+        [1, 2].into_iter().for_each(|node| crew.restart(node));
+        crew.ticks(2);
+        assert!([1, 2].iter().all(|node| crew.status(*node).leader.is_none()), "seed {seed}");
+    }
+}
+
+#[test]
+fn who_was_to_stand_first_and_does_not_come_is_not_waited_for() {
+    let mut crew = Crew::about_to_found(1, 3, &state(), &[0, 1, 2]);
+    crew.stands_first = Some(1);
+    [0, 2].into_iter().for_each(|node| crew.restart(node));
+    crew.ticks(2 * ELECTION_TICKS);
+    assert_ne!(crew.leader_among(&[0, 2]), 1);
 }

@@ -89,8 +89,13 @@ impl Trio {
             let host = Host::start(&env, settings, Arc::new(MemoryLog::new()), Arc::new(transport)).unwrap();
             let sending = outbound.start(Arc::new(host.handle()));
             let list = List(Arc::new(watch::Sender::new(Image::default())));
-            let spec =
-                GroupSpec { group: GROUP, found_with: Some(NODES.map(NodeId).to_vec()), found_at: None, floor: None };
+            let spec = GroupSpec {
+                group: GROUP,
+                found_with: Some(NODES.map(NodeId).to_vec()),
+                found_at: None,
+                floor: None,
+                stands_first: false,
+            };
             let group = host.handle().open_group(spec, Box::new(list.clone())).await.unwrap();
             members.push(Member { id, host, group, list, counters, _sending: sending, listener: None });
         }
