@@ -23,6 +23,7 @@ mod returns;
 #[path = "../server/small_disk.rs"]
 #[allow(dead_code, reason = "the tests of one server fill a disk in other ways, too")]
 mod small_disk;
+mod split;
 mod strangers;
 mod whole_state;
 mod workload;

@@ -15,6 +15,7 @@ mod partial;
 mod points;
 mod power;
 mod retries;
+mod split;
 mod thin;
 mod trace;
 mod trouble;

@@ -6,6 +6,8 @@
 pub mod catalog;
 mod dice;
 mod points;
+mod steady;
 
 pub use dice::{Dice, number, seed};
 pub use points::{DIM, agreed, contents, everything, get, id_of, name, point, schema, search, told};
+pub use steady::{Look, Steady};
