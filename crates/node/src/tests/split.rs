@@ -545,7 +545,7 @@ async fn a_split_that_fails_at_any_step_is_gone_through_when_the_replica_is_open
 
 #[tokio::test(start_paused = true)]
 async fn reads_that_may_be_old_are_answered_by_the_old_route_until_the_new_one_is_known() {
-    let mut fleet = Fleet::start(12).await;
+    let fleet = Fleet::start(12).await;
     for at in ALL {
         while fleet.held(at, LEFT).len() < 200 {
             pause(&fleet.env, Duration::from_millis(10)).await;

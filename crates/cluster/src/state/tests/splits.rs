@@ -117,7 +117,7 @@ fn golden_snapshot_and_commands_of_format_4() {
     let text = String::from_utf8_lossy(&bytes);
     assert!(text.starts_with("{\"format\":4,"), "{text}");
     let split = concat!(
-        r#""splits":[{"id":1,"shard":16,"at":9223372036854775808,"right":{"id":17,"#,
+        r#""splits":[{"id":1,"shard":16,"epoch":1,"at":9223372036854775808,"right":{"id":17,"#,
         r#""range":{"first":9223372036854775808,"last":18446744073709551615},"epoch":1,"replicas":[1,2,3],"founders":[1,2,3],"#,
         r#""split":{"term":3,"index":70},"parent":16},"step":"found","reason":"it is large","begun_unix_micros":6}]"#
     );
