@@ -44,7 +44,7 @@ pub enum SplitStep {
     Prepare,
     /// The leader of the shard's group has it split.
     Divide,
-    /// The nodes found the new shard's group. From the split on only reads that may be old are answered by the old route.
+    /// The nodes found the new shard's group. From the split on nobody is answered by the old route.
     Found,
     /// It has ended, and both shards are routed to.
     Done,

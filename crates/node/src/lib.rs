@@ -34,7 +34,6 @@ use crate::pool::Pool;
 use crate::replica::Shared;
 use crate::resources::{Resources, Watch};
 use crate::shipping::Shipping;
-use crate::split::BeforeSplit;
 use crate::whole::{Opener, Present, Whole};
 
 pub use error::NodeError;
@@ -198,8 +197,7 @@ impl Node {
         let arrivals = home.arrivals();
         let whole = Whole::new(GroupId(id), home, opener, self.options.states.clone());
         let doomed = whole.doomed();
-        let (before, bell, changes) = (BeforeSplit::default(), self.builder.bell(), self.changes.clone());
-        let (machine, applied) = ShardMachine::new(shard.clone(), whole, bell, changes, before.clone());
+        let (machine, applied) = ShardMachine::new(shard.clone(), whole, self.builder.bell(), self.changes.clone());
         let group = self.host.open_group(spec, Box::new(machine)).await;
         let group = group.map_err(|error| match error {
             ConsensusError::Absent { .. } => NodeError::LogGone { folder: self.folder(id) },
@@ -215,7 +213,7 @@ impl Node {
         let (env, bell) = (self.env.clone(), self.builder.bell());
         let states = self.options.states.clone();
         let shipping = Shipping::new(GroupId(id), env, arrivals, states, (shard.clone(), group.clone()), bell);
-        let replica = Replica::new(id, self.env.clone(), (shard, before, doomed), group, applied, shipping, shared);
+        let replica = Replica::new(id, self.env.clone(), (shard, doomed), group, applied, shipping, shared);
         self.replicas.insert(id, Arc::new(replica));
         self.builder.bell().ring();
         self.changes.send_modify(|count| *count += 1);

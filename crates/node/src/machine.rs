@@ -8,7 +8,6 @@ use sagitta_shard::{Entry, ShardError};
 use tokio::sync::watch;
 
 use crate::builder::Bell;
-use crate::split::BeforeSplit;
 use crate::whole::{Present, Whole};
 
 /// Joins a shard to its group: entries go in, outcomes come out, and whoever waits for an index is told.
@@ -22,7 +21,6 @@ pub(crate) struct ShardMachine {
     changes: watch::Sender<u64>,
     /// The last split that others were told of.
     since: u64,
-    before: BeforeSplit,
 }
 
 impl ShardMachine {
@@ -32,11 +30,10 @@ impl ShardMachine {
         whole: Whole,
         builder: Bell,
         changes: watch::Sender<u64>,
-        before: BeforeSplit,
     ) -> (Self, watch::Receiver<u64>) {
         let view = shard.get().view();
         let (applied, seen) = watch::channel(view.applied_index());
-        (Self { shard, whole, applied, builder, frozen: None, changes, since: view.since(), before }, seen)
+        (Self { shard, whole, applied, builder, frozen: None, changes, since: view.since() }, seen)
     }
 
     /// Whoever waits for the other half looks again.
@@ -62,15 +59,11 @@ impl StateMachine for ShardMachine {
             })
             .collect();
         let shard = self.shard.get();
-        let before = shard.view();
         let outcomes = shard.apply(&batch).map_err(apply_error)?;
         self.applied.send_replace(shard.applied_index());
         // What else a write may lead to can wait for the builder's next round, and waking it costs as much as applying a point. A
         // generation may wait for long, for the segment of another replica.
         let view = shard.view();
-        if view.since() != before.since() {
-            self.before.keep(before);
-        }
         self.tell_of_split(view.since());
         let frozen = view.frozen().max();
         if frozen > self.frozen {
@@ -122,7 +115,6 @@ impl StateMachine for ShardMachine {
     fn install(&mut self, offer: &Offer) -> Result<(), ApplyError> {
         self.whole.install(&self.shard, offer).map_err(apply_error)?;
         let view = self.shard.get().view();
-        self.before.forget();
         self.applied.send_replace(view.applied_index());
         self.tell_of_split(view.since());
         self.builder.ring();

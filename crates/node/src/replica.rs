@@ -24,7 +24,7 @@ use crate::builder::Bell;
 use crate::pool::{Cancelled, Pool, Refused};
 use crate::resources::Resources;
 use crate::shipping::{Pressure, SegmentOrigins, Shipping, Tended};
-use crate::split::{BeforeSplit, is_as_of};
+use crate::split::is_as_of;
 use crate::whole::{Doomed, Present};
 
 /// What a read must see.
@@ -59,7 +59,6 @@ pub struct Replica {
     id: u64,
     env: Env,
     shard: Present,
-    before: BeforeSplit,
     doomed: Doomed,
     group: GroupHandle,
     applied: watch::Receiver<u64>,
@@ -81,26 +80,14 @@ impl Replica {
     pub(crate) fn new(
         id: u64,
         env: Env,
-        (shard, before, doomed): (Present, BeforeSplit, Doomed),
+        (shard, doomed): (Present, Doomed),
         group: GroupHandle,
         applied: watch::Receiver<u64>,
         shipping: Arc<Shipping>,
         shared: Shared,
     ) -> Self {
         let indexed = watch::Sender::new(shard.get().indexed_index());
-        Self {
-            id,
-            env,
-            shard,
-            before,
-            doomed,
-            group,
-            applied,
-            indexed,
-            shipping,
-            closed: AtomicBool::new(false),
-            shared,
-        }
+        Self { id, env, shard, doomed, group, applied, indexed, shipping, closed: AtomicBool::new(false), shared }
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -114,10 +101,6 @@ impl Replica {
     /// The shard as it is now: another one once a whole state has taken its place.
     pub(crate) fn shard(&self) -> Arc<Shard> {
         self.shard.get()
-    }
-
-    pub(crate) fn before_split(&self) -> &BeforeSplit {
-        &self.before
     }
 
     pub(crate) fn group(&self) -> &GroupHandle {
@@ -303,16 +286,16 @@ impl Replica {
         deadline: Deadline,
     ) -> Result<Vec<SearchResult>, NodeError> {
         let queued = self.env.now();
-        let (shard, before, id) = (self.shard.clone(), self.before.clone(), self.id);
-        let sight = sight.into();
+        let (shard, id) = (self.shard.clone(), self.id);
+        let Sight { freshness, split: asked } = sight.into();
         // Taken by the thread that begins: all searches see the same moment, and it is not the moment of queueing.
         let view = OnceLock::new();
         let room = AnswerRoom::default();
         let count = queries.len();
-        self.read(sight.freshness, deadline, |pool, stop| {
+        self.read(freshness, deadline, |pool, stop| {
             pool.run_each(count, move |at| {
-                let view: &Arc<ReadView> = view.get_or_init(|| before.of(shard.get().view(), sight));
-                is_as_of(view, sight.split)?;
+                let view: &Arc<ReadView> = view.get_or_init(|| shard.get().view());
+                is_as_of(view, asked)?;
                 let (query, selection) = &queries[at];
                 let waited = explain.then(|| view.env().now() - queued);
                 let mut result = answer(view, query, selection, &SearchContext { explain, stop: &stop }, &room)?;
@@ -392,13 +375,13 @@ impl Replica {
         deadline: Deadline,
         work: impl FnOnce(&ReadView, &dyn Stop) -> Result<T, ShardError> + Send + 'static,
     ) -> Result<T, NodeError> {
-        let (shard, before) = (self.shard.clone(), self.before.clone());
+        let (shard, Sight { freshness, split: asked }) = (self.shard.clone(), sight);
         let work = move |stop: &dyn Stop| {
-            let view = before.of(shard.get().view(), sight);
-            is_as_of(&view, sight.split)?;
+            let view = shard.get().view();
+            is_as_of(&view, asked)?;
             work(&view, stop)
         };
-        self.read(sight.freshness, deadline, |pool, stop| pool.run(move || work(&stop))).await
+        self.read(freshness, deadline, |pool, stop| pool.run(move || work(&stop))).await
     }
 
     /// Reads on the search threads once the replica is fresh enough. A caller that goes away, or whose deadline passes, stops
@@ -461,9 +444,7 @@ impl Replica {
     /// Takes no more writes and makes everything durable.
     pub(crate) async fn close(&self, deadline: Deadline) -> Result<(), NodeError> {
         self.closed.store(true, Ordering::Release);
-        let closed = self.group.close(deadline.at()).await;
-        self.before.forget();
-        closed.map_err(|error| NodeError::Consensus { shard: self.id, error })
+        self.group.close(deadline.at()).await.map_err(|error| NodeError::Consensus { shard: self.id, error })
     }
 }
 

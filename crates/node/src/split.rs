@@ -5,16 +5,13 @@
 //! whole has missed that entry and has no such folder. It founds its group with nothing, above a floor: it votes for nobody who has less than
 //! a replica that was split off, leads nothing, and fetches the state from one that has it.
 
-use std::sync::Arc;
-
-use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use sagitta_consensus::{GroupId, GroupSpec, LogMark, NodeId, Outcome, Position, Role};
 use sagitta_env::Deadline;
 use sagitta_shard::codec::Record as _;
 use sagitta_shard::{ReadView, ShardError, ShardSpec, Split, WriteOutcome};
 
-use crate::{Freshness, Node, NodeError, Replica, Sight};
+use crate::{Node, NodeError, Replica};
 
 impl Node {
     /// As [`Node::ensure`], for a shard that is split off from the shard `left`. `floor` is where that was or, of a node that has left the group,
@@ -114,41 +111,9 @@ impl Replica {
         split.map(position).ok_or(NodeError::Failed { what: "splitting the shard" })
     }
 
-    /// The shard is routed to as of the split at this index, or of none (0), as far as this node has learned.
-    pub fn is_routed_as_of(&self, split: u64) {
-        if self.shard().view().since() == split {
-            self.before_split().forget();
-        }
-    }
-
     /// The last split that the replica has applied.
     pub fn last_split(&self) -> Option<Position> {
         self.shard().view().last_split().map(position)
-    }
-}
-
-/// The last view of a shard from before it was split. Reads that may be a moment old are answered from it by the old route, until the
-/// new one is known here: there is nobody else who could answer them. Clones are the same.
-#[derive(Clone, Default)]
-pub(crate) struct BeforeSplit(Arc<ArcSwapOption<ReadView>>);
-
-impl BeforeSplit {
-    pub(crate) fn keep(&self, view: Arc<ReadView>) {
-        self.0.store(Some(view));
-    }
-
-    /// The view holds files and a snapshot of the database.
-    pub(crate) fn forget(&self) {
-        self.0.store(None);
-    }
-
-    /// The view that a caller means, if there is one: the present one, or that from before the split.
-    pub(crate) fn of(&self, present: Arc<ReadView>, sight: Sight) -> Arc<ReadView> {
-        // What a session has written may be in the other half, of which the old route knows nothing.
-        if present.since() == sight.split || sight.freshness != Freshness::Any {
-            return present;
-        }
-        self.0.load_full().filter(|before| before.since() == sight.split).unwrap_or(present)
     }
 }
 

@@ -241,11 +241,7 @@ impl Agent {
         // Before anything is opened, which takes its time: from now on nobody writes to what goes.
         self.placed.0.store(Arc::new(placed.clone()));
         for (collection, shard) in here {
-            let hosted = self.host(collection, shard).await;
-            if let Ok(replica) = self.node.replica(shard.id) {
-                replica.is_routed_as_of(shard.split.map_or(0, |split| split.index));
-            }
-            if let Err(error) = hosted {
+            if let Err(error) = self.host(collection, shard).await {
                 let problem = Some((error.kind(), error.to_string()));
                 placed.insert(shard.id, Placement { epoch: shard.epoch, problem });
                 if matches!(error, NodeError::NotSplit { .. }) {

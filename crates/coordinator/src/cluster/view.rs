@@ -136,7 +136,7 @@ impl<'r> View<'r> {
         if let Some(split) = self.state.split_on(shard.id).filter(|split| split.step == SplitStep::Found) {
             let (id, right) = (split.id, split.right.id);
             problems
-                .push(format!("it is being split (operation {id}): it takes no writes until shard {right} does, too"));
+                .push(format!("it is being split (operation {id}): it answers nobody until shard {right} does, too"));
         }
         if shard.replicas.len() < collection.replication as usize {
             let (have, want) = (shard.replicas.len(), collection.replication);

@@ -19,8 +19,7 @@ Examples:
   sagitta operation list                   # how far it is
 
 The shard keeps the lower half of its hashes, a new shard on the same nodes has the upper one. Nothing is copied.
-Writes of the shard wait for the moment that it takes, and so do reads that must be fresh. Shards are not put
-together again.")]
+Reads and writes of the shard wait for the moment that it takes. Shards are not put together again.")]
 pub struct Split {
     /// The collection that the shard is of
     collection: CollectionName,
