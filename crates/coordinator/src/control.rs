@@ -159,3 +159,18 @@ impl Control {
 fn doubted(doubt: &Doubt) -> ControlError {
     ControlError::new(ErrorKind::Unavailable, format!("the control group: {doubt}"))
 }
+
+#[cfg(test)]
+impl Control {
+    /// The same for a coordinator that learns of nothing more until what comes with it is called.
+    pub(crate) fn behind(&self) -> (Self, impl FnOnce() + use<>) {
+        let (now, shown) = (self.clone(), Arc::new(ArcSwap::new(self.state())));
+        let (sender, applied) = watch::channel(*self.applied.borrow());
+        let behind = Self { group: self.group.clone(), state: shown.clone(), applied };
+        let learn = move || {
+            shown.store(now.state());
+            sender.send_replace(*now.applied.borrow());
+        };
+        (behind, learn)
+    }
+}

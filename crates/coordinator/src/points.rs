@@ -85,7 +85,7 @@ impl<C: NodeClient> Coordinator<C> {
         deadline: Deadline,
     ) -> Result<Vec<Record>, Error> {
         let read = read(consistency, deadline);
-        let mut collection = Cow::Borrowed(collection);
+        let mut collection = self.with_all_of(collection, &read.tokens, deadline).await?;
         loop {
             match self.get_once(&collection, &ids, &selection, &read).await {
                 Err(Error::Split { .. }) => collection = self.split_meanwhile(&collection)?,
@@ -124,7 +124,7 @@ impl<C: NodeClient> Coordinator<C> {
         deadline: Deadline,
     ) -> Result<u64, Error> {
         let read = read(consistency, deadline);
-        let mut collection = Cow::Borrowed(collection);
+        let mut collection = self.with_all_of(collection, &read.tokens, deadline).await?;
         loop {
             match self.count_once(&collection, &filter, &read).await {
                 Err(Error::Split { .. }) => collection = self.split_meanwhile(&collection)?,
@@ -156,7 +156,7 @@ impl<C: NodeClient> Coordinator<C> {
         deadline: Deadline,
     ) -> Result<Vec<Record>, Error> {
         let read = read(consistency, deadline);
-        let mut collection = Cow::Borrowed(collection);
+        let mut collection = self.with_all_of(collection, &read.tokens, deadline).await?;
         loop {
             match self.scroll_once(&collection, &page, &read).await {
                 Err(Error::Split { .. }) => collection = self.split_meanwhile(&collection)?,
@@ -174,6 +174,38 @@ impl<C: NodeClient> Coordinator<C> {
         let parts = collection.shards.iter().map(|shard| {
             let scroll = |node, shard| self.nodes.scroll(node, shard, page.clone(), read.clone());
             self.at_replica(collection, shard, read, scroll)
+    /// The collection to read by. A session may have written to a shard that was split off from another one since this coordinator looked: whoever
+    /// went by the route from before could be answered by a replica from before, which has nothing of that.
+    pub(crate) async fn with_all_of<'a>(
+        &self,
+        collection: &'a Collection,
+        tokens: &Tokens,
+        deadline: Deadline,
+    ) -> Result<Cow<'a, Collection>, Error> {
+        let Tokens::AtLeast(tokens) = tokens else { return Ok(Cow::Borrowed(collection)) };
+        let has_all = |collection: &Collection| {
+            tokens.iter().all(|(wanted, _)| collection.shards.iter().any(|shard| shard.id == *wanted))
+        };
+        if has_all(collection) {
+            return Ok(Cow::Borrowed(collection));
+        }
+        // First: a split that is under way by it and over by what comes next must not be missed.
+        let state = self.control.state();
+        let present = self.split_meanwhile(collection)?;
+        if has_all(&present) {
+            return Ok(present);
+        }
+        // One that is gone, or of another collection, promises nothing here.
+        let is_to_come = |shard: u64| {
+            !state.has_placed(shard) || state.splits().any(|split| split.is_under_way() && split.right.id == shard)
+        };
+        if !tokens.iter().any(|(shard, _)| is_to_come(*shard)) {
+            return Ok(present);
+        }
+        self.catch_up(deadline).await?;
+        self.split_meanwhile(collection)
+    }
+
         });
         let mut records: Vec<Record> = try_join_all(parts).await?.into_iter().flatten().collect();
         if collection.shards.len() > 1 {

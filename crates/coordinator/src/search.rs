@@ -1,6 +1,5 @@
 //! Searches: checked, scattered over the shards, gathered and merged.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use sagitta_cluster::Collection;
@@ -39,7 +38,7 @@ impl<C: NodeClient> Coordinator<C> {
         let queries: Arc<[_]> = search.queries.into();
         let read = read(&search.consistency, search.deadline);
         let patience = if search.allow_partial { self.earlier(search.deadline) } else { search.deadline };
-        let mut collection = Cow::Borrowed(collection);
+        let mut collection = self.with_all_of(collection, &read.tokens, patience).await?;
         let answers = loop {
             match scatter(self, &collection, queries.clone(), search.explain, read.clone(), patience).await {
                 Err(Error::Split { .. }) => collection = self.split_meanwhile(&collection)?,

@@ -1,6 +1,6 @@
 //! See the module above.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -45,6 +45,10 @@ struct Seen {
     hanging: BTreeSet<u64>,
     /// Node, and how many shards the call was for.
     calls: Vec<(u64, usize)>,
+    /// Shard, and the split that the call went by.
+    asked: BTreeSet<(u64, u64)>,
+    /// What writes are answered with by each shard, instead of one point at the index 1,000.
+    written: BTreeMap<u64, WriteResult>,
     request_ids: Vec<u128>,
     /// Shard, and what it was asked to change.
     changes: Vec<(u64, Arc<Change>)>,
@@ -201,6 +205,31 @@ impl Rig {
         self.seen(|seen| std::mem::take(&mut seen.calls))
     }
 
+    /// The shards that were asked since this was asked last, with the splits that the calls went by.
+    pub(super) fn asked(&self) -> Vec<(u64, u64)> {
+        self.seen(|seen| std::mem::take(&mut seen.asked)).into_iter().collect()
+    }
+
+    /// From now on a shard says this of each write.
+    pub(super) fn wrote(&self, shard: u64, written: WriteResult) {
+        self.seen(|seen| seen.written.insert(shard, written));
+    }
+
+    /// Waits until the control group has noted what was applied.
+    pub(super) async fn settle(&self) {
+        let (mut group, applied) = (self.coordinator.control.group().clone(), self.coordinator.control.applied());
+        while group.status().applied < *applied.borrow() {
+            group.changed().await.expect("the group is open");
+        }
+    }
+
+    /// Another coordinator, which learns of nothing more until what comes with it is called.
+    pub(super) fn behind(&self) -> (Coordinator<Scripts>, impl FnOnce() + use<>) {
+        let Coordinator { env, nodes, reports, control, .. } = &self.coordinator;
+        let (control, learn) = control.behind();
+        (Coordinator::new(env.clone(), ME + 1, control, nodes.clone(), reports.clone()), learn)
+    }
+
     /// The request ids of all writes.
     pub(super) fn request_ids(&self) -> Vec<u128> {
         self.seen(|seen| seen.request_ids.clone())
@@ -257,6 +286,10 @@ pub(super) fn found(shard: u64) -> SearchResult {
     SearchResult { hits, ..SearchResult::default() }
 }
 
+fn record(id: PointId) -> Record {
+    Record { id, version: 1, payload: None, vectors: Default::default() }
+}
+
 pub(super) fn failing(elsewhere: Elsewhere) -> ShardError {
     ShardError { elsewhere: Some(elsewhere), ..ShardError::new(ErrorKind::Unavailable, "planted") }
 }
@@ -267,6 +300,7 @@ pub(super) fn not_leader(hint: Option<u64>) -> ShardError {
 
 impl Scripts {
     fn answer(&self, node: u64, shard: ShardRef) -> Result<SearchResult, ShardError> {
+        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).asked.insert((shard.shard, shard.split));
         (self.0.answer)(&Call { node, shard: shard.shard, split: shard.split })
     }
 
@@ -307,8 +341,9 @@ impl NodeClient for Scripts {
             seen.changes.push((shard.shard, change));
         }
         self.read_or_write(node, shard).await?;
-        let tokens = vec![VersionToken { shard: shard.shard, index: 1 }];
-        Ok(WriteResult { applied: 1, tokens, ..WriteResult::default() })
+        let told = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).written.get(&shard.shard).cloned();
+        let tokens = vec![VersionToken { shard: shard.shard, index: 1_000 }];
+        Ok(told.unwrap_or_else(|| WriteResult { applied: 1, tokens, ..WriteResult::default() }))
     }
 
     async fn search(
@@ -333,11 +368,11 @@ impl NodeClient for Scripts {
         &self,
         node: u64,
         shard: ShardRef,
-        _ids: Vec<PointId>,
+        ids: Vec<PointId>,
         _selection: Selection,
         _read: Read,
     ) -> Result<Vec<Record>, ShardError> {
-        self.read_or_write(node, shard).await.map(|_| Vec::new())
+        self.read_or_write(node, shard).await.map(|_| ids.into_iter().map(record).collect())
     }
 
     async fn count(
@@ -351,7 +386,8 @@ impl NodeClient for Scripts {
     }
 
     async fn scroll(&self, node: u64, shard: ShardRef, _page: Page, _read: Read) -> Result<Vec<Record>, ShardError> {
-        self.read_or_write(node, shard).await.map(|_| Vec::new())
+        let found = self.read_or_write(node, shard).await?;
+        Ok(found.hits.into_iter().map(|hit| record(hit.id)).collect())
     }
 
     async fn statistics(&self, node: u64, shard: ShardRef) -> Result<ShardStatistics, ShardError> {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sagitta_cluster::{Collection, Command, Floor, SplitStep};
+use sagitta_cluster::{Collection, Command, Floor, NodeStatus, SplitStep};
 use sagitta_model::{
-    Change, Consistency, ErrorKind, Filter, ItemFailure, Point, PointId, Problem, Selection, Wait, Work, WriteResult,
-    shard_hash,
+    Change, Consistency, ErrorKind, Filter, ItemFailure, Point, PointId, Problem, Record, Selection, VersionToken, Wait,
+    Work, WriteResult, shard_hash,
 };
 
 use super::NODES;
@@ -36,14 +36,23 @@ fn answer(call: &Call) -> Result<sagitta_model::SearchResult, ShardError> {
 }
 
 async fn split(rig: &Rig) {
+    split_up_to(rig, SplitStep::Done).await;
+    assert_eq!(rig.shards(), [LEFT, RIGHT]);
+}
+
+async fn split_up_to(rig: &Rig, last: SplitStep) {
     let reason = String::new();
     rig.decide(Command::BeginSplit { shard: LEFT, epoch: 1, at: MIDDLE, reason, unix_micros: 1 }).await;
     let steps = [SplitStep::Prepare, SplitStep::Divide, SplitStep::Found, SplitStep::Done];
+    let count = steps.iter().position(|step| *step == last).expect("a step") + 1;
+    advance(rig, &steps[..count]).await;
+}
+
+async fn advance(rig: &Rig, steps: &[SplitStep]) {
     for pair in steps.windows(2) {
         let (from, to, at) = (pair[0], pair[1], Floor { term: 3, index: 70 });
         rig.decide(Command::AdvanceSplit { id: 1, from, to, at, unix_micros: 2 }).await;
     }
-    assert_eq!(rig.shards(), [LEFT, RIGHT]);
 }
 
 fn ids() -> Vec<PointId> {
@@ -87,13 +96,80 @@ async fn no_read_takes_half_of_the_points_for_all() {
         assert_eq!((hits, coverage.shards), (vec![PointId::Num(LEFT), PointId::Num(RIGHT)], 2), "{consistency:?}");
         let counted = rig.coordinator.count(&before, None, &consistency, rig.deadline()).await;
         assert_eq!(counted.expect("counted"), 2, "{consistency:?}");
-        let both = |calls: Vec<(u64, usize)>| calls.len() >= 2;
-        rig.calls();
-        rig.coordinator.get(&before, ids(), Selection::default(), &consistency, rig.deadline()).await.expect("read");
-        assert!(both(rig.calls()), "{consistency:?}");
+        let ids_of = |records: Vec<Record>| records.iter().map(|record| record.id).collect::<Vec<_>>();
+        rig.asked();
+        let got = rig.coordinator.get(&before, ids(), Selection::default(), &consistency, rig.deadline()).await;
+        assert_eq!(ids_of(got.expect("read")), ids(), "{consistency:?}");
+        assert_eq!(by_the_split(rig.asked()), [LEFT, RIGHT], "{consistency:?}");
         let page = Page { after: None, limit: 5, filter: None, selection: Selection::default() };
-        rig.coordinator.scroll(&before, page, &consistency, rig.deadline()).await.expect("read");
-        assert!(both(rig.calls()), "{consistency:?}");
+        let scrolled = rig.coordinator.scroll(&before, page, &consistency, rig.deadline()).await;
+        assert_eq!(ids_of(scrolled.expect("read")), [PointId::Num(LEFT), PointId::Num(RIGHT)], "{consistency:?}");
+        assert_eq!(by_the_split(rig.asked()), [LEFT, RIGHT], "{consistency:?}");
+    }
+}
+
+/// The shards that were asked by who knew of the split.
+fn by_the_split(asked: Vec<(u64, u64)>) -> Vec<u64> {
+    asked.into_iter().filter(|(_, split)| *split == 70).map(|(shard, _)| shard).collect()
+}
+
+#[tokio::test]
+async fn a_session_that_wrote_to_the_new_shard_is_answered_by_it_whichever_coordinator_is_asked() {
+    // A replica that has not come to the split yet answers who does not know of it either, with what it has.
+    let old = |call: &Call| if call.split == 0 { Ok(found(call.shard)) } else { answer(call) };
+    for reads in 0..4 {
+        let rig = Rig::start(NODES, 1, 3, old).await;
+        let before = rig.collection();
+        // Which step it was at when the other coordinator heard of it last.
+        let (other, learn) = if reads % 2 == 0 {
+            let behind = rig.behind();
+            split(&rig).await;
+            behind
+        } else {
+            split_up_to(&rig, SplitStep::Found).await;
+            let behind = rig.behind();
+            advance(&rig, &[SplitStep::Found, SplitStep::Done]).await;
+            behind
+        };
+        rig.settle().await;
+        let session = Consistency::Session(vec![VersionToken { shard: RIGHT, index: 250 }]);
+        let read = async {
+            match reads {
+                0 => other.count(&before, None, &session, rig.deadline()).await.expect("counted"),
+                1 => {
+                    let page = Page { after: None, limit: 5, filter: None, selection: Selection::default() };
+                    other.scroll(&before, page, &session, rig.deadline()).await.expect("read").len() as u64
+                }
+                2 => {
+                    let selection = Selection::default();
+                    other.get(&before, ids(), selection, &session, rig.deadline()).await.expect("read");
+                    2
+                }
+                _ => {
+                    let mut search = query(10);
+                    (search.consistency, search.deadline) = (session.clone(), rig.deadline());
+                    other.search(&before, search).await.expect("found").0[0].hits.len() as u64
+                }
+            }
+        };
+        // It hears of the split once it has been asked.
+        let (counted, ()) = tokio::join!(read, async { learn() });
+        assert_eq!((counted, rig.asked()), (2, vec![(LEFT, 70), (RIGHT, 70)]), "read {reads}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_of_shards_that_are_gone_or_of_another_collection_asks_nobody_what_is_new() {
+    let (rig, before) = after_a_split().await;
+    let (other, _never_learns) = rig.behind();
+    rig.decide(Command::SetNodeStatus { id: 1, status: NodeStatus::Lost }).await;
+    rig.settle().await;
+    // The first is of no collection, as all that were numbered before these.
+    for tokens in [vec![(3, 9)], vec![(3, 9), (LEFT, 80), (RIGHT, 80)]] {
+        let tokens = tokens.into_iter().map(|(shard, index)| VersionToken { shard, index }).collect();
+        let session = Consistency::Session(tokens);
+        let counted = other.count(&before, None, &session, rig.deadline()).await;
+        assert_eq!(counted.expect("counted"), 2);
     }
 }
 
