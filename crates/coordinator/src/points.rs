@@ -1,7 +1,7 @@
 //! Points: written to the shards that are responsible for them, read back from there.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -35,29 +35,37 @@ impl<C: NodeClient> Coordinator<C> {
         let Write { request_id, change, wait, deadline } = write;
         let call = Call { request_id, wait, deadline };
         // To their end, whatever becomes of the others: one that is cut short would be in doubt.
-        let parts = split(collection, HashRange::FULL, change).into_iter();
-        gather(join_all(parts.map(|part| self.write_part(collection, part, call))).await)
+        gather(self.write_parts(collection, HashRange::FULL, change, call).await)
     }
 
-    async fn write_part(&self, collection: &Collection, part: Part<'_>, call: Call) -> Result<WriteResult, Error> {
+    async fn write_parts(&self, collection: &Collection, range: HashRange, change: Change, call: Call) -> Answers {
+        let parts = split(collection, range, change).into_iter();
+        join_all(parts.map(|part| self.write_part(collection, part, call))).await.into_iter().flatten().collect()
+    }
+
+    async fn write_part(&self, collection: &Collection, part: Part<'_>, call: Call) -> Answers {
         let Call { request_id, wait, deadline } = call;
         let Part { shard, change, positions } = part;
         let change = Arc::new(change);
         let written = self.at_leader(collection, shard, deadline, |node, shard| {
             self.nodes.write(node, shard, request_id, change.clone(), wait, deadline)
         });
-        let mut written = match written.await {
+        let mut answers = match written.await {
             Err(Error::Split { in_doubt, .. }) => {
-                let halves = self.write_halves(collection, shard, change.clone(), call).await;
-                halves.map_err(|error| error.in_doubt_if(in_doubt, shard.id))?
+                let halves = self.write_halves(collection, shard, change, call).await.into_iter();
+                halves.map(|half| half.map_err(|error| error.in_doubt_if(in_doubt, shard.id))).collect()
             }
-            written => written?,
+            Ok(mut result) => {
+                only_of(&change, &mut result);
+                vec![Ok(Written { before: before_split(collection, shard, &result), result })]
+            }
+            Err(error) => vec![Err(error)],
         };
-        only_of(&change, &mut written);
-        for failure in &mut written.failures {
-            failure.index = positions.as_ref().map_or(failure.index, |positions| positions[failure.index]);
+        if let Some(positions) = positions {
+            let failures = answers.iter_mut().flatten().flat_map(|written| &mut written.result.failures);
+            failures.for_each(|failure| failure.index = positions[failure.index]);
         }
-        Ok(written)
+        answers
     }
 
     /// Writes a shard's part to the shards that have its hashes by now.
@@ -67,11 +75,12 @@ impl<C: NodeClient> Coordinator<C> {
         shard: &'a ShardDescriptor,
         change: Arc<Change>,
         call: Call,
-    ) -> Pin<Box<dyn Future<Output = Result<WriteResult, Error>> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Answers> + Send + 'a>> {
         Box::pin(async move {
-            let collection = &*present(&self.control, collection)?;
-            let parts = split(collection, shard.range, Arc::unwrap_or_clone(change)).into_iter();
-            gather(join_all(parts.map(|part| self.write_part(collection, part, call))).await)
+            match present(&self.control, collection) {
+                Ok(present) => self.write_parts(&present, shard.range, Arc::unwrap_or_clone(change), call).await,
+                Err(error) => vec![Err(error)],
+            }
         })
     }
 
@@ -165,15 +174,6 @@ impl<C: NodeClient> Coordinator<C> {
         }
     }
 
-    /// The collection with what a shard was split into.
-    pub(crate) fn split_meanwhile(&self, collection: &Collection) -> Result<Cow<'static, Collection>, Error> {
-        Ok(Cow::Owned(Arc::unwrap_or_clone(present(&self.control, collection)?)))
-    }
-
-    async fn scroll_once(&self, collection: &Collection, page: &Page, read: &Read) -> Result<Vec<Record>, Error> {
-        let parts = collection.shards.iter().map(|shard| {
-            let scroll = |node, shard| self.nodes.scroll(node, shard, page.clone(), read.clone());
-            self.at_replica(collection, shard, read, scroll)
     /// The collection to read by. A session may have written to a shard that was split off from another one since this coordinator looked: whoever
     /// went by the route from before could be answered by a replica from before, which has nothing of that.
     pub(crate) async fn with_all_of<'a>(
@@ -206,6 +206,15 @@ impl<C: NodeClient> Coordinator<C> {
         self.split_meanwhile(collection)
     }
 
+    /// The collection with what a shard was split into.
+    pub(crate) fn split_meanwhile(&self, collection: &Collection) -> Result<Cow<'static, Collection>, Error> {
+        Ok(Cow::Owned(Arc::unwrap_or_clone(present(&self.control, collection)?)))
+    }
+
+    async fn scroll_once(&self, collection: &Collection, page: &Page, read: &Read) -> Result<Vec<Record>, Error> {
+        let parts = collection.shards.iter().map(|shard| {
+            let scroll = |node, shard| self.nodes.scroll(node, shard, page.clone(), read.clone());
+            self.at_replica(collection, shard, read, scroll)
         });
         let mut records: Vec<Record> = try_join_all(parts).await?.into_iter().flatten().collect();
         if collection.shards.len() > 1 {
@@ -238,22 +247,48 @@ struct Call {
     deadline: Deadline,
 }
 
+/// What shards said of their parts of a write.
+type Answers = Vec<Result<Written, Error>>;
+
+/// What came of a part of a write.
+struct Written {
+    result: WriteResult,
+    /// The entry that did this before the shard was split, if one did: of which shard's log, and its index. Whatever was split off from that
+    /// shard since answers the same, and `applied` is of all of it.
+    before: Option<(u64, u64)>,
+}
+
 /// What came of all parts.
-fn gather(mut parts: Vec<Result<WriteResult, Error>>) -> Result<WriteResult, Error> {
-    let mut result = WriteResult::default();
+fn gather(mut parts: Answers) -> Result<WriteResult, Error> {
+    let mut all = WriteResult::default();
+    let mut counted = BTreeSet::new();
     // Of several failures one in doubt is told: whoever is told of a refusal may think that nothing was done.
     parts.sort_by_key(|part| !part.as_ref().is_err_and(Error::is_in_doubt));
     for written in parts {
-        let mut written = written?;
-        result.applied += written.applied;
-        result.failures.append(&mut written.failures);
-        result.tokens.append(&mut written.tokens);
+        let Written { mut result, before } = written?;
+        if before.is_none_or(|entry| counted.insert(entry)) {
+            all.applied += result.applied;
+        }
+        all.failures.append(&mut result.failures);
+        all.tokens.append(&mut result.tokens);
     }
-    result.failures.sort_by_key(|failure| failure.index);
-    Ok(result)
+    all.failures.sort_by_key(|failure| failure.index);
+    Ok(all)
 }
 
-/// Leaves of an outcome what is of this change: a shard that was split since it applied the same request answers each half of it with what
+/// See [`Written::before`]. Of shards that were split more than once, entries with the same index of both halves cannot be told apart, which makes the
+/// count of a repeated request too small in the worst case.
+fn before_split(collection: &Collection, shard: &ShardDescriptor, result: &WriteResult) -> Option<(u64, u64)> {
+    let written = result.tokens.iter().find(|token| token.shard == shard.id)?;
+    if written.index >= shard.split?.index {
+        return None;
+    }
+    let parent = |shard: &&ShardDescriptor| collection.shards.iter().find(|one| Some(one.id) == shard.parent);
+    let first = std::iter::successors(Some(shard), parent).last()?;
+    Some((first.id, written.index))
+}
+
+/// Leaves of the failures those of this change: a shard that was split since it applied the same request answers each half of it with what
 /// came of the whole.
 pub(crate) fn only_of(change: &Change, written: &mut WriteResult) {
     let ids: Vec<PointId> = match change {
@@ -261,7 +296,6 @@ pub(crate) fn only_of(change: &Change, written: &mut WriteResult) {
         Change::Delete(ids) | Change::UpdatePayload { target: Target::Ids(ids), .. } => ids.clone(),
         Change::DeleteByFilter(_) | Change::UpdatePayload { .. } => return,
     };
-    written.applied = written.applied.min(ids.len() as u64);
     written.failures.retain_mut(|failure| {
         if ids.get(failure.index) == Some(&failure.id) {
             return true;

@@ -60,6 +60,11 @@ impl Change {
             Self::Delete(_) | Self::DeleteByFilter(_) => false,
         }
     }
+
+    /// Whether it is of the points that pass a filter.
+    pub fn is_by_filter(&self) -> bool {
+        matches!(self, Self::DeleteByFilter(_) | Self::UpdatePayload { target: Target::Filter(_), .. })
+    }
 }
 
 impl PayloadChange {

@@ -180,6 +180,7 @@ impl Replica {
         drop(view);
         let mut result = WriteResult::default();
         let mut command = Command { request_id, after: None, change };
+        let by_filter = change.is_by_filter();
         let begun = |error| NodeError::Begun(Box::new(error));
         let mut steps = 0;
         let last = loop {
@@ -191,9 +192,14 @@ impl Replica {
                 return Err(if misrouted { NodeError::Misrouted(problem) } else { NodeError::Command(problem) });
             }
             // What goes by a filter has reached one half of the points, if the split came first.
-            is_as_of(&self.shard().view(), asked).map_err(|error| begun(other_points(error)))?;
-            result.applied += outcome.applied;
-            result.failures.extend(outcome.failures);
+            let view = self.shard().view();
+            is_as_of(&view, asked).map_err(|error| begun(other_points(error)))?;
+            // What it did before the split the other half tells, which is asked as well.
+            let is_told = by_filter && view.born().is_some_and(|(born, _)| outcome.index < born);
+            if !is_told {
+                result.applied += outcome.applied;
+                result.failures.extend(outcome.failures);
+            }
             command.after = outcome.resume_after;
             if command.after.is_none() {
                 break outcome.index;

@@ -116,6 +116,12 @@ impl Fleet {
 
     /// Starts a node, which hosts the left shard.
     async fn run(&mut self, at: usize) {
+        self.run_empty(at);
+        self.open_left(at).await;
+    }
+
+    /// Starts a node, which opens nothing of what it has.
+    fn run_empty(&mut self, at: usize) {
         let (env, network, id) = (self.env.clone(), self.network.clone(), NODES[at]);
         network.fetch(id);
         let settings = HostSettings::new(ClusterId(1), id);
@@ -151,7 +157,6 @@ impl Fleet {
         let engines = Engines { kv: Arc::new(self.disks[at].kv.clone()), index: Arc::new(ExactEngine) };
         let node = Node::start(env, options, engines, host.handle()).expect("a node");
         self.lives[at] = Some(Life { node, host, over });
-        self.open_left(at).await;
     }
 
     async fn open_left(&self, at: usize) {
@@ -447,6 +452,25 @@ async fn a_node_without_the_left_half_begins_the_right_one_where_it_is_told_that
         pause(&fleet.env, Duration::from_millis(10)).await;
     }
     assert_eq!(fleet.held(moved, RIGHT), wanted);
+    fleet.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_by_filter_from_before_a_split_is_counted_by_one_half() {
+    let mut fleet = Fleet::start(13).await;
+    let all: Arc<_> = Change::DeleteByFilter(Filter::default()).into();
+    let delete = async |fleet: &Fleet, shard| {
+        let write = async |leader: &Replica| {
+            leader.write_as_of(fleet.asked, 77, all.clone(), Wait::Committed, Deadline::NEVER).await
+        };
+        fleet.at_leader(shard, write).await.applied
+    };
+    assert_eq!(delete(&fleet, LEFT).await, 200);
+    let split = fleet.split().await;
+    fleet.serve(split).await;
+    assert_eq!((delete(&fleet, LEFT).await, delete(&fleet, RIGHT).await), (200, 0), "the answer was lost");
+    fleet.written.clear();
+    fleet.all_have_all().await;
     fleet.stop().await;
 }
 
