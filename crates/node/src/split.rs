@@ -59,10 +59,8 @@ impl Node {
         let spec = mark.spec(GroupId(shard), founders);
         let floor = floor.or_else(|| self.split_position(left?, shard));
         match left {
-            // What an attempt has left that was cut off.
-            Some(left) if spec.found_with.is_some() && found_at.or(floor).is_none() => {
-                Err(NodeError::NotSplit { shard, left })
-            }
+            // It has nothing: an attempt was cut off, or it was begun so, and may have a log by which it is to vote for nobody below the floor.
+            Some(left) if found_at.or(floor).is_none() => Err(NodeError::NotSplit { shard, left }),
             // Its members are those of the other half, and have come to the split as far as that one's leader knows.
             _ => Ok(GroupSpec { found_at, floor, stands_first: left.is_some_and(|left| self.leads(left)), ..spec }),
         }

@@ -456,6 +456,34 @@ async fn a_node_without_the_left_half_begins_the_right_one_where_it_is_told_that
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_half_that_was_begun_empty_does_not_come_back_without_a_floor() {
+    let mut fleet = Fleet::start(12).await;
+    let split = fleet.split().await;
+    fleet.until_split(3).await;
+    let empty = (fleet.leader(LEFT).await + 1) % 3;
+    fleet.lose_half(empty);
+    fleet.open_right(empty).await.expect("it knows where the split was");
+    fleet.crash(empty).await;
+    // It does not say any more where the split was: the left half is not open.
+    fleet.run_empty(empty);
+    let begin = async |floor| fleet.node(empty).ensure_half(spec(RIGHT), NODES.to_vec(), floor, LEFT).await;
+    let untold = begin(None).await;
+    assert!(matches!(untold, Err(NodeError::NotSplit { .. })), "it would vote for anybody: {untold:?}");
+    begin(Some(split)).await.expect("hosted");
+    fleet.open_left(empty).await;
+    fleet.serve(split).await;
+    fleet.write(RIGHT, 200..230).await;
+    fleet.all_have_all().await;
+    // What it has fetched says where it began.
+    fleet.crash(empty).await;
+    fleet.run_empty(empty);
+    fleet.open_right(empty).await.expect("hosted");
+    fleet.open_left(empty).await;
+    fleet.all_have_all().await;
+    fleet.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_change_by_filter_from_before_a_split_is_counted_by_one_half() {
     let mut fleet = Fleet::start(13).await;
     let all: Arc<_> = Change::DeleteByFilter(Filter::default()).into();
