@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
 use arc_swap::ArcSwap;
+use futures_util::future::{Either, select};
 use sagitta_cluster::{
     Collection, Floor, GroupMembers, ReplicaReport, ReplicaRole, Report, ShardDescriptor, SnapshotError, State,
 };
@@ -75,12 +77,24 @@ pub(crate) struct Agent {
     me: u64,
     node: Arc<Node>,
     placed: Placed,
-    reports: watch::Sender<Report>,
+    reporter: Reporter,
     followed: Followed,
     /// Up to which deletion of a collection all is removed, for good.
     deletions: u64,
     /// Whether a shard is to be opened once it is split off.
     waits_for_split: bool,
+    /// Those of them that wait for one that cannot be opened.
+    blocked: BTreeSet<u64>,
+}
+
+/// Says what the node hosts.
+#[derive(Clone)]
+struct Reporter {
+    env: Env,
+    me: u64,
+    node: Arc<Node>,
+    placed: Placed,
+    reports: watch::Sender<Report>,
 }
 
 /// The latest state that the node has followed, kept in a file: so that a node that restarts knows where its cluster is, hosts
@@ -170,21 +184,24 @@ impl Retry {
 impl Agent {
     /// An agent of the node, which is known to the cluster as `me`, that shares what it knows in `placed`.
     pub(crate) fn new(env: Env, me: u64, node: Arc<Node>, placed: Placed, followed: Followed) -> Self {
+        let reports = watch::Sender::default();
+        let reporter = Reporter { env: env.clone(), me, node: node.clone(), placed: placed.clone(), reports };
         Self {
             env,
             me,
             node,
             placed,
-            reports: watch::Sender::default(),
+            reporter,
             followed,
             deletions: 0,
             waits_for_split: false,
+            blocked: BTreeSet::new(),
         }
     }
 
     /// What the node hosts, whenever that changes, and every second.
     pub(crate) fn reports(&self) -> watch::Receiver<Report> {
-        self.reports.subscribe()
+        self.reporter.reports.subscribe()
     }
 
     /// Follows the states until nobody sends any more.
@@ -220,8 +237,23 @@ impl Agent {
                 }
             }
             let Some(seen) = states.borrow_and_update().clone() else { continue };
-            let followed = self.follow(&seen).await;
+            let followed = self.follow_and_report(&seen).await;
             retry.tried(self.env.now(), followed.is_ok());
+        }
+    }
+
+    /// Follows a state, and says meanwhile what the node hosts: a replica may take long to open, and who says nothing is taken for lost.
+    async fn follow_and_report(&mut self, seen: &Seen) -> Result<(), NodeError> {
+        let (reporter, deletions) = (self.reporter.clone(), self.deletions);
+        let report = async {
+            loop {
+                reporter.env.sleep(REPORT_EVERY).await;
+                reporter.report(deletions).await;
+            }
+        };
+        match select(pin!(self.follow(seen)), pin!(report)).await {
+            Either::Left((followed, _)) => followed,
+            Either::Right((never, _)) => never,
         }
     }
 
@@ -235,6 +267,7 @@ impl Agent {
         let state = &seen.state;
         let mut first = Ok(());
         self.waits_for_split = false;
+        let mut blocked = BTreeSet::new();
         let here: Vec<_> = state.shards_on(self.me).collect();
         let mut placed: BTreeMap<_, _> =
             here.iter().map(|(_, shard)| (shard.id, Placement { epoch: shard.epoch, problem: None })).collect();
@@ -244,33 +277,48 @@ impl Agent {
             if let Err(error) = self.host(collection, shard).await {
                 let problem = Some((error.kind(), error.to_string()));
                 placed.insert(shard.id, Placement { epoch: shard.epoch, problem });
-                if matches!(error, NodeError::NotSplit { .. }) {
+                if let NodeError::NotSplit { left, .. } = error {
                     self.waits_for_split = true;
+                    let left_fails = placed.get(&left).is_some_and(|left| left.problem.is_some());
+                    if left_fails && blocked.insert(shard.id) && !self.blocked.contains(&shard.id) {
+                        tracing::warn!(
+                            shard = shard.id,
+                            left,
+                            "cannot begin a replica before that of the shard it is split off from is open"
+                        );
+                    }
                     continue;
                 }
                 tracing::error!(shard = shard.id, %error, "cannot host a replica");
                 first = first.and(Err(error));
             }
         }
+        self.blocked = blocked;
         let wanted: BTreeSet<u64> = placed.keys().copied().collect();
         self.placed.0.store(Arc::new(placed));
-        let hosted = match self.node.hosted() {
-            Ok(hosted) => hosted,
-            Err(error) => return first.and(Err(error)),
-        };
-        // What this state does not know of yet was placed by a later one.
-        let gone = hosted.into_iter().filter(|shard| !wanted.contains(shard) && state.has_placed(*shard));
-        let gone: Vec<u64> = gone.collect();
-        if !gone.is_empty() && !self.followed.kept {
-            // After a restart an older state would be followed, which may place them here. Tried again, as all that fails.
-            return first.and(Err(NodeError::Failed { what: "keeping the control state" }));
-        }
         let mut all_gone = true;
-        for shard in gone {
-            if let Err(error) = self.node.remove(shard).await {
-                tracing::error!(shard, %error, "cannot remove a replica");
-                all_gone = false;
-                first = first.and(Err(error));
+        while all_gone {
+            let hosted = match self.node.hosted() {
+                Ok(hosted) => hosted,
+                Err(error) => return first.and(Err(error)),
+            };
+            // What this state does not know of yet was placed by a later one.
+            let gone = hosted.into_iter().filter(|shard| !wanted.contains(shard) && state.has_placed(*shard));
+            let gone: BTreeSet<u64> = gone.collect();
+            if gone.is_empty() {
+                break;
+            }
+            if !self.followed.kept {
+                // After a restart an older state would be followed, which may place them here. Tried again, as all that fails.
+                return first.and(Err(NodeError::Failed { what: "keeping the control state" }));
+            }
+            // Until it is gone, one that is being split makes another, which has a higher number: then that is found in the next round.
+            for shard in gone {
+                if let Err(error) = self.node.remove(shard).await {
+                    tracing::error!(shard, %error, "cannot remove a replica");
+                    all_gone = false;
+                    first = first.and(Err(error));
+                }
             }
         }
         // Only what is kept holds after a restart, too: an older state could have a replica that was never here founded.
@@ -296,10 +344,16 @@ impl Agent {
         }
     }
 
+    async fn report(&self) {
+        self.reporter.report(self.deletions).await;
+    }
+}
+
+impl Reporter {
     /// On a thread that may wait: the figures of a replica come from its database and its folder, and a slow disk must not hold up
     /// what else runs here. A node whose disk answers nothing says nothing.
-    async fn report(&self) {
-        let (node, placed, me, deletions) = (self.node.clone(), self.placed.clone(), self.me, self.deletions);
+    async fn report(&self, deletions: u64) {
+        let (node, placed, me) = (self.node.clone(), self.placed.clone(), self.me);
         match self.env.spawn_blocking(move || report(&node, &placed, me, deletions)).await {
             Ok(report) => drop(self.reports.send_replace(report)),
             Err(_) => tracing::error!("the figures of the replicas were not told: the server's log says why"),

@@ -5,19 +5,28 @@ use sagitta_cluster::{
 };
 use sagitta_consensus::{ClusterId, Host, HostSettings, Membership, MemoryLog, SilentTransport, States};
 use sagitta_engine::index::exact::ExactEngine;
-use sagitta_engine::kv::MemoryEngine;
+use sagitta_engine::kv::{EngineMemory, FamilySpec, Kv, KvEngine, KvError, KvOptions, KvRead, MemoryEngine};
 use sagitta_env::Deadline;
 use sagitta_model::{Change, IndexPolicy, Metric, Object, Point, PointId, Schema, VectorSpec, Wait};
 use sagitta_node::{Freshness, MemoryBudget, NodeOptions, Sight};
-use sagitta_shard::{Engines, ShardOptions};
+use sagitta_shard::{Engines, ShardOptions, Step, StepHook};
 
 use super::*;
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::{Mutex, mpsc};
 
 /// The node.
 pub(crate) const ME: u64 = 1;
 
 /// A node of the cluster 1 that hosts nothing yet, in a folder.
-pub(crate) fn node(dir: &std::path::Path) -> (Host, Arc<Node>) {
+pub(crate) fn node(dir: &Path) -> (Host, Arc<Node>) {
+    node_with(dir, MemoryEngine::new(), ShardOptions::default())
+}
+
+/// The same with other engines and settings of its shards.
+fn node_with(dir: &Path, kv: impl KvEngine + 'static, shard: ShardOptions) -> (Host, Arc<Node>) {
     let env = Env::real();
     let settings = HostSettings::new(ClusterId(1), NodeId(ME));
     let host = Host::start(&env, settings, Arc::new(MemoryLog::new()), Arc::new(SilentTransport)).unwrap();
@@ -28,10 +37,10 @@ pub(crate) fn node(dir: &std::path::Path) -> (Host, Arc<Node>) {
         build_threads: 1,
         memory: MemoryBudget::new(1 << 40).unwrap(),
         release_memory: || (),
-        shard: ShardOptions::default(),
+        shard,
         states: States::default(),
     };
-    let engines = Engines { kv: Arc::new(MemoryEngine::new()), index: Arc::new(ExactEngine) };
+    let engines = Engines { kv: Arc::new(kv), index: Arc::new(ExactEngine) };
     let node = Node::start(env, options, engines, host.handle()).unwrap();
     (host, Arc::new(node))
 }
@@ -46,11 +55,28 @@ pub(crate) fn join() -> Command {
     Command::Join { id: ME, incarnation: 1, run: 0, place, unix_micros: 1 }
 }
 
-fn create(request_id: u128) -> Command {
+pub(crate) fn create(request_id: u128) -> Command {
     let mut schema = Schema::default();
     schema.vectors.insert("v".to_owned(), VectorSpec { dim: 1, metric: Metric::L2, index: IndexPolicy::Flat });
     let (id, name) = (request_id, "c".parse().unwrap());
     Command::CreateCollection { request_id, id, name, schema, shards: 1, replication: 1, unix_micros: 1 }
+}
+
+/// The shard of [`create`], and what it is split into.
+pub(crate) const LEFT: u64 = 16;
+pub(crate) const RIGHT: u64 = 17;
+pub(crate) const MIDDLE: u64 = 1 << 63;
+
+/// Brings the split of [`LEFT`] up to a step.
+pub(crate) fn split_up_to(state: &mut State, last: SplitStep) {
+    let (epoch, at, reason) = (1, MIDDLE, String::new());
+    // Said once more, both change nothing.
+    state.apply(Command::BeginSplit { shard: LEFT, epoch, at, reason, unix_micros: 1 }).unwrap();
+    let steps = [SplitStep::Prepare, SplitStep::Divide, SplitStep::Found, SplitStep::Done];
+    for pair in steps.windows(2).take_while(|pair| pair[1] <= last) {
+        let (from, to, at) = (pair[0], pair[1], Floor { term: 3, index: 70 });
+        state.apply(Command::AdvanceSplit { id: 1, from, to, at, unix_micros: 2 }).unwrap();
+    }
 }
 
 #[tokio::test]
@@ -202,8 +228,6 @@ fn what_fails_again_and_again_is_tried_at_growing_distances_up_to_a_bound_and_wh
 
 #[tokio::test]
 async fn a_shard_is_split_as_is_agreed_and_both_have_what_they_should() {
-    const LEFT: u64 = 16;
-    const RIGHT: u64 = 17;
     let dir = tempfile::tempdir().unwrap();
     let (_host, node) = node(dir.path());
     let env = Env::real();
@@ -253,6 +277,133 @@ async fn a_shard_is_split_as_is_agreed_and_both_have_what_they_should() {
         counted.push(node.replica(shard).unwrap().count(None, sight, Deadline::NEVER).await.unwrap());
     }
     assert!(counted[0] > 30 && counted[1] > 30 && counted[0] + counted[1] == 100, "{counted:?}");
+    drop(states);
+    node.close().await;
+}
+
+#[tokio::test]
+async fn a_collection_that_is_deleted_while_its_shard_is_split_leaves_neither_half() {
+    let (dir, env) = (tempfile::tempdir().unwrap(), Env::real());
+    let ((told, mut reached), (release, released)) = (watch::channel(false), mpsc::channel());
+    let released = Mutex::new(released);
+    let step_hook = StepHook::new(move |step| {
+        if step == Step::HalfSynced {
+            told.send_replace(true);
+            released.lock().unwrap().recv().unwrap();
+        }
+        ControlFlow::Continue(())
+    });
+    let (_host, node) = node_with(dir.path(), MemoryEngine::new(), ShardOptions { step_hook, ..Default::default() });
+    let followed = Followed::open(dir.path().join("followed.json")).unwrap();
+    let mut agent = Agent::new(env.clone(), ME, node.clone(), Placed::default(), followed);
+    let mut state = State::new(1);
+    for command in [join(), Command::SetNodeStatus { id: ME, status: NodeStatus::Up }, create(1)] {
+        state.apply(command).unwrap();
+    }
+    split_up_to(&mut state, SplitStep::Divide);
+    agent.follow(&Seen { index: 1, state: Arc::new(state.clone()) }).await.unwrap();
+    let left = node.replica(LEFT).unwrap();
+    env.spawn(async move { left.split(1, MIDDLE, RIGHT, Deadline::NEVER).await });
+    reached.wait_for(|reached| *reached).await.unwrap();
+    let name = "c".parse().unwrap();
+    state.apply(Command::DeleteCollection { request_id: 2, name, keep_name: true }).unwrap();
+    let deleted = Seen { index: 2, state: Arc::new(state) };
+    // The other half gets its name once it has been looked for what is to be removed.
+    let name_it = async {
+        while node.replica(LEFT).is_ok() {
+            tokio::task::yield_now().await;
+        }
+        release.send(()).unwrap();
+    };
+    let (followed, ()) = tokio::join!(agent.follow(&deleted), name_it);
+    followed.unwrap();
+    assert_eq!((node.hosted().unwrap(), agent.deletions), (vec![], 1));
+    node.close().await;
+}
+
+#[tokio::test]
+async fn a_half_that_waits_for_one_that_cannot_be_opened_is_told_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_host, node) = node(dir.path());
+    let followed = Followed::open(dir.path().join("followed.json")).unwrap();
+    let mut agent = Agent::new(Env::real(), ME, node.clone(), Placed::default(), followed);
+    let mut state = State::new(1);
+    for command in [join(), Command::SetNodeStatus { id: ME, status: NodeStatus::Up }, create(1)] {
+        state.apply(command).unwrap();
+    }
+    split_up_to(&mut state, SplitStep::Done);
+    // Where a folder is expected.
+    let left = dir.path().join("shards").join(LEFT.to_string());
+    fs::write(&left, "planted").unwrap();
+    let seen = Seen { index: 1, state: Arc::new(state) };
+    for _ in 0..2 {
+        agent.follow(&seen).await.unwrap_err();
+        assert!(agent.waits_for_split && agent.blocked == [RIGHT].into());
+        let (kind, message) = agent.placed.problem(RIGHT).unwrap();
+        assert!(kind == ErrorKind::Unavailable && message.contains("to be split off"), "{message}");
+    }
+    fs::remove_file(&left).unwrap();
+    agent.follow(&seen).await.unwrap();
+    assert_eq!(agent.blocked, [].into());
+    node.close().await;
+}
+
+/// An engine whose databases open when they may.
+struct Slow {
+    inner: MemoryEngine,
+    opens: Mutex<mpsc::Receiver<()>>,
+}
+
+impl KvEngine for Slow {
+    fn open(&self, dir: &Path, families: &[FamilySpec], options: &KvOptions) -> Result<Arc<dyn Kv>, KvError> {
+        self.opens.lock().unwrap().recv().unwrap();
+        self.inner.open(dir, families, options)
+    }
+
+    fn open_read_only(
+        &self,
+        dir: &Path,
+        families: &[FamilySpec],
+        options: &KvOptions,
+    ) -> Result<Box<dyn KvRead>, KvError> {
+        self.inner.open_read_only(dir, families, options)
+    }
+
+    fn destroy(&self, dir: &Path) -> Result<(), KvError> {
+        self.inner.destroy(dir)
+    }
+
+    fn memory(&self) -> EngineMemory {
+        self.inner.memory()
+    }
+}
+
+#[tokio::test]
+async fn a_node_goes_on_reporting_while_a_replica_takes_long_to_open() {
+    let (dir, env) = (tempfile::tempdir().unwrap(), Env::real());
+    let (open, opens) = mpsc::channel();
+    let slow = Slow { inner: MemoryEngine::new(), opens: Mutex::new(opens) };
+    let (_host, node) = node_with(dir.path(), slow, ShardOptions::default());
+    let followed = Followed::open(dir.path().join("followed.json")).unwrap();
+    let agent = Agent::new(env.clone(), ME, node.clone(), Placed::default(), followed);
+    let placed = agent.placed.clone();
+    let mut reports = agent.reports();
+    let mut state = State::new(1);
+    for command in [join(), Command::SetNodeStatus { id: ME, status: NodeStatus::Up }, create(1)] {
+        state.apply(command).unwrap();
+    }
+    let (states, seen) = watch::channel(Some(Seen { index: 1, state: Arc::new(state) }));
+    env.spawn(agent.run(seen));
+    while placed.epoch(LEFT).is_none() {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..2 {
+        reports.mark_unchanged();
+        env.timeout(10 * REPORT_EVERY, reports.changed()).await.expect("it reports").unwrap();
+        assert_eq!(reports.borrow().replicas, []);
+    }
+    open.send(()).unwrap();
+    reports.wait_for(|report| report.replicas.len() == 1).await.unwrap();
     drop(states);
     node.close().await;
 }
