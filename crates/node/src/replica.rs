@@ -103,6 +103,7 @@ impl Replica {
         self.shard.get()
     }
 
+    #[cfg(test)]
     pub(crate) fn group(&self) -> &GroupHandle {
         &self.group
     }
@@ -170,7 +171,7 @@ impl Replica {
         wait: Wait,
         deadline: Deadline,
     ) -> Result<WriteResult, NodeError> {
-        self.admit(&change)?;
+        self.admit(change.adds_data())?;
         let other_points = |error| NodeError::Shard { shard: self.id, error };
         let view = self.shard().view();
         // The leader may be yet to apply a split that others have; what is written comes after it.
@@ -179,12 +180,12 @@ impl Replica {
         }
         drop(view);
         let mut result = WriteResult::default();
-        let mut command = Command { request_id, after: None, change };
         let by_filter = change.is_by_filter();
+        let mut command = Command { request_id, after: None, change };
         let begun = |error| NodeError::Begun(Box::new(error));
         let mut steps = 0;
         let last = loop {
-            let outcome = self.propose(&command, deadline).await;
+            let outcome = self.propose(command.to_sealed(), command.change.adds_data(), deadline).await;
             let outcome = outcome.map_err(|error| if steps > 0 { begun(error) } else { error })?;
             steps += 1;
             let misrouted = outcome.is_misrouted();
@@ -216,8 +217,7 @@ impl Replica {
 
     /// Refuses what the node has no room for. What takes data away passes, for it is the way out, unless it could not be
     /// applied either: it would hold up all shards, which one thread applies to.
-    fn admit(&self, change: &Change) -> Result<(), NodeError> {
-        let adds_data = change.adds_data();
+    pub(crate) fn admit(&self, adds_data: bool) -> Result<(), NodeError> {
         if adds_data {
             self.shared.resources.check()?;
         }
@@ -234,11 +234,16 @@ impl Replica {
         }
     }
 
-    async fn propose(&self, command: &Command, deadline: Deadline) -> Result<WriteOutcome, NodeError> {
-        let data = Bytes::from(command.to_sealed());
+    pub(crate) async fn propose(
+        &self,
+        command: Vec<u8>,
+        adds_data: bool,
+        deadline: Deadline,
+    ) -> Result<WriteOutcome, NodeError> {
+        let data = Bytes::from(command);
         let resources = &self.shared.resources;
         let _place = resources.place_for(data.len()).ok_or(NodeError::TooManyWrites)?;
-        if command.change.adds_data() {
+        if adds_data {
             let admitted = resources.admit(data.len() as u64);
             self.env.until(deadline, admitted).await.map_err(|_| NodeError::NotAdmitted)??;
         }

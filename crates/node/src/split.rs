@@ -5,11 +5,10 @@
 //! whole has missed that entry and has no such folder. It founds its group with nothing, above a floor: it votes for nobody who has less than
 //! a replica that was split off, leads nothing, and fetches the state from one that has it.
 
-use bytes::Bytes;
-use sagitta_consensus::{GroupId, GroupSpec, LogMark, NodeId, Outcome, Position, Role};
+use sagitta_consensus::{GroupId, GroupSpec, LogMark, NodeId, Position, Role};
 use sagitta_env::Deadline;
 use sagitta_shard::codec::Record as _;
-use sagitta_shard::{ReadView, ShardError, ShardSpec, Split, WriteOutcome};
+use sagitta_shard::{ReadView, ShardError, ShardSpec, Split};
 
 use crate::{Node, NodeError, Replica};
 
@@ -90,23 +89,43 @@ impl Replica {
         right: u64,
         deadline: Deadline,
     ) -> Result<Position, NodeError> {
-        let (shard, id) = (self.shard(), self.id());
-        let prepared = self.env().spawn_blocking(move || shard.prepare_split(at)).await;
-        let prepared = prepared.map_err(|_| NodeError::Failed { what: "preparing the split" })?;
-        prepared.map_err(|error| NodeError::Shard { shard: id, error })?;
-        let data = Bytes::from(Split { request_id, at, right }.to_sealed());
-        let outcome = match self.group().propose(data, deadline.at()).await {
-            Outcome::Applied(applied) => WriteOutcome::from_sealed(&applied.response),
-            Outcome::NotLeader { hint } => return Err(NodeError::NotLeader { hint }),
-            Outcome::Refused(refusal) => return Err(refusal.into()),
-            Outcome::Unknown(doubt) => return Err(NodeError::Unknown(doubt)),
-        };
-        let outcome = outcome.map_err(|error| NodeError::Answer(error.to_string().into()))?;
+        // It takes room, and could not be applied without: that would hold up all shards of each node.
+        self.admit(true)?;
+        self.prepare_split(at).await?;
+        let split = Split { request_id, at, right };
+        let outcome = self.propose(split.to_sealed(), true, deadline).await?;
         if let Some(problem) = outcome.refused {
             return Err(NodeError::Command(problem));
         }
         let split = self.shard().view().split_from(right);
         split.map(position).ok_or(NodeError::Failed { what: "splitting the shard" })
+    }
+
+    /// Does what a split at this hash needs and can be done before, off the thread that applies for all shards of the node. Once is enough; what comes
+    /// in after that is left to the split.
+    ///
+    /// # Errors
+    /// What keeps it from being split, as far as that can be told.
+    pub async fn prepare_split(&self, at: u64) -> Result<(), NodeError> {
+        let (shard, id) = (self.shard(), self.id());
+        let prepared = self.env().spawn_blocking(move || shard.prepare_split(at)).await;
+        let prepared = prepared.map_err(|_| NodeError::Failed { what: "preparing the split" })?;
+        prepared.map_err(|error| NodeError::Shard { shard: id, error })
+    }
+
+    /// Whether [`Replica::prepare_split`] was called for this hash, and the split has not come.
+    pub fn is_prepared(&self, at: u64) -> bool {
+        self.shard().prepared_for() == Some(at)
+    }
+
+    /// The split that was prepared does not come.
+    pub fn forget_split(&self) {
+        self.shard().forget_split();
+    }
+
+    /// Whether it has applied the split from another shard.
+    pub fn is_split_from(&self, shard: u64) -> bool {
+        self.shard().view().split_from(shard).is_some()
     }
 
     /// The last split that the replica has applied.

@@ -24,7 +24,7 @@ use sagitta_shard::{AnswerRoom, Command, Engines, SearchContext, ShardOptions, S
 
 use crate::answer::answer;
 use crate::resources::seal_early;
-use crate::{Freshness, MemoryBudget, Node, NodeOptions, Replica};
+use crate::{Freshness, MemoryBudget, Node, NodeError, NodeOptions, Replica};
 
 /// Dimension of vectors that are indexed as usual ...
 const USUAL: usize = 2;
@@ -316,6 +316,27 @@ async fn a_write_that_was_applied_is_in_doubt_when_what_it_was_to_wait_for_fails
     assert!(error.is_in_doubt() && error.kind() == ErrorKind::Unavailable, "{error:?}");
     let written = replica.write(1, change, Wait::Committed, Deadline::NEVER).await.expect("by the same request");
     assert_eq!((written.applied, replica.statistics().points), (1, 1));
+    fixture.node.close().await;
+}
+
+#[tokio::test]
+async fn a_split_that_there_is_no_room_for_is_refused_and_not_decided() {
+    let fixture = Fixture::start();
+    let replica = fixture.host(1, ENDLESS, 1).await;
+    let mut request = 2;
+    let error = loop {
+        replica.shard().freeze().expect("frozen");
+        let change = Change::Upsert(vec![point(request, ENDLESS, "")]);
+        match replica.write(request.into(), change.into(), Wait::Committed, Deadline::NEVER).await {
+            Ok(_) => request += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, NodeError::TooManyUnsealed), "{error}");
+    let applied = replica.status().applied;
+    let error = replica.split(99, 1 << 63, 2, Deadline::NEVER).await.expect_err("no room");
+    assert!(matches!(error, NodeError::TooManyUnsealed), "{error}");
+    assert_eq!((replica.status().applied, replica.is_split_from(2)), (applied, false));
     fixture.node.close().await;
 }
 

@@ -1,6 +1,8 @@
-//! Makes the members of the groups that this node leads those that operations ask for, and has their shards split.
+//! Makes the members of the groups that this node leads those that operations ask for, and has shards split, which the others prepare.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem::{Discriminant, discriminant};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -23,11 +25,13 @@ pub(crate) struct Steward {
     env: Env,
     me: u64,
     node: Arc<Node>,
+    /// Why splits that are under way did not come about when that was tried last.
+    failed: Mutex<BTreeMap<u64, Discriminant<NodeError>>>,
 }
 
 impl Steward {
     pub(crate) fn new(env: Env, me: u64, node: Arc<Node>) -> Self {
-        Self { env, me, node }
+        Self { env, me, node, failed: Mutex::default() }
     }
 
     /// Follows the states until nobody sends any more.
@@ -56,23 +60,54 @@ impl Steward {
             Some(self.advance(operation, replica))
         });
         let here: Vec<_> = here.collect();
-        let halves = state.splits().filter(|split| split.step == SplitStep::Divide);
+        let halves = state.splits().filter(|split| matches!(split.step, SplitStep::Prepare | SplitStep::Divide));
         let halves = halves.filter_map(|split| Some(self.divide(split, self.node.replica(split.shard).ok()?)));
         let halves: Vec<_> = halves.collect();
+        self.forget_all_but(state);
         let busy = !here.is_empty() || !halves.is_empty();
         futures_util::future::join(join_all(here), join_all(halves)).await;
         busy
     }
 
-    /// Has a shard split that is led here, and was not yet.
+    /// Prepares a split, and has the shard split if it is led here, unless it was.
     async fn divide(&self, split: &Split, replica: Arc<Replica>) {
-        if replica.status().role != Role::Leader {
+        let (id, shard, right) = (split.id, split.shard, split.right.id);
+        if replica.is_split_from(right) {
             return;
         }
-        let (id, shard, right) = (split.id, split.shard, split.right.id);
-        match replica.split(split.request_id(), split.at, right, self.env.deadline(CHANGE_WITHIN)).await {
-            Ok(at) => tracing::info!(split = id, shard, right, %at, "split a shard"),
+        let done = match split.step == SplitStep::Divide && replica.status().role == Role::Leader {
+            true => {
+                replica.split(split.request_id(), split.at, right, self.env.deadline(CHANGE_WITHIN)).await.map(Some)
+            }
+            false if replica.is_prepared(split.at) => return,
+            false => replica.prepare_split(split.at).await.map(|()| None),
+        };
+        match done {
+            Ok(Some(at)) => tracing::info!(split = id, shard, right, %at, "split a shard"),
+            Ok(None) => tracing::debug!(split = id, shard, right, "prepared the split of a shard"),
+            Err(error) if self.is_news(id, &error) => {
+                tracing::warn!(split = id, shard, right, %error, "a shard is not split, which is tried again");
+            }
             Err(error) => tracing::debug!(split = id, shard, right, %error, "a shard was not split"),
+        }
+    }
+
+    /// Whether it is worth a warning that a split did not come about: once for each kind of reason, and not for what passes by itself.
+    fn is_news(&self, split: u64, error: &NodeError) -> bool {
+        if matches!(error, NodeError::NotLeader { .. } | NodeError::Unknown(_) | NodeError::DeadlinePassed) {
+            return false;
+        }
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.insert(split, discriminant(error)) != Some(discriminant(error))
+    }
+
+    /// Lets go of what there is of splits that are over.
+    fn forget_all_but(&self, state: &State) {
+        let under_way = state.splits().filter(|split| split.is_under_way());
+        let (splits, shards): (BTreeSet<_>, BTreeSet<_>) = under_way.map(|split| (split.id, split.shard)).unzip();
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).retain(|split, _| splits.contains(split));
+        for (_, replica) in self.node.replicas().into_iter().filter(|(shard, _)| !shards.contains(shard)) {
+            replica.forget_split();
         }
     }
 
@@ -109,3 +144,6 @@ impl Steward {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,15 +11,16 @@
 //! opening, until [`crate::JobKind::Trim`] has removed the rows. The new shard finds out what it is when it is first opened.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sagitta_engine::bitmap::Bitmap;
 use sagitta_engine::kv::{KvError, KvRead, WriteBatch};
 use sagitta_model::{HashRange, shard_hash};
 
 use crate::codec::Record;
-use crate::folder::{Folder, remove, sync_all, sync_folder};
+use crate::folder::{Folder, io_error, remove, sync_all, sync_folder};
 use crate::layout::{HALF_KEY, HEAD_KEY, IDENTITY_KEY, META};
 use crate::records::{Half, Identity, Relative, Span, SplitPoint};
 use crate::state::{Changes, State};
@@ -44,20 +45,42 @@ struct Narrowed {
 
 impl Shard {
     /// Does beside the thread that applies what a split at this hash would do on it: finds out which rows stay, and
-    /// flushes. A split is right without it, and takes longer the more rows have come since.
+    /// flushes. A split is right without it, and takes longer the more rows have come since. Does nothing when the hash does not
+    /// divide the shard's, as after the split.
     ///
     /// # Errors
-    /// What the database reports.
+    /// What the database reports; [`ShardError::Io`] when the file system does not let the new shard's folder be made.
     pub fn prepare_split(&self, at: u64) -> Result<(), ShardError> {
-        let Some((lower, _)) = HashRange::FULL.split(at) else { return Ok(()) };
         let view = self.view();
+        let Some((lower, _)) = view.range().split(at) else { return Ok(()) };
+        self.try_out()?;
+        let known = self.prepared.known(at);
         let mut rows = HashMap::new();
         for SegmentView { segment, .. } in view.segments() {
-            rows.insert(segment.id(), Arc::new(rows_within(segment, view.snapshot(), lower)?));
+            let within = match known.get(&segment.id()) {
+                Some(within) => Arc::clone(within),
+                None => Arc::new(rows_within(segment, view.snapshot(), lower)?),
+            };
+            rows.insert(segment.id(), within);
         }
-        *self.prepared.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, rows));
         drop(view);
+        let state = self.lock_state()?;
+        // The split may have come meanwhile: nobody would ever ask for them.
+        if state.span.range.split(at).is_some() {
+            *self.prepared.lock() = Some((at, rows));
+        }
+        drop(state);
         self.flush().map(drop)
+    }
+
+    /// The hash that [`Shard::prepare_split`] was called for last, until the split comes or is forgotten.
+    pub fn prepared_for(&self) -> Option<u64> {
+        self.prepared.lock().as_ref().map(|(at, _)| *at)
+    }
+
+    /// The split that was prepared does not come: frees what was found for it.
+    pub fn forget_split(&self) {
+        *self.prepared.lock() = None;
     }
 
     /// Index and term of the log entry that it was split off by, if it was: its own log goes on after it.
@@ -117,6 +140,29 @@ impl Shard {
         all.map(|all| all.join(shard.to_string())).ok_or(ShardError::NoPlace { shard })
     }
 
+    /// Does to a file what a split does to the shard's: a split that is decided and cannot be carried out would end the replica.
+    fn try_out(&self) -> Result<(), ShardError> {
+        let Some(all) = &self.options.siblings else { return Ok(()) };
+        // A leftover of a removed shard, to whoever looks for shards there.
+        let place = all.join(format!("{}.tried.removed", self.context.shard));
+        let half = self.folder.half();
+        // Held, so that nobody is making one.
+        let _state = self.lock_state()?;
+        remove_half(&self.folder, &*self.kv_engine)?;
+        let tried = remove(&place).and_then(|()| {
+            let tried = |path: &Path, done: std::io::Result<()>| done.map_err(|source| io_error(path, source));
+            let file = self.folder.root().join("tried");
+            tried(&half, fs::create_dir(&half))?;
+            tried(&file, fs::write(&file, b""))?;
+            let linked = tried(&half, fs::hard_link(&file, half.join("tried")));
+            remove(&file)?;
+            linked?;
+            tried(&place, fs::rename(&half, &place))
+        });
+        let removed = remove(&half).and(remove(&place));
+        tried.and(removed)
+    }
+
     /// Makes the folder of the new shard durable and complete under its name, unless it is there. Holding the state, so that neither
     /// entries nor installations come between its parts.
     fn make_half(&self, state: &State, half: &Half, place: PathBuf) -> Result<(), ShardError> {
@@ -131,7 +177,7 @@ impl Shard {
         self.kv.write(&batch)?;
         steps.done(Step::HalfNoted)?;
         let made = self.fill_half(state).and_then(|folder| {
-            let renamed = std::fs::rename(folder.root(), &place);
+            let renamed = fs::rename(folder.root(), &place);
             renamed.map_err(|error| io_failure(&place, "naming the new shard's folder", &error))
         });
         if made.is_err()
@@ -198,9 +244,18 @@ pub(crate) fn narrow(live: &mut Bitmap, segment: &Segment, kv: &dyn KvRead, span
 }
 
 impl Prepared {
-    /// What was found for this hash, once.
+    fn lock(&self) -> MutexGuard<'_, Option<(u64, Rows)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was found for this hash.
+    pub(crate) fn known(&self, at: u64) -> Rows {
+        self.lock().as_ref().filter(|(prepared, _)| *prepared == at).map(|(_, rows)| rows.clone()).unwrap_or_default()
+    }
+
+    /// The same, for the last time.
     fn take(&self, at: u64) -> Rows {
-        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let taken = self.lock().take();
         taken.filter(|(prepared, _)| *prepared == at).map(|(_, rows)| rows).unwrap_or_default()
     }
 }
@@ -250,6 +305,6 @@ fn no_space(error: ShardError) -> ShardError {
     }
 }
 
-fn io_failure(path: &std::path::Path, doing: &str, error: &std::io::Error) -> ShardError {
+fn io_failure(path: &Path, doing: &str, error: &std::io::Error) -> ShardError {
     KvError::from_io(path, doing, error).into()
 }

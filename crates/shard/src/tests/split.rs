@@ -367,3 +367,50 @@ fn a_disk_that_is_full_at_any_moment_of_a_split_costs_nothing_but_another_try() 
         });
     }
 }
+
+#[test]
+fn what_was_prepared_is_kept_until_the_split_comes_or_is_forgotten_and_never_after_it() {
+    in_folder(|dir| {
+        let fixture = Fixture::new(dir);
+        let left = fixture.open(LEFT);
+        let (lower, upper) = ids();
+        apply(&left, 1, &command(1, Change::Upsert(fixture.points(&[&lower[..], &upper].concat()))));
+        run_jobs(&left).expect("jobs end well");
+        left.prepare_split(MIDDLE / 2).expect("it is prepared");
+        assert_eq!((left.prepared_for(), left.durable_index()), (Some(MIDDLE / 2), 1));
+        left.forget_split();
+        assert_eq!(left.prepared_for(), None);
+        left.prepare_split(MIDDLE).expect("it is prepared");
+        let known = left.prepared.known(MIDDLE);
+        assert_eq!((known.len(), left.view().segments().len()), (1, 1), "the rows of each segment");
+        left.prepare_split(MIDDLE).expect("it is prepared");
+        let again = left.prepared.known(MIDDLE);
+        assert!(known.iter().all(|(id, rows)| Arc::ptr_eq(rows, &again[id])), "they were looked for once");
+        apply(&left, 2, &split(2, MIDDLE, 8));
+        assert_eq!(left.prepared_for(), None);
+        let right = fixture.open(8);
+        for shard in [&left, &right] {
+            shard.prepare_split(MIDDLE).expect("there is nothing to do");
+            assert_eq!(shard.prepared_for(), None, "nobody would take it");
+        }
+        assert_eq!(found(&left, &lower), lower);
+    });
+}
+
+#[test]
+fn a_folder_that_the_file_system_would_not_let_be_made_is_told_before_a_split_is_decided() {
+    in_folder(|dir| {
+        let fixture = Fixture::new(dir);
+        let nowhere = dir.join("nowhere");
+        let left = fixture.open_with(LEFT, ShardOptions { siblings: Some(nowhere.clone()), ..small_options() });
+        let error = left.prepare_split(MIDDLE).expect_err("nothing can be moved there");
+        assert!(matches!(&error, ShardError::Io { path, .. } if path.starts_with(&nowhere)), "{error}");
+        assert_eq!(left.prepared_for(), None);
+        for _ in 0..2 {
+            fs::create_dir_all(nowhere.join("7.tried.removed/of a crash")).expect("a folder");
+            left.prepare_split(MIDDLE).expect("it is prepared");
+            let names = |dir: &Path| fs::read_dir(dir).expect("a folder").count();
+            assert_eq!((names(&nowhere), dir.join("7/half").exists(), dir.join("7/tried").exists()), (0, false, false));
+        }
+    });
+}
