@@ -117,11 +117,20 @@ fn a_crash_at_any_step_of_a_split_loses_nothing_and_leaves_nothing_twice() {
 
 #[test]
 fn planted_bugs_are_found() {
-    for bug in Bug::ALL {
+    are_found(&Bug::ALL, |rig, dir| format!("{:?}", model::run(rig, dir, 1, 3_000)));
+}
+
+#[test]
+fn planted_bugs_are_found_in_shards_that_are_split() {
+    are_found(&Bug::OF_SPLITS, |rig, dir| format!("{:?}", split::run(rig, dir, 1, 800)));
+}
+
+fn are_found(bugs: &[Bug], test: impl Fn(&PlantedRig, &Path) -> String) {
+    for &bug in bugs {
         let rig = PlantedRig::new(bug);
-        let run = || in_folder(|dir| model::run(&rig, dir, 1, 3_000));
+        let run = || in_folder(|dir| test(&rig, dir));
         let said = match catch_unwind(AssertUnwindSafe(run)) {
-            Ok(report) => panic!("{bug:?} was not found: {report:?}"),
+            Ok(report) => panic!("{bug:?} was not found: {report}"),
             Err(panic) => panic.downcast_ref::<String>().cloned().unwrap_or_default(),
         };
         let first = said.lines().next().unwrap_or_default();

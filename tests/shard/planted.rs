@@ -35,6 +35,8 @@ pub(crate) enum Bug {
     FindsExcludedRows,
     /// One candidate too few is found.
     FindsOneTooFew,
+    /// What makes a database the new shard's is left in it.
+    KeepsTheHalf,
 }
 
 impl Bug {
@@ -47,6 +49,15 @@ impl Bug {
         Self::ReadsTheNextVector,
         Self::FindsExcludedRows,
         Self::FindsOneTooFew,
+    ];
+
+    /// Those that shards which are split are to show, too.
+    pub(crate) const OF_SPLITS: [Self; 5] = [
+        Self::SkipsTombstones,
+        Self::FlushesNothing,
+        Self::KeepsDeletedPoints,
+        Self::ForgetsRequests,
+        Self::KeepsTheHalf,
     ];
 }
 
@@ -139,6 +150,8 @@ impl Kv for Planted<Arc<dyn Kv>> {
                         && self.name(family) == "meta"
                         && key.starts_with(b"request/") => {}
                 Op::Delete { family, .. } if self.bug == Bug::KeepsDeletedPoints && self.name(family) == "points" => {}
+                Op::Delete { family, key }
+                    if self.bug == Bug::KeepsTheHalf && self.name(family) == "meta" && key == b"half" => {}
                 Op::Put { family, key, value } => changed.put(family, key, value),
                 Op::Delete { family, key } => changed.delete(family, key),
                 Op::DeleteRange { family, start, end } => changed.delete_range(family, start, end),

@@ -18,7 +18,9 @@ use super::family::Family;
 use super::naive::Naive;
 use super::{Rig, numbered, run_jobs, schema};
 use crate::codec::Record as _;
-use crate::layout::{Key, PENDING, POINTS, VECTORS};
+use crate::layout::{HALF_KEY, Key, PENDING, POINTS, VECTORS};
+use crate::open::read_meta;
+use crate::records::Half;
 use crate::{Command, Entry, ReadView, SegmentView, Shard, ShardOptions, Split, Step, StepHook};
 
 /// Shards at most: what one more split shows, these have shown.
@@ -204,6 +206,8 @@ fn finish(family: &mut Family<'_>) {
         assert_eq!(shard.stats().pending_jobs, [], "{at}: jobs do not end");
         assert_eq!(shard.view().foreign(), None, "{at}");
         assert_eq!(shard.stats().damages, [], "{at}");
+        let half: Option<Half> = read_meta(&*shard.kv, HALF_KEY).expect("it is read");
+        assert_eq!(half, None, "{at}: it would be taken for what is split off next");
         let mut points = 0;
         for family in [POINTS, VECTORS, PENDING] {
             let scanned = shard.kv.scan(family, &ScanRange::all(), &mut |key, _| {
