@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sagitta_cluster::{Collection, Command, Floor, NodeStatus, SplitStep};
 use sagitta_model::{
-    Change, Consistency, ErrorKind, Filter, ItemFailure, Point, PointId, Problem, Record, Selection, VersionToken, Wait,
-    Work, WriteResult, shard_hash,
+    Change, Consistency, ErrorKind, Filter, ItemFailure, Point, PointId, Problem, Record, Selection, VersionToken,
+    Wait, Work, WriteResult, shard_hash,
 };
 
 use super::NODES;
