@@ -7,13 +7,13 @@ mod load;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
 use sagitta_benches::cluster::{Cluster, connect};
 use sagitta_benches::data::Data;
 use sagitta_client::{Client, ListShards};
 use sagitta_env::Env;
-use sagitta_model::OperationStep;
+use sagitta_model::{OperationStep, Work};
 
 use crate::load::{Felt, Kind, Load};
 
@@ -98,9 +98,9 @@ async fn a_move(env: &Env, client: &Client) -> Result<()> {
     let moved = client.move_replica(shard.id, from, to, false).await?;
     let id = moved.operation.context("the move was not begun")?.id;
     loop {
-        let operation = client.get_operation(id).await?;
-        ensure!(operation.step != OperationStep::Cancelled, "the move was cancelled");
-        if operation.step == OperationStep::Done {
+        let Work::Replica { step, .. } = client.get_operation(id).await?.work else { bail!("the move became a split") };
+        ensure!(step != OperationStep::Cancelled, "the move was cancelled");
+        if step == OperationStep::Done {
             return Ok(());
         }
         env.sleep(LOOK).await;
