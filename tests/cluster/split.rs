@@ -155,7 +155,8 @@ async fn each_has_its_own(cluster: &Cluster, client: &Client) {
     let found = contents(client, "points").await.expect("a cluster at rest answers");
     let hash = |shard: &Value, key: &str| u64::from_str_radix(text(shard, key), 16).expect("a hash");
     let own = async || {
-        let shards = shards(cluster);
+        let mut shards = shards(cluster);
+        shards.sort_by_key(|shard| hash(shard, "first_hash"));
         let mut next = Some(0);
         for shard in &shards {
             let (first, last) = (hash(shard, "first_hash"), hash(shard, "last_hash"));
