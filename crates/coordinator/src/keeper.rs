@@ -25,7 +25,7 @@ const MAX_VOTERS: usize = 5;
 /// Fewer withstand no loss.
 const MIN_VOTERS: usize = 3;
 /// How long one voter may take to take over from this one.
-const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
 impl<C: NodeClient> Coordinator<C> {
     /// Looks again and again, for ever; acts while this coordinator leads.
@@ -103,7 +103,7 @@ impl<C: NodeClient> Coordinator<C> {
     /// Has another voter lead before this one leaves, which will see to the rest.
     async fn hand_over(&self, me: NodeId, members: &Members, deadline: Deadline) -> Result<(), Error> {
         for to in &members.voters {
-            let deadline = self.env.deadline(HAND_OVER_WITHIN).at().min(deadline.at());
+            let deadline = self.env.deadline(LEAVE_WITHIN).at().min(deadline.at());
             match self.control.group().hand_over(*to, deadline).await {
                 HandoverOutcome::Done => {
                     tracing::info!(node = me.0, to = to.0, "handed the control group over, to leave it");

@@ -58,7 +58,7 @@ Examples:
 
 All is as before then. The cluster begins it anew for as long as there is a reason: a node that is being drained
 is left alone after sagitta node undrain, and a replica that was to be moved for balance, or by hand, for a day.
-A split can be cancelled only until the shard is divided, which takes a second if it is well.")]
+A split can be cancelled only until the shard is divided, which is soon if it is well.")]
 pub struct Cancel {
     /// The operation's id, as sagitta operation list shows it
     id: u64,
