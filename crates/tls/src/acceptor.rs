@@ -14,7 +14,7 @@ use sagitta_env::Env;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
 
-use crate::files::{self, Seen, Setting, SettingError};
+use crate::files::{self, Loaded, Seen, Setting, SettingError};
 use crate::{Clock, HTTP2, ServerStream, provider};
 
 /// How the side that is connected to shows who it is, and whom it lets in. Names files, so nothing secret is in it.
@@ -29,7 +29,7 @@ pub struct ServerTls {
 }
 
 impl ServerTls {
-    fn load(&self, env: &Env) -> Result<Loaded, SettingError> {
+    fn load(&self, env: &Env) -> Result<Loaded<Arc<ServerConfig>>, SettingError> {
         let identity = files::identity(&self.cert, &self.key)?;
         let authorities =
             self.client_ca.as_deref().map(|path| files::authorities(Setting::ClientCa, path)).transpose()?;
@@ -51,7 +51,7 @@ impl ServerTls {
         config.alpn_protocols = vec![HTTP2.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(Loaded { config: Arc::new(config), seen })
+        Ok(Loaded { made: Arc::new(config), seen })
     }
 }
 
@@ -60,12 +60,7 @@ impl ServerTls {
 pub struct Acceptor {
     settings: Arc<ServerTls>,
     env: Env,
-    loaded: Arc<ArcSwap<Loaded>>,
-}
-
-struct Loaded {
-    config: Arc<ServerConfig>,
-    seen: Seen,
+    loaded: Arc<ArcSwap<Loaded<Arc<ServerConfig>>>>,
 }
 
 /// How long a caller that was turned away may take to read why.
@@ -83,12 +78,7 @@ impl Acceptor {
     /// Reads the files again, for the connections that are taken from now on; whether they hold something else than before. What was
     /// read before stays in force if they cannot be used.
     pub fn reload(&self) -> Result<bool, SettingError> {
-        let loaded = self.settings.load(&self.env)?;
-        let is_new = loaded.seen != self.loaded.load().seen;
-        if is_new {
-            self.loaded.store(Arc::new(loaded));
-        }
-        Ok(is_new)
+        Ok(files::replace(&self.loaded, self.settings.load(&self.env)?))
     }
 
     /// What it was told.
@@ -98,7 +88,7 @@ impl Acceptor {
 
     /// Takes a connection, encrypted. Takes as long as the caller likes.
     pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> io::Result<ServerStream<S>> {
-        let acceptor = TlsAcceptor::from(self.loaded.load().config.clone());
+        let acceptor = TlsAcceptor::from(self.loaded.load().made.clone());
         match acceptor.accept(stream).into_fallible().await {
             Ok(stream) => Ok(stream),
             Err((error, stream)) => {

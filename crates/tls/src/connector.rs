@@ -16,7 +16,7 @@ use sagitta_env::Env;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
-use crate::files::{self, Seen, Setting, SettingError};
+use crate::files::{self, Loaded, Seen, Setting, SettingError};
 use crate::handshake::HandshakeError;
 use crate::{ClientStream, Clock, HTTP2, provider};
 
@@ -46,7 +46,7 @@ impl ClientTls {
         set.into_iter().find_map(|(is_set, setting)| is_set.then_some(setting))
     }
 
-    fn load(&self, env: &Env) -> Result<Loaded, SettingError> {
+    fn load(&self, env: &Env) -> Result<Loaded<Made>, SettingError> {
         let identity = match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => Some(Arc::new(files::identity(cert, key)?)),
             (Some(_), None) => {
@@ -69,7 +69,7 @@ impl ClientTls {
             .with_no_client_auth();
         config.alpn_protocols = vec![HTTP2.to_vec()];
         config.resumption = Resumption::disabled();
-        Ok(Loaded { config, identity, seen })
+        Ok(Loaded { made: Made { config, identity }, seen })
     }
 }
 
@@ -79,13 +79,12 @@ pub struct Connector {
     settings: Arc<ClientTls>,
     name: Option<ServerName<'static>>,
     env: Env,
-    loaded: Arc<ArcSwap<Loaded>>,
+    loaded: Arc<ArcSwap<Loaded<Made>>>,
 }
 
-struct Loaded {
+struct Made {
     config: ClientConfig,
     identity: Option<Arc<CertifiedKey>>,
-    seen: Seen,
 }
 
 /// A server that asks for a certificate says only after the handshake what it thinks of it, with the first bytes that it sends. One
@@ -108,12 +107,7 @@ impl Connector {
     /// Reads the files again, for the connections that are begun from now on; whether they hold something else than before. What was
     /// read before stays in force if they cannot be used.
     pub fn reload(&self) -> Result<bool, SettingError> {
-        let loaded = self.settings.load(&self.env)?;
-        let is_new = loaded.seen != self.loaded.load().seen;
-        if is_new {
-            self.loaded.store(Arc::new(loaded));
-        }
-        Ok(is_new)
+        Ok(files::replace(&self.loaded, self.settings.load(&self.env)?))
     }
 
     /// What it was told.
@@ -133,10 +127,11 @@ impl Connector {
                 .map_err(|_| HandshakeError::Failed(format!("`{host}` is no name that a certificate can be for")))?,
         };
         let loaded = self.loaded.load_full();
-        let show = Arc::new(Show { identity: loaded.identity.clone(), asked: AtomicBool::new(false) });
-        let mut config = loaded.config.clone();
+        let Made { config, identity } = &loaded.made;
+        let show = Arc::new(Show { identity: identity.clone(), asked: AtomicBool::new(false) });
+        let mut config = config.clone();
         config.client_auth_cert_resolver = show.clone();
-        let failed = |error: io::Error| HandshakeError::of(&error, loaded.identity.is_some());
+        let failed = |error: io::Error| HandshakeError::of(&error, identity.is_some());
         let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(failed)?;
         if stream.get_ref().1.alpn_protocol() != Some(HTTP2) {
             return Err(HandshakeError::NoHttp2);

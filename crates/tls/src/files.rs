@@ -3,7 +3,9 @@
 use std::fmt;
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::pki_types::pem::{Error as PemError, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, TrustAnchor};
 use rustls::sign::CertifiedKey;
@@ -74,6 +76,21 @@ impl Seen {
         let chain = identity.map(|identity| identity.cert.clone()).unwrap_or_default();
         Self { chain, authorities: authorities.map(|roots| roots.roots.clone()).unwrap_or_default() }
     }
+}
+
+/// What was made of files, and what they held.
+pub(crate) struct Loaded<T> {
+    pub(crate) made: T,
+    pub(crate) seen: Seen,
+}
+
+/// Puts what was read again in the place of what was read before, if the files hold something else; whether they do.
+pub(crate) fn replace<T>(present: &ArcSwap<Loaded<T>>, loaded: Loaded<T>) -> bool {
+    let is_new = loaded.seen != present.load().seen;
+    if is_new {
+        present.store(Arc::new(loaded));
+    }
+    is_new
 }
 
 /// The authorities of a file.
