@@ -144,8 +144,7 @@ async fn of_collection(session: &Session, collection: &CollectionName, id: u64) 
         return Ok(shard);
     }
     let message = format!("shard {id} is of {}, not of {collection}", shard.collection);
-    let hint = format!("sagitta shard list --collection {collection} shows those that it has");
-    Err(Failure::usage(message).hint(hint))
+    Err(Failure::usage(message).hint("sagitta shard list shows which shard is of which collection"))
 }
 
 impl List {
