@@ -1,6 +1,7 @@
 //! The control state and what nodes told, at one moment.
 
-use std::collections::BTreeMap;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,10 @@ pub(super) struct View<'r> {
     reports: &'r Reports,
     /// What each node told, and how long ago.
     told: BTreeMap<u64, (Arc<Report>, Duration)>,
+    /// The nodes that tell of each shard, ascending.
+    hosts: OnceCell<HashMap<u64, Vec<u64>>>,
+    /// How many replicas each node should have.
+    wanted: OnceCell<HashMap<u64, u32>>,
 }
 
 impl<'r> View<'r> {
@@ -24,7 +29,34 @@ impl<'r> View<'r> {
             let heard = reports.of(*node)?;
             Some((*node, (heard.report, now.saturating_sub(heard.at))))
         });
-        Self { told: told.collect(), state, reports }
+        let (hosts, wanted) = Default::default();
+        Self { told: told.collect(), state, reports, hosts, wanted }
+    }
+
+    /// The nodes that tell of a shard. Gathered for all shards at once: of a large cluster all are asked for.
+    fn hosts(&self, shard: u64) -> &[u64] {
+        let gather = || {
+            let mut hosts: HashMap<u64, Vec<u64>> = HashMap::new();
+            for (node, (report, _)) in &self.told {
+                for replica in &report.replicas {
+                    hosts.entry(replica.shard).or_default().push(*node);
+                }
+            }
+            hosts
+        };
+        self.hosts.get_or_init(gather).get(&shard).map_or(&[], Vec::as_slice)
+    }
+
+    /// How many replicas a node should have. Counted for all nodes at once, for the same reason.
+    fn wanted(&self, node: u64) -> u32 {
+        let count = || {
+            let mut wanted: HashMap<u64, u32> = HashMap::new();
+            for node in self.state.shards().flat_map(|(_, shard)| &shard.replicas) {
+                *wanted.entry(*node).or_default() += 1;
+            }
+            wanted
+        };
+        self.wanted.get_or_init(count).get(&node).copied().unwrap_or(0)
     }
 
     /// What a node last told of a replica.
@@ -73,7 +105,6 @@ impl<'r> View<'r> {
         let hosted = report.map(|report| report.replicas.as_slice()).unwrap_or_default();
         // Who has not been heard of for a while may lead no longer.
         let led = hosted.iter().filter(|replica| replica.role == ReplicaRole::Leader && !self.is_silent(node.id));
-        let wanted = self.state.shards().filter(|(_, shard)| shard.replicas.contains(&node.id)).count();
         NodeInfo {
             id: node.id,
             incarnation: node.incarnation,
@@ -86,7 +117,7 @@ impl<'r> View<'r> {
             joined_unix_micros: node.joined_unix_micros,
             voter: self.state.voters().contains(&node.id),
             silent_ms: self.told.get(&node.id).map(|(_, silence)| silence.as_millis() as u64),
-            wanted_replicas: wanted as u32,
+            wanted_replicas: self.wanted(node.id),
             hosted_replicas: hosted.len() as u32,
             led_shards: led.count() as u32,
             waiting_searches: report.map_or(0, |report| report.searches_waiting),
@@ -117,7 +148,7 @@ impl<'r> View<'r> {
         // What a node told that has fallen silent may be wrong by now, that it leads above all.
         let told = |node| self.told(node, shard.id).filter(|_| !self.is_silent(node));
         let led = leader.and_then(told);
-        let hosts = self.told.keys().filter(|node| told(**node).is_some());
+        let hosts = self.hosts(shard.id).iter().filter(|node| !self.is_silent(**node));
         let mut nodes: Vec<u64> = shard.replicas.iter().chain(hosts).copied().collect();
         nodes.sort_unstable();
         nodes.dedup();
