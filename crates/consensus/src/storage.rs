@@ -68,6 +68,10 @@ impl GroupStorage {
     }
 
     pub(crate) fn set_offer(&mut self, offer: Option<Offer>) {
+        if offer.is_some() {
+            // It is for whoever asked while it was made. One whom it does not help asks again.
+            self.offer_wanted.set(false);
+        }
         self.offer = offer;
     }
 

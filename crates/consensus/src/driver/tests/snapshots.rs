@@ -3,7 +3,7 @@
 use super::changes::{change, changed, members};
 use super::crew::{Crew, ids, node_id};
 use super::*;
-use crate::settings::{ELECTION_TICKS, KEEP_FOR_PEERS, KEEP_OFFER_TICKS, OFFER_AGAIN_TICKS};
+use crate::settings::{ELECTION_TICKS, HEARTBEAT_TICKS, KEEP_FOR_PEERS, KEEP_OFFER_TICKS, OFFER_AGAIN_TICKS};
 
 /// A group whose leader has cut its log, and a learner that has just joined and lacks what was cut. Returns both.
 fn cut_off(seed: u64) -> (Crew, usize, usize) {
@@ -106,6 +106,26 @@ fn while_an_offer_is_being_made_the_log_after_it_is_kept_and_a_member_learns_of_
     done.end(Ok(offered));
     crew.ticks(ELECTION_TICKS);
     all_have(&crew, &[leader, fresh], 900);
+}
+
+#[test]
+fn whoever_asks_while_an_offer_is_being_made_gets_that_one_and_no_other_is_made() {
+    // At any moment between two heartbeats, after which raft asks.
+    for later in 0..2 * HEARTBEAT_TICKS {
+        let (mut crew, leader, fresh) = cut_off(10);
+        crew.machine(leader).lock().slow_to_offer = true;
+        crew.machine(fresh).lock().slow = true;
+        crew.ticks(ELECTION_TICKS + later);
+        let (done, offered) = crew.machine(leader).lock().offering.pop().expect("it was asked for an offer");
+        done.end(Ok(offered));
+        crew.ticks(ELECTION_TICKS);
+        // Another one would take the place of this, which would not be there any more for whoever fetches it.
+        assert!(crew.machine(leader).lock().offering.is_empty(), "{later} ticks later");
+        let waiting = crew.machine(fresh).lock().waiting.pop().expect("it fetches");
+        waiting.end(Ok(()));
+        crew.ticks(ELECTION_TICKS);
+        all_have(&crew, &[leader, fresh], 500);
+    }
 }
 
 #[test]
