@@ -135,6 +135,8 @@ pub(crate) struct Group {
     pub(crate) heard: BTreeMap<NodeId, u64>,
     /// The last term that this member led, and since which tick of the host.
     pub(crate) leads_since: Option<(u64, u64)>,
+    /// A change of members is agreed on and waits until a crash would not have that forgotten.
+    pub(crate) commit_wanted: bool,
     pub(crate) condition: Condition,
     /// Whether it stopped because something is damaged: waiting does not help.
     pub(crate) damaged: bool,
@@ -206,6 +208,7 @@ impl Group {
             bidding: None,
             heard: BTreeMap::new(),
             leads_since: None,
+            commit_wanted: false,
             condition: Condition::Running,
             damaged: false,
             closing: None,

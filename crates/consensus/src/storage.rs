@@ -80,6 +80,11 @@ impl GroupStorage {
         self.offer_wanted.take()
     }
 
+    /// Up to where the log will be known to be agreed after a crash.
+    pub(crate) fn durable_commit(&self) -> u64 {
+        self.hard_state.commit
+    }
+
     /// Takes over what has been written to the log.
     pub(crate) fn written(&mut self, entries: Vec<Entry>, hard_state: Option<HardState>) {
         if let Some(hard_state) = hard_state {

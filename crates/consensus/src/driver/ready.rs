@@ -65,6 +65,7 @@ impl Driver {
                         continue;
                     }
                     group.take_up(now, self.ticks, &mut self.last_read);
+                    group.keep_commit(&mut batch);
                     let Some(Some(mut ready)) = group.with_node(|node| node.has_ready().then(|| node.ready())) else {
                         continue;
                     };
@@ -187,6 +188,9 @@ impl Driver {
                     None => break,
                 }
             }
+            if group.commit_wanted {
+                self.woken.insert(*id);
+            }
             group.settle_handover(now);
             group.publish();
         }
@@ -203,6 +207,13 @@ impl Group {
         self.begin_change(ticks);
         self.begin_handover();
         self.ask_reads(last_read);
+    }
+
+    /// Has written what is agreed on, if something waits for that.
+    fn keep_commit(&mut self, batch: &mut LogBatch) {
+        if std::mem::take(&mut self.commit_wanted) {
+            batch.of(self.id).hard_state = self.node.as_ref().map(|node| node.raft.hard_state());
+        }
     }
 
     /// Tells raft what the state machine has applied.
@@ -231,6 +242,13 @@ impl Group {
         };
         let mut batch = Batch { group: self.id, entries: Vec::new(), tickets: Vec::new() };
         for entry in entries {
+            // Otherwise the log is known again to be agreed on when it is led again. But who is left over of a group must know that by itself: the
+            // others remove what they have as soon as it says so.
+            let changes_members = entry.get_entry_type() != EntryType::EntryNormal;
+            if changes_members && self.node.as_ref().is_some_and(|node| node.store().durable_commit() < entry.index) {
+                self.commit_wanted = true;
+                break;
+            }
             let hint = self.leader();
             self.handed = entry.index;
             let ticket = match self.pending.remove(&entry.index) {
@@ -250,6 +268,9 @@ impl Group {
             let committed = self.committed_entry(entry)?;
             batch.tickets.push(self.when_whole(&committed, ticket));
             batch.entries.push(committed);
+        }
+        if batch.entries.is_empty() {
+            return None;
         }
         self.jobs += 1;
         Some(batch)

@@ -226,6 +226,32 @@ fn a_leader_hands_over_to_whom_it_is_told_and_the_new_one_can_send_it_away() {
 }
 
 #[test]
+fn whoever_is_left_alone_knows_it_after_a_crash_though_nothing_was_written_since() {
+    for seed in 0..10 {
+        println!("seed {seed}");
+        let mut crew = Crew::new(seed, 1);
+        let old = crew.leader_among(&[0]);
+        let mut kept = crew.propose(old, 1);
+        crew.settle();
+        index_of(&mut kept);
+        let new = crew.join();
+        changed(&mut crew, old, &[old], &[new]);
+        changed(&mut crew, old, &[old, new], &[]);
+        let mut handed = hand_over(&mut crew, old, new);
+        crew.ticks(4);
+        assert_eq!(handed.try_recv(), Ok(HandoverOutcome::Done));
+        changed(&mut crew, new, &[new], &[]);
+        assert_eq!(crew.status(new).membership.voters, ids(&[new]), "so the other one removes what it has");
+        crew.crash(old);
+        // Nothing of what it applied is on disk.
+        crew.crash(new);
+        crew.restart(new);
+        assert_eq!(crew.leader_among(&[new]), new, "seed {seed}: it needs nobody");
+        assert_eq!(crew.commands(new), [text(1)], "seed {seed}");
+    }
+}
+
+#[test]
 fn a_voter_that_has_yet_to_hear_that_it_is_one_is_handed_over_to_when_it_has() {
     let mut crew = Crew::new(5, 1);
     let old = crew.leader_among(&[0]);
