@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sagitta_consensus::{Fault, LogError, LogStore, MemoryLog};
+use sagitta_consensus::{Fault, GroupId, LogError, LogStore, MemoryLog};
 use sagitta_engine::index::exact::ExactEngine;
 use sagitta_engine::kv::{KvEngine, MemoryEngine};
 use sagitta_server::{Engines, Net, OpenLog, Platform};
@@ -15,6 +15,8 @@ pub(crate) struct Disk {
     kv: Arc<dyn KvEngine>,
 }
 
+/// The control group.
+const CONTROL_GROUP: GroupId = GroupId(1);
 /// Appends that lie at most: more than any run makes.
 const MANY_APPENDS: u64 = 100_000;
 
@@ -53,6 +55,18 @@ impl Disk {
     pub(crate) fn lose_power_at_next_write(&self, when: Fault) {
         let log = self.lock();
         log.inject(log.appends(), when);
+    }
+
+    /// The last entry of the control group's log, and what is in those after another one.
+    pub(crate) fn control_entries_after(&self, index: u64) -> (u64, Vec<Vec<u8>>) {
+        let log = self.lock();
+        let Some(held) = log.load(CONTROL_GROUP).expect("a log in memory") else { return (0, Vec::new()) };
+        let first = index.saturating_add(1).max(held.truncated.index + 1);
+        if first > held.last.index {
+            return (held.last.index, Vec::new());
+        }
+        let entries = log.entries(CONTROL_GROUP, first..held.last.index + 1, u64::MAX).expect("it holds them");
+        (held.last.index, entries.into_iter().map(|entry| entry.data.to_vec()).collect())
     }
 
     /// The power is gone, and with it what was not synced but for the first batches of it. Databases lose what was not flushed when

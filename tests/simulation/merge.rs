@@ -81,6 +81,42 @@ fn filtered(mut searches: Searches, filter: Option<Filter>) -> Searches {
     searches
 }
 
+/// Asks for the nearest points, and says where the answer is not that of brute force.
+async fn differs(
+    client: &Client,
+    collection: &str,
+    query: (&[f32], usize, &Option<Filter>),
+    wanted: &[u64],
+) -> Option<String> {
+    let (vector, k, filter) = query;
+    let searches = filtered(search(collection, vector.to_vec(), k), filter.clone());
+    let answer = client.search(searches).await.expect("searched");
+    let hits: Vec<u64> = answer.results[0].hits.iter().map(|hit| id_of(hit.id)).collect();
+    (hits != wanted).then(|| format!("{collection}, k = {k}, {filter:?}: {hits:?} and not {wanted:?}"))
+}
+
+/// Asks so many queries of a collection at rest that has these values by id, and says where the answers are not those of brute force.
+pub(crate) async fn differences(
+    client: &Client,
+    collection: &str,
+    values: &BTreeMap<u64, u64>,
+    (mut dice, queries): (Dice, u64),
+) -> Vec<String> {
+    let truth: Truth = values.iter().map(|(id, value)| (*id, point(*id, *value))).collect();
+    let mut differences = Vec::new();
+    for _ in 0..queries {
+        let vector = vector(&mut dice);
+        let (k, filter) = (dice.pick(&[1, 7, truth.len() + 1]), filter(&mut dice));
+        let wanted = nearest(&truth, &vector, filter.as_ref(), k);
+        differences.extend(differs(client, collection, (&vector[..], k, &filter), &wanted).await);
+    }
+    differences
+}
+
+fn vector(dice: &mut Dice) -> Vec<f32> {
+    (0..DIM).map(|_| dice.below(101) as f32 - 50.0).collect()
+}
+
 /// What was compared.
 #[derive(Debug, Default)]
 struct Compared {
@@ -97,7 +133,7 @@ async fn compare(client: Client, mut dice: Dice, queries: u64) -> Compared {
         if round % BETWEEN_CHANGES == 0 {
             change(&client, &mut truth, &mut dice).await;
         }
-        let vector: Vec<f32> = (0..DIM).map(|_| dice.below(101) as f32 - 50.0).collect();
+        let vector = vector(&mut dice);
         let (k, filter) = (dice.pick(&[1, 7, 50, IDS as usize]), filter(&mut dice));
         let wanted = nearest(&truth, &vector, filter.as_ref(), k);
         let all = nearest(&truth, &vector, filter.as_ref(), IDS as usize).len();
@@ -105,12 +141,7 @@ async fn compare(client: Client, mut dice: Dice, queries: u64) -> Compared {
         compared.filtered += u64::from(filter.is_some());
         compared.selective += u64::from(all > 0 && all < truth.len());
         for collection in COLLECTIONS {
-            let searches = filtered(search(collection, vector.clone(), k), filter.clone());
-            let answer = client.search(searches).await.expect("searched");
-            let hits: Vec<u64> = answer.results[0].hits.iter().map(|hit| id_of(hit.id)).collect();
-            if hits != wanted {
-                compared.differences.push(format!("{collection}, k = {k}, {filter:?}: {hits:?} and not {wanted:?}"));
-            }
+            compared.differences.extend(differs(&client, collection, (&vector[..], k, &filter), &wanted).await);
         }
     }
     compared

@@ -5,70 +5,22 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use sagitta_callers::{Look, Steady, name, number, seed};
+use sagitta_callers::{name, number, seed};
 use sagitta_client::ListShards;
 use sagitta_history::{Points, require, unsettled};
-use sagitta_model::{Consistency, OperationInfo, ShardInfo};
+use sagitta_model::{OperationInfo, ShardInfo};
 
-use crate::heal::{CLIENTS, IDS, wait_for};
+use crate::heal::{CLIENTS, IDS};
+use crate::readers::{Readers, written_at_rest};
 use crate::trouble::Trouble;
-use crate::workload::{Workload, at_rest};
-use crate::world::{CALL, Shape, World, breathe, pass};
+use crate::workload::Workload;
+use crate::world::{CALL, Shape, World, breathe};
 
 /// Splits under trouble; `SAGITTA_SPLITS` runs more.
 const SPLITS: u64 = 12;
 /// Of one world.
 const EACH: u64 = 4;
-const STEADY: u64 = 60;
 const SHAPE: Shape = Shape { coordinators: 3, shards: 3 };
-
-/// Clients that read the steady points again and again.
-struct Readers {
-    stop: Rc<Cell<bool>>,
-    looks: Rc<Cell<u64>>,
-    running: Rc<Cell<u64>>,
-}
-
-impl Readers {
-    /// Writes the points first, and waits until every replica has them: any may be asked.
-    fn start(world: &mut World, collection: &str) -> Self {
-        let steady = Steady::new(collection, IDS, STEADY);
-        let (client, points) = (world.client(0, 6 * CALL), steady.points());
-        let written = name(collection);
-        world.ask(async move { client().upsert(written, points).await }).expect("written");
-        wait_for(world, 0, collection, |shard| {
-            shard.replicas.iter().all(|replica| replica.told.as_ref().is_some_and(|told| told.lag_entries == Some(0)))
-        });
-        let (stop, looks, running) = <(Rc<Cell<bool>>, Rc<Cell<u64>>, Rc<Cell<u64>>)>::default();
-        for (number, look) in Look::ALL.into_iter().chain(Look::ALL).enumerate() {
-            let consistency = if number < Look::ALL.len() { Consistency::Strong } else { Consistency::Eventual };
-            let coordinators = world.coordinators();
-            let make = world.client(coordinators[number % coordinators.len()], CALL);
-            let (env, steady) = (world.client_env(), steady.clone());
-            let (stop, looks, running) = (stop.clone(), looks.clone(), running.clone());
-            running.set(running.get() + 1);
-            world.spawn(async move {
-                let client = make();
-                let env = env.borrow().clone().expect("clients have started");
-                while !stop.get() {
-                    // It may fail in trouble, but must not be wrong.
-                    if steady.look(&client, look, consistency.clone()).await.is_ok() {
-                        looks.set(looks.get() + 1);
-                    }
-                    pass(&env, 30).await;
-                }
-                running.set(running.get() - 1);
-            });
-        }
-        Self { stop, looks, running }
-    }
-
-    fn stop(self, world: &mut World) -> u64 {
-        self.stop.set(true);
-        world.until("the end of the readers", || self.running.get() == 0);
-        self.looks.get()
-    }
-}
 
 fn shards(world: &mut World) -> Vec<ShardInfo> {
     let list = ListShards { collection: Some(name("points")), node: None };
@@ -160,15 +112,6 @@ fn points_are_linearizable_and_seen_once_while_shards_are_split_in_trouble() {
         assert!(looks > 50, "seed {seed}: hardly anything was read");
         seed += 1;
     }
-}
-
-/// The points that were written meanwhile, beside those that nobody changed.
-fn written_at_rest(world: &mut World) -> BTreeMap<u64, u64> {
-    let mut found = at_rest(world, "points", IDS + STEADY);
-    let before = found.len();
-    found.retain(|id, _| *id < IDS);
-    assert_eq!(before - found.len(), STEADY as usize, "seed {}", world.seed);
-    found
 }
 
 /// Asks for a split of the last shard, once it is well; says which operation that is.

@@ -1,7 +1,7 @@
 //! Clusters of real servers in one thread, from one seed: time, chance, network and disks are simulated, all else is what runs in production.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -28,7 +28,7 @@ const PEER_PORT: u16 = 6381;
 /// How long anything may take, in virtual time. Nothing passes by it: it is there so that a run that hangs says why.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Longer than any run: nothing is repaired where a test is about something else.
-const NEVER: Duration = Duration::from_secs(1_000_000);
+pub(crate) const NEVER: Duration = Duration::from_secs(1_000_000);
 /// How long one attempt of a client may take.
 pub(crate) const CALL: Duration = Duration::from_secs(5);
 /// Where the clients are.
@@ -444,6 +444,18 @@ impl Machine {
 
     fn api_url(&self) -> String {
         format!("http://{}", SocketAddr::new(self.address, API_PORT))
+    }
+
+    /// Where it keeps the control state that it has followed last.
+    pub(crate) fn followed(&self) -> PathBuf {
+        self.data.join("followed.json")
+    }
+
+    /// The shards that it has something of.
+    pub(crate) fn shards(&self) -> BTreeSet<u64> {
+        let folders = std::fs::read_dir(self.data.join("shards")).into_iter().flatten();
+        let names = folders.filter_map(|folder| folder.ok()?.file_name().into_string().ok());
+        names.filter_map(|name| name.parse().ok()).collect()
     }
 
     fn jump(&self, by_micros: i64) {
