@@ -142,7 +142,7 @@ impl<'t> View<'t> {
 pub fn plan(state: &State, told: &BTreeMap<u64, Told>, limits: &Limits, unix_micros: u64) -> Plan {
     let (view, limits) = (View::new(told), &limits.for_nodes(state.nodes_for_replicas()));
     let mut plan = Plan::default();
-    let under_way: Vec<_> = state.operations().filter(|operation| operation.is_under_way()).collect();
+    let under_way: Vec<_> = state.operations_under_way().collect();
     for operation in &under_way {
         if let Some((to, at)) = progress::next_step(state, &view, operation) {
             let (id, from) = (operation.id, operation.step);
@@ -150,8 +150,7 @@ pub fn plan(state: &State, told: &BTreeMap<u64, Told>, limits: &Limits, unix_mic
         }
     }
     plan.commands.extend(split_steps(state, &view, unix_micros));
-    let split = state.splits_under_way().map(|split| split.shard);
-    let busy: BTreeSet<u64> = under_way.iter().map(|operation| operation.shard).chain(split).collect();
+    let busy = state.busy_shards();
     let mut traffic = target::Traffic::new(&under_way);
     let standing = Standing::of(state, &view, limits);
     let idle = state.shards().filter(|(_, shard)| !busy.contains(&shard.id));

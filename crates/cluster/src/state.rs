@@ -4,6 +4,7 @@ mod collections;
 mod nodes;
 mod operations;
 mod splits;
+mod under_way;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

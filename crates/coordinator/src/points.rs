@@ -196,9 +196,8 @@ impl<C: NodeClient> Coordinator<C> {
             return Ok(present);
         }
         // One that is gone, or of another collection, promises nothing here.
-        let is_to_come = |shard: u64| {
-            !state.has_placed(shard) || state.splits().any(|split| split.is_under_way() && split.right.id == shard)
-        };
+        let is_to_come =
+            |shard: u64| !state.has_placed(shard) || state.splits_under_way().any(|split| split.right.id == shard);
         if !tokens.iter().any(|(shard, _)| is_to_come(*shard)) {
             return Ok(present);
         }

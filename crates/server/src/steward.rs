@@ -55,7 +55,7 @@ impl Steward {
 
     /// Whether there is something to be looked at again.
     async fn look(&self, state: &State) -> bool {
-        let here = state.operations().filter(|operation| operation.is_under_way()).filter_map(|operation| {
+        let here = state.operations_under_way().filter_map(|operation| {
             let replica = self.node.replica(operation.shard).ok()?;
             Some(self.advance(operation, replica))
         });
@@ -103,7 +103,7 @@ impl Steward {
 
     /// Lets go of what there is of splits that are over.
     fn forget_all_but(&self, state: &State) {
-        let under_way = state.splits().filter(|split| split.is_under_way());
+        let under_way = state.splits_under_way();
         let (splits, shards): (BTreeSet<_>, BTreeSet<_>) = under_way.map(|split| (split.id, split.shard)).unzip();
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).retain(|split, _| splits.contains(split));
         for (_, replica) in self.node.replicas().into_iter().filter(|(shard, _)| !shards.contains(shard)) {

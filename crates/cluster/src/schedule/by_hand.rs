@@ -60,7 +60,7 @@ pub fn move_by_hand(
             }
         }
     }
-    let under_way: Vec<_> = state.operations().filter(|one| one.is_under_way()).collect();
+    let under_way: Vec<_> = state.operations_under_way().collect();
     let (traffic, limits) = (Traffic::new(&under_way), limits.for_nodes(state.nodes_for_replicas()));
     let busy = [
         (traffic.total() >= limits.at_once, format!("{} operations are under way", traffic.total())),

@@ -40,9 +40,7 @@ pub fn handovers(
     leads_for: impl Fn(u64) -> Duration,
 ) -> Vec<Handover> {
     let view = View::new(told);
-    let split = state.splits_under_way().map(|split| split.shard);
-    let busy: BTreeSet<u64> =
-        state.operations().filter(|one| one.is_under_way()).map(|one| one.shard).chain(split).collect();
+    let busy = state.busy_shards();
     let mut led: BTreeMap<u64, usize> =
         state.nodes().values().filter(|node| takes_replicas(node)).map(|node| (node.id, 0)).collect();
     let margin = 2 + view.leaders.len() / led.len().max(1) / MARGIN_PARTS;

@@ -109,7 +109,7 @@ pub fn split_by_hand(
     if let Some((node, shortage)) = shard.replicas.iter().find_map(short) {
         return Err(Err(format!("node {node}, which has a replica of it, takes no more data ({shortage})")));
     }
-    let under_way = state.operations().filter(|one| one.is_under_way()).count() + state.splits_under_way().count();
+    let under_way = state.under_way();
     if under_way >= limits.for_nodes(state.nodes_for_replicas()).at_once {
         let wait = "wait until `sagitta operation list` shows fewer";
         return Err(Err(format!("{under_way} operations are under way, and no more are begun at once: {wait}")));

@@ -118,9 +118,7 @@ impl State {
         if descriptor.epoch != expected {
             return Err(Refusal::Stale { shard, epoch: descriptor.epoch, expected });
         }
-        if let Some(operation) = self.under_way_on(shard) {
-            return Err(Refusal::Busy { shard, operation });
-        }
+        self.check_is_free(shard)?;
         self.check_replicas(descriptor, &replicas)?;
         self.change_shard(shard, |descriptor| {
             descriptor.epoch += 1;

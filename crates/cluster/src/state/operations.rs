@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::State;
 use crate::collection::{Collection, Floor, ShardDescriptor};
-use crate::limits::{MAX_ENDED_OPERATIONS, MAX_OPERATIONS, MAX_REASON_BYTES};
+use crate::limits::{MAX_ENDED_OPERATIONS, MAX_REASON_BYTES};
 use crate::operation::{Operation, OperationKind, OperationStep, may_advance};
 use crate::outcome::{Effect, Refusal};
 use crate::placement::takes_replicas;
@@ -18,11 +18,6 @@ impl State {
     /// One operation.
     pub fn operation(&self, id: u64) -> Result<&Arc<Operation>, Refusal> {
         self.operations.get(&id).ok_or(Refusal::NoOperation(id))
-    }
-
-    /// The operation that is under way on a shard.
-    pub fn operation_on(&self, shard: u64) -> Option<&Arc<Operation>> {
-        self.operations.values().find(|operation| operation.shard == shard && operation.is_under_way())
     }
 
     /// The shards that a node hosts: those placed on it, those that an operation brings there, and those that are split off there. These
@@ -40,17 +35,15 @@ impl State {
     pub(super) fn begin_operation(&mut self, mut new: Operation, epoch: u64) -> Result<Effect, Refusal> {
         let (shard, to) = (new.shard, new.to);
         let (_, descriptor) = self.shard(shard)?;
-        if let Some(known) = self.operation_on(shard) {
+        let same = |known: &&Arc<Operation>| {
+            (known.kind, known.from, known.to) == (new.kind, new.from, to)
+                && known.begun_unix_micros == new.begun_unix_micros
+        };
+        if let Some(known) = self.operation_on(shard).filter(same) {
             // Begun by the same command, whose answer was lost.
-            let same = known.kind == new.kind && (known.from, known.to) == (new.from, to);
-            if same && known.begun_unix_micros == new.begun_unix_micros {
-                return Ok(Effect::Operation(Arc::clone(known)));
-            }
-            return Err(Refusal::Busy { shard, operation: known.id });
+            return Ok(Effect::Operation(Arc::clone(known)));
         }
-        if let Some(split) = self.split_on(shard) {
-            return Err(Refusal::Busy { shard, operation: split.id });
-        }
+        self.check_is_free(shard)?;
         if descriptor.epoch != epoch {
             return Err(Refusal::Stale { shard, epoch: descriptor.epoch, expected: epoch });
         }
@@ -68,11 +61,7 @@ impl State {
         if new.reason.len() > MAX_REASON_BYTES {
             return Err(Refusal::invalid("reason", format!("is longer than {MAX_REASON_BYTES} bytes")));
         }
-        let under_way = self.operations.values().filter(|operation| operation.is_under_way()).count();
-        let under_way = under_way + self.splits_under_way().count();
-        if under_way >= MAX_OPERATIONS {
-            return Err(Refusal::TooManyOperations(under_way));
-        }
+        self.check_is_room()?;
         self.begun_operations += 1;
         new.id = self.begun_operations;
         let operation = Arc::new(new);

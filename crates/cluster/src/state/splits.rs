@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::State;
 use crate::collection::{Floor, ShardDescriptor};
-use crate::limits::{MAX_CLUSTER_SHARDS, MAX_ENDED_OPERATIONS, MAX_OPERATIONS, MAX_REASON_BYTES, MAX_SHARDS};
+use crate::limits::{MAX_CLUSTER_SHARDS, MAX_ENDED_OPERATIONS, MAX_REASON_BYTES, MAX_SHARDS};
 use crate::outcome::{Effect, Refusal};
 use crate::split::{Split, SplitStep, may_become};
 
@@ -20,25 +20,10 @@ impl State {
         self.splits.get(&id).ok_or(Refusal::NoOperation(id))
     }
 
-    /// The split that is under way on a shard.
-    pub fn split_on(&self, shard: u64) -> Option<&Arc<Split>> {
-        self.splits_under_way().find(|split| split.shard == shard)
-    }
-
     /// The split of a shard as of an epoch of its placement: under way, or what ended that epoch.
     pub fn split_as_of(&self, shard: u64, epoch: u64) -> Option<&Arc<Split>> {
         let one = |split: &&Arc<Split>| (split.shard, split.epoch) == (shard, epoch);
         self.splits.values().find(|split| one(split) && split.step != SplitStep::Cancelled)
-    }
-
-    pub(crate) fn splits_under_way(&self) -> impl Iterator<Item = &Arc<Split>> {
-        self.splits.values().filter(|split| split.is_under_way())
-    }
-
-    /// What is under way on a shard, of operations and splits.
-    pub(super) fn under_way_on(&self, shard: u64) -> Option<u64> {
-        let operation = self.operation_on(shard).map(|operation| operation.id);
-        operation.or_else(|| self.split_on(shard).map(|split| split.id))
     }
 
     pub(super) fn begin_split(
@@ -54,9 +39,7 @@ impl State {
             // Begun by the same command, whose answer was lost.
             return Ok(Effect::Split(Arc::clone(known)));
         }
-        if let Some(operation) = self.under_way_on(shard) {
-            return Err(Refusal::Busy { shard, operation });
-        }
+        self.check_is_free(shard)?;
         if descriptor.epoch != epoch {
             return Err(Refusal::Stale { shard, epoch: descriptor.epoch, expected: epoch });
         }
@@ -78,11 +61,7 @@ impl State {
         if total > MAX_CLUSTER_SHARDS {
             return Err(Refusal::TooManyShards(total));
         }
-        let under_way = self.operations().filter(|operation| operation.is_under_way()).count();
-        let under_way = under_way + self.splits_under_way().count();
-        if under_way >= MAX_OPERATIONS {
-            return Err(Refusal::TooManyOperations(under_way));
-        }
+        self.check_is_room()?;
         let replicas = descriptor.replicas.clone();
         let (founders, left, split, parent) = (replicas.clone(), BTreeMap::new(), None, Some(shard));
         let id = self.next_shard_id;

@@ -59,7 +59,7 @@ impl<C: NodeClient> Coordinator<C> {
 
     fn split_steps(&self, since: Duration) -> Vec<Command> {
         let state = self.control.state();
-        let under_way = state.splits().filter(|split| split.is_under_way());
+        let under_way = state.splits_under_way();
         let nodes: BTreeSet<u64> = under_way.flat_map(|split| split.right.replicas.iter().copied()).collect();
         if nodes.is_empty() {
             return Vec::new();

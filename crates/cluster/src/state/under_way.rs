@@ -1,0 +1,60 @@
+//! What is under way on shards, of operations and splits: at most one of either on a shard.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::State;
+use crate::limits::MAX_OPERATIONS;
+use crate::operation::Operation;
+use crate::outcome::Refusal;
+use crate::split::Split;
+
+impl State {
+    /// The operations that have not ended, by their ids.
+    pub fn operations_under_way(&self) -> impl Iterator<Item = &Arc<Operation>> {
+        self.operations.values().filter(|operation| operation.is_under_way())
+    }
+
+    /// The splits that have not ended, by their ids.
+    pub fn splits_under_way(&self) -> impl Iterator<Item = &Arc<Split>> {
+        self.splits.values().filter(|split| split.is_under_way())
+    }
+
+    /// The operation that is under way on a shard.
+    pub fn operation_on(&self, shard: u64) -> Option<&Arc<Operation>> {
+        self.operations_under_way().find(|operation| operation.shard == shard)
+    }
+
+    /// The split that is under way on a shard.
+    pub fn split_on(&self, shard: u64) -> Option<&Arc<Split>> {
+        self.splits_under_way().find(|split| split.shard == shard)
+    }
+
+    /// How many operations and splits are under way.
+    pub fn under_way(&self) -> usize {
+        self.operations_under_way().count() + self.splits_under_way().count()
+    }
+
+    /// The shards on which something is under way: nothing else is begun on them.
+    pub fn busy_shards(&self) -> BTreeSet<u64> {
+        let splits = self.splits_under_way().map(|split| split.shard);
+        self.operations_under_way().map(|operation| operation.shard).chain(splits).collect()
+    }
+
+    /// Refuses what a shard or the cluster has no room for.
+    pub(super) fn check_is_free(&self, shard: u64) -> Result<(), Refusal> {
+        let operation = self.operation_on(shard).map(|operation| operation.id);
+        match operation.or_else(|| self.split_on(shard).map(|split| split.id)) {
+            Some(operation) => Err(Refusal::Busy { shard, operation }),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses one more when as many are under way as may be.
+    pub(super) fn check_is_room(&self) -> Result<(), Refusal> {
+        match self.under_way() {
+            count if count >= MAX_OPERATIONS => Err(Refusal::TooManyOperations(count)),
+            _ => Ok(()),
+        }
+    }
+}
