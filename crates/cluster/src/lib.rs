@@ -23,7 +23,7 @@ pub use command::{Command, Replaces};
 pub use node::{Node, NodeStatus, Place, Roles};
 pub use operation::{MemberChange, Operation, OperationKind, OperationStep};
 pub use outcome::{Effect, Refusal, decode_outcome, encode_outcome};
-pub use report::{GroupMembers, ReplicaReport, ReplicaRole, Report};
+pub use report::{GroupMembers, ReplicaLoad, ReplicaReport, ReplicaRole, Report};
 pub use schedule::{Limits, Plan, Told, plan};
 pub use snapshot::SnapshotError;
 pub use split::{Split, SplitStep};

@@ -1,7 +1,7 @@
 //! What nodes tell of themselves many times a minute. Never part of the agreed state, never in a log: it may be late, and it is
 //! lost without harm.
 
-pub use sagitta_model::ReplicaRole;
+pub use sagitta_model::{ReplicaLoad, ReplicaRole};
 
 use crate::collection::Floor;
 
@@ -12,6 +12,8 @@ pub struct Report {
     pub replicas: Vec<ReplicaReport>,
     /// Searches that wait for a thread.
     pub searches_waiting: u32,
+    /// Threads that search; 0 if it does not tell, as older ones.
+    pub search_threads: u32,
     /// Why it takes no more data, if it does not.
     pub shortage: Option<String>,
     /// Up to which deletion of a collection it has followed the control state: it hosts nothing of those, and never will again.
@@ -45,6 +47,11 @@ pub struct ReplicaReport {
     pub points: u64,
     /// Bytes on disk.
     pub disk_bytes: u64,
+    /// Bytes that its points take: vectors, payload and index, without what is dead, waits to be collected, or went to another shard by
+    /// a split. 0 if the node does not tell, as older ones.
+    pub data_bytes: u64,
+    /// What it does; nothing if the node does not tell, as older ones.
+    pub load: ReplicaLoad,
     /// Why it does not serve, if it does not.
     pub problem: Option<String>,
     /// The entry that split it last, or split it off, of those that it has applied.

@@ -40,7 +40,8 @@ pub use query::{
 pub use schema::{CollectionName, FieldType, IndexPolicy, Schema, VectorSpec};
 pub use shard::{Elsewhere, Page, ShardError, ShardRef, Tokens};
 pub use topology::{
-    ClusterInfo, Health, NewCluster, NodeInfo, NodeStatus, ReplicaInfo, ReplicaRole, ReplicaTold, ShardInfo,
+    ClusterInfo, Health, NewCluster, NodeInfo, NodeStatus, ReplicaInfo, ReplicaLoad, ReplicaRole, ReplicaTold,
+    ShardInfo,
 };
 pub use value::{Object, Value};
 pub use write::{Change, PayloadChange, Target, Wait};

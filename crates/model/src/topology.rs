@@ -194,10 +194,24 @@ pub struct ShardInfo {
     pub points: u64,
     /// Bytes on the leader's disk.
     pub disk_bytes: u64,
+    /// Bytes that its points take, as the leader told.
+    pub data_bytes: u64,
+    /// What the leader's replica does.
+    pub load: ReplicaLoad,
     /// How well it is.
     pub health: Health,
     /// What is wrong with it, for people.
     pub problems: Vec<String>,
+}
+
+/// What a replica does: microseconds of a second for which threads search in it, read it and apply to it; a thread that is never idle has a
+/// million. What is built beside that does not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplicaLoad {
+    /// Over about half a minute.
+    pub recent_us: u64,
+    /// Over about ten minutes.
+    pub lasting_us: u64,
 }
 
 /// A copy of a shard on a node.
@@ -228,6 +242,11 @@ pub struct ReplicaTold {
     pub points: u64,
     /// Bytes on its disk.
     pub disk_bytes: u64,
+    /// Bytes that its points take: vectors, payload and index, without what is dead, waits to be collected, or went to another shard by
+    /// a split.
+    pub data_bytes: u64,
+    /// What it does.
+    pub load: ReplicaLoad,
     /// Why it does not serve, if it does not.
     pub problem: Option<String>,
 }

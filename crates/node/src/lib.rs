@@ -5,6 +5,7 @@
 mod answer;
 mod builder;
 mod error;
+mod load;
 mod machine;
 mod pool;
 mod replica;
@@ -197,7 +198,7 @@ impl Node {
         let arrivals = home.arrivals();
         let whole = Whole::new(GroupId(id), home, opener, self.options.states.clone());
         let doomed = whole.doomed();
-        let (machine, applied) = ShardMachine::new(shard.clone(), whole, self.builder.bell(), self.changes.clone());
+        let (machine, told) = ShardMachine::new(shard.clone(), whole, self.builder.bell(), self.changes.clone());
         let group = self.host.open_group(spec, Box::new(machine)).await;
         let group = group.map_err(|error| match error {
             ConsensusError::Absent { .. } => NodeError::LogGone { folder: self.folder(id) },
@@ -213,7 +214,7 @@ impl Node {
         let (env, bell) = (self.env.clone(), self.builder.bell());
         let states = self.options.states.clone();
         let shipping = Shipping::new(GroupId(id), env, arrivals, states, (shard.clone(), group.clone()), bell);
-        let replica = Replica::new(id, self.env.clone(), (shard, doomed), group, applied, shipping, shared);
+        let replica = Replica::new(id, self.env.clone(), (shard, doomed), group, told, shipping, shared);
         self.replicas.insert(id, Arc::new(replica));
         self.builder.bell().ring();
         self.changes.send_modify(|count| *count += 1);
@@ -312,6 +313,11 @@ impl Node {
     /// Searches that wait for a thread.
     pub fn searches_waiting(&self) -> usize {
         self.pool.waiting()
+    }
+
+    /// Threads that search.
+    pub fn search_threads(&self) -> usize {
+        self.options.search_threads
     }
 
     /// A hosted replica.

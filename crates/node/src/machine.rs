@@ -1,5 +1,7 @@
 //! A shard as a Raft group's state machine.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use sagitta_consensus::{ApplyError, Committed, Fetching, Membership, NodeId, Offer, Offering, Position, StateMachine};
 use sagitta_model::ErrorKind;
@@ -8,12 +10,14 @@ use sagitta_shard::{Entry, ShardError};
 use tokio::sync::watch;
 
 use crate::builder::Bell;
+use crate::load::Meter;
 use crate::whole::{Present, Whole};
 
 /// Joins a shard to its group: entries go in, outcomes come out, and whoever waits for an index is told.
 pub(crate) struct ShardMachine {
     shard: Present,
     whole: Whole,
+    meter: Arc<Meter>,
     applied: watch::Sender<u64>,
     builder: Bell,
     /// The newest generation that the builder was told of.
@@ -24,16 +28,18 @@ pub(crate) struct ShardMachine {
 }
 
 impl ShardMachine {
-    /// The machine, and what tells which index it has applied.
+    /// The machine, and what tells which index it has applied and measures what that takes.
     pub(crate) fn new(
         shard: Present,
         whole: Whole,
         builder: Bell,
         changes: watch::Sender<u64>,
-    ) -> (Self, watch::Receiver<u64>) {
+    ) -> (Self, (watch::Receiver<u64>, Arc<Meter>)) {
         let view = shard.get().view();
         let (applied, seen) = watch::channel(view.applied_index());
-        (Self { shard, whole, applied, builder, frozen: None, changes, since: view.since() }, seen)
+        let meter = Arc::new(Meter::new(view.env().clone()));
+        let (told, since) = ((seen, meter.clone()), view.since());
+        (Self { shard, whole, meter, applied, builder, frozen: None, changes, since }, told)
     }
 
     /// Whoever waits for the other half looks again.
@@ -59,7 +65,7 @@ impl StateMachine for ShardMachine {
             })
             .collect();
         let shard = self.shard.get();
-        let outcomes = shard.apply(&batch).map_err(apply_error)?;
+        let outcomes = self.meter.measure(|| shard.apply(&batch)).map_err(apply_error)?;
         self.applied.send_replace(shard.applied_index());
         // What else a write may lead to can wait for the builder's next round, and waking it costs as much as applying a point. A
         // generation may wait for long, for the segment of another replica.

@@ -11,8 +11,8 @@ use sagitta_consensus::{
 use sagitta_engine::index::Stop;
 use sagitta_env::{Deadline, Env};
 use sagitta_model::{
-    Change, CollectionStatistics, Filter, PointId, Record, SearchQuery, SearchResult, Selection, VersionToken, Wait,
-    WriteResult,
+    Change, CollectionStatistics, Filter, PointId, Record, ReplicaLoad, SearchQuery, SearchResult, Selection,
+    VersionToken, Wait, WriteResult,
 };
 use sagitta_shard::codec::Record as _;
 use sagitta_shard::{AnswerRoom, Command, ReadView, SearchContext, Shard, ShardError, WriteOutcome};
@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::NodeError;
 use crate::answer::answer;
 use crate::builder::Bell;
+use crate::load::Meter;
 use crate::pool::{Cancelled, Pool, Refused};
 use crate::resources::Resources;
 use crate::shipping::{Pressure, SegmentOrigins, Shipping, Tended};
@@ -62,6 +63,7 @@ pub struct Replica {
     doomed: Doomed,
     group: GroupHandle,
     applied: watch::Receiver<u64>,
+    meter: Arc<Meter>,
     indexed: watch::Sender<u64>,
     shipping: Arc<Shipping>,
     /// Set when it is closed: jobs on its shard end, so that its database can be opened anew or removed.
@@ -82,12 +84,13 @@ impl Replica {
         env: Env,
         (shard, doomed): (Present, Doomed),
         group: GroupHandle,
-        applied: watch::Receiver<u64>,
+        (applied, meter): (watch::Receiver<u64>, Arc<Meter>),
         shipping: Arc<Shipping>,
         shared: Shared,
     ) -> Self {
         let indexed = watch::Sender::new(shard.get().indexed_index());
-        Self { id, env, shard, doomed, group, applied, indexed, shipping, closed: AtomicBool::new(false), shared }
+        let closed = AtomicBool::new(false);
+        Self { id, env, shard, doomed, group, applied, meter, indexed, shipping, closed, shared }
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -101,6 +104,11 @@ impl Replica {
     /// The shard as it is now: another one once a whole state has taken its place.
     pub(crate) fn shard(&self) -> Arc<Shard> {
         self.shard.get()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     #[cfg(test)]
@@ -297,7 +305,7 @@ impl Replica {
         deadline: Deadline,
     ) -> Result<Vec<SearchResult>, NodeError> {
         let queued = self.env.now();
-        let (shard, id) = (self.shard.clone(), self.id);
+        let (shard, id, meter) = (self.shard.clone(), self.id, self.meter.clone());
         let Sight { freshness, split: asked } = sight.into();
         // Taken by the thread that begins: all searches see the same moment, and it is not the moment of queueing.
         let view = OnceLock::new();
@@ -309,7 +317,8 @@ impl Replica {
                 is_as_of(view, asked)?;
                 let (query, selection) = &queries[at];
                 let waited = explain.then(|| view.env().now() - queued);
-                let mut result = answer(view, query, selection, &SearchContext { explain, stop: &stop }, &room)?;
+                let context = SearchContext { explain, stop: &stop };
+                let mut result = meter.measure(|| answer(view, query, selection, &context, &room))?;
                 if let (Some(explanation), Some(waited)) = (&mut result.explanation, waited) {
                     explanation.queue_us = waited.as_micros() as u64;
                     explanation.segments.iter_mut().for_each(|segment| segment.shard = id);
@@ -379,6 +388,16 @@ impl Replica {
         }
     }
 
+    /// Bytes that its points take, whatever else is on the disk.
+    pub fn data_bytes(&self) -> u64 {
+        self.shard().data_bytes()
+    }
+
+    /// What it does.
+    pub fn load(&self) -> ReplicaLoad {
+        self.meter.load()
+    }
+
     /// Reads the current view on a search thread.
     async fn view<T: Send + 'static>(
         &self,
@@ -386,11 +405,11 @@ impl Replica {
         deadline: Deadline,
         work: impl FnOnce(&ReadView, &dyn Stop) -> Result<T, ShardError> + Send + 'static,
     ) -> Result<T, NodeError> {
-        let (shard, Sight { freshness, split: asked }) = (self.shard.clone(), sight);
+        let (shard, meter, Sight { freshness, split: asked }) = (self.shard.clone(), self.meter.clone(), sight);
         let work = move |stop: &dyn Stop| {
             let view = shard.get().view();
             is_as_of(&view, asked)?;
-            work(&view, stop)
+            meter.measure(|| work(&view, stop))
         };
         self.read(freshness, deadline, |pool, stop| pool.run(move || work(&stop))).await
     }

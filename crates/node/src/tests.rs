@@ -398,3 +398,27 @@ async fn a_replica_that_had_a_log_is_not_begun_anew_without_it() {
     fixture.node.ensure(spec, vec![NodeId(1)], None).await.expect("a new one");
     fixture.node.close().await;
 }
+
+#[tokio::test]
+async fn what_is_applied_searched_and_read_is_work_of_the_replica_and_of_no_other() {
+    let fixture = Fixture::start();
+    let (replica, other) = (fixture.host(1, USUAL, 5).await, fixture.host(2, USUAL, 0).await);
+    let mut before = replica.meter().busy_ns();
+    let mut has_worked = |what: &str| {
+        let now = replica.meter().busy_ns();
+        assert!(now > before, "{what}");
+        before = now;
+    };
+    write(&replica, 2, USUAL, 5..9).await;
+    has_worked("applying");
+    let all = Freshness::Any;
+    replica.search([search(5, false)].into(), false, all, Deadline::NEVER).await.expect("found");
+    has_worked("searching");
+    replica.get(vec![PointId::Num(1)], Selection::default(), all, Deadline::NEVER).await.expect("read");
+    has_worked("reading");
+    assert!(replica.data_bytes() > 9 * 4 * USUAL as u64, "vectors and payloads");
+    let idle = other.meter().busy_ns();
+    write(&replica, 3, USUAL, 0..9).await;
+    assert_eq!(other.meter().busy_ns(), idle);
+    fixture.node.close().await;
+}

@@ -369,6 +369,7 @@ fn report(node: &Node, placed: &Placed, me: u64, deletions: u64) -> Report {
     Report {
         replicas: replicas.collect(),
         searches_waiting: u32::try_from(node.searches_waiting()).unwrap_or(u32::MAX),
+        search_threads: u32::try_from(node.search_threads()).unwrap_or(u32::MAX),
         shortage: node.room().err().map(|shortage| shortage.to_string()),
         deletions,
     }
@@ -391,6 +392,8 @@ fn of_replica(shard: u64, epoch: u64, me: u64, replica: &Replica) -> ReplicaRepo
         applied: status.applied,
         points: statistics.points,
         disk_bytes: statistics.disk_bytes,
+        data_bytes: replica.data_bytes(),
+        load: replica.load(),
         problem: match status.condition {
             Condition::Running => None,
             Condition::Full(why) | Condition::Stopped(why) => Some(why),

@@ -11,6 +11,7 @@ mod command;
 mod damage;
 mod error;
 mod folder;
+mod footprint;
 mod growing;
 mod home;
 mod ids;

@@ -12,6 +12,7 @@ use sagitta_model::Schema;
 use crate::apply::{Stage, is_split};
 use crate::damage::DamageLog;
 use crate::folder::Folder;
+use crate::footprint::Sampled;
 use crate::jobs::JobBoard;
 use crate::open;
 use crate::records::Installed;
@@ -36,6 +37,7 @@ pub struct Shard {
     pub(crate) jobs: JobBoard,
     pub(crate) retired: Retired,
     pub(crate) prepared: Prepared,
+    pub(crate) sampled: Sampled,
     /// Held while a batch or a segment is written and put in place, so that both see all of each other or nothing.
     state: Mutex<State>,
     view: ArcSwap<ReadView>,
@@ -99,6 +101,7 @@ impl Shard {
             jobs: JobBoard::default(),
             retired: Retired::default(),
             prepared: Prepared::default(),
+            sampled: Sampled::default(),
             state: Mutex::new(opened.state),
             view: ArcSwap::from_pointee(view),
             // There is no log of writes besides the caller's: what could be read at opening is on disk.

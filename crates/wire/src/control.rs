@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use sagitta_cluster::{Floor, GroupMembers, Place, ReplicaReport, ReplicaRole, Report, Roles, State};
+use sagitta_cluster::{Floor, GroupMembers, Place, ReplicaLoad, ReplicaReport, ReplicaRole, Report, Roles, State};
 use sagitta_model::{ErrorKind, Violation};
 use tonic::codegen::http::Uri;
 
@@ -171,7 +171,8 @@ impl Convert for Report {
             return Err(Violation::new(field, "is not above the one before"));
         }
         let shortage = optional_text("shortage", proto.shortage)?;
-        Ok(Self { replicas, searches_waiting: proto.searches_waiting, shortage, deletions: proto.deletions })
+        let p::NodeReport { searches_waiting, search_threads, deletions, .. } = proto;
+        Ok(Self { replicas, searches_waiting, search_threads, shortage, deletions })
     }
 
     fn into_proto(self) -> p::NodeReport {
@@ -180,6 +181,7 @@ impl Convert for Report {
             searches_waiting: self.searches_waiting,
             shortage: self.shortage.map(|text| shorten(&text, MAX_TEXT_BYTES)),
             deletions: self.deletions,
+            search_threads: self.search_threads,
         }
     }
 }
@@ -204,6 +206,8 @@ impl Convert for ReplicaReport {
             applied: proto.applied,
             points: proto.points,
             disk_bytes: proto.disk_bytes,
+            data_bytes: proto.data_bytes,
+            load: ReplicaLoad { recent_us: proto.load_us, lasting_us: proto.lasting_load_us },
             problem: optional_text("problem", proto.problem)?,
             split: proto.split.map(|split| Floor { term: split.term, index: split.index }),
             members: proto.members.map(GroupMembers::from_proto).transpose().map_err(|v| v.within("members"))?,
@@ -228,6 +232,9 @@ impl Convert for ReplicaReport {
             problem: self.problem.map(|text| shorten(&text, MAX_TEXT_BYTES)),
             split: self.split.map(|split| p::SplitPoint { term: split.term, index: split.index }),
             members: self.members.map(Convert::into_proto),
+            data_bytes: self.data_bytes,
+            load_us: self.load.recent_us,
+            lasting_load_us: self.load.lasting_us,
         }
     }
 }

@@ -5,7 +5,7 @@ mod split;
 
 use clap::{Args, Subcommand};
 use sagitta_client::ListShards;
-use sagitta_model::{CollectionName, ErrorKind, ReplicaInfo, ShardInfo};
+use sagitta_model::{CollectionName, ErrorKind, ReplicaInfo, ReplicaLoad, ShardInfo};
 use serde_json::{Value as JsonValue, json};
 
 use super::cluster::failed;
@@ -39,7 +39,8 @@ Examples:
   sagitta shard list --node 72310433 --output json
   sagitta shard list --node 10.0.0.7:6380
 
-A node is named by its id, the beginning of its id, or an address of it.")]
+A node is named by its id, the beginning of its id, or an address of it. The load is how many threads the leader's replica keeps
+busy with searches, reads and writes, over about half a minute.")]
 pub struct List {
     /// Only the shards of this collection
     #[arg(long, value_name = "NAME")]
@@ -54,7 +55,10 @@ pub struct List {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  sagitta shard show 16")]
+  sagitta shard show 16
+
+Data is what the points take, and what counts when shards grow too large; on the disk there is garbage beside it, and after a split
+what the other half has by now. The load is how many threads a replica keeps busy, over about half a minute.")]
 pub struct Show {
     /// The shard's id, as sagitta shard list shows it
     id: u64,
@@ -175,6 +179,7 @@ fn table(shards: &[ShardInfo], nodes: &Nodes) -> Table {
         ("hashes", Align::Right),
         ("points", Align::Right),
         ("disk", Align::Right),
+        ("load", Align::Right),
         ("leader", Align::Right),
         ("replicas", Align::Left),
     ]);
@@ -187,6 +192,7 @@ fn table(shards: &[ShardInfo], nodes: &Nodes) -> Table {
             share(shard),
             humane::grouped(shard.points),
             humane::bytes(shard.disk_bytes),
+            load(shard.load),
             shard.leader.map_or_else(|| "-".to_owned(), |leader| nodes.short(leader)),
             wanted.map(|replica| nodes.short(replica.node)).collect::<Vec<_>>().join(", "),
         ]);
@@ -201,6 +207,11 @@ fn share(shard: &ShardInfo) -> String {
     format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
+/// What a replica does, in threads that are never idle.
+fn load(load: ReplicaLoad) -> String {
+    format!("{:.2}", load.recent_us as f64 / 1e6)
+}
+
 fn replicas(shard: &ShardInfo) -> Table {
     let mut table = Table::new(&[
         ("node", Align::Right),
@@ -208,19 +219,23 @@ fn replicas(shard: &ShardInfo) -> Table {
         ("applied", Align::Right),
         ("lag", Align::Right),
         ("points", Align::Right),
+        ("data", Align::Right),
         ("disk", Align::Right),
+        ("load", Align::Right),
         ("note", Align::Left),
     ]);
     for ReplicaInfo { node, wanted, told } in &shard.replicas {
         let mut row = vec![node.to_string()];
         match told {
-            None => row.extend(["not heard of", "", "", "", ""].map(str::to_owned)),
+            None => row.extend(["not heard of", "", "", "", "", "", ""].map(str::to_owned)),
             Some(told) => row.extend([
                 told.role.name().to_owned(),
                 told.applied.to_string(),
                 told.lag_entries.map_or_else(|| "?".to_owned(), humane::grouped),
                 humane::grouped(told.points),
+                humane::bytes(told.data_bytes),
                 humane::bytes(told.disk_bytes),
+                load(told.load),
             ]),
         }
         let problem = told.as_ref().and_then(|told| told.problem.clone());
@@ -243,6 +258,9 @@ fn document(shard: &ShardInfo) -> JsonValue {
             "lag_entries": told.and_then(|told| told.lag_entries),
             "points": told.map(|told| told.points),
             "disk_bytes": told.map(|told| told.disk_bytes),
+            "data_bytes": told.map(|told| told.data_bytes),
+            "load_us": told.map(|told| told.load.recent_us),
+            "lasting_load_us": told.map(|told| told.load.lasting_us),
             "problem": told.and_then(|told| told.problem.clone()),
         })
     });
@@ -257,6 +275,9 @@ fn document(shard: &ShardInfo) -> JsonValue {
         "applied_index": shard.applied,
         "points": shard.points,
         "disk_bytes": shard.disk_bytes,
+        "data_bytes": shard.data_bytes,
+        "load_us": shard.load.recent_us,
+        "lasting_load_us": shard.load.lasting_us,
         "replicas": replicas.collect::<Vec<_>>(),
         "problems": shard.problems,
     })

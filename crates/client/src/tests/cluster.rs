@@ -46,6 +46,8 @@ fn shard(id: u64) -> ShardInfo {
         applied: 9,
         points: 8,
         disk_bytes: 7,
+        data_bytes: 6,
+        load: ReplicaLoad { recent_us: 5, lasting_us: 4 },
         health: Health::Healthy,
         problems: Vec::new(),
     }

@@ -193,6 +193,8 @@ impl<'r> View<'r> {
             applied: led.map_or(0, |led| led.applied),
             points: led.map_or(0, |led| led.points),
             disk_bytes: led.map_or(0, |led| led.disk_bytes),
+            data_bytes: led.map_or(0, |led| led.data_bytes),
+            load: led.map_or_else(Default::default, |led| led.load),
             health,
             problems,
         }
@@ -226,6 +228,8 @@ fn shown(replica: &ReplicaReport, leader: Option<&ReplicaReport>) -> ReplicaTold
         lag_entries: leader.map(|leader| leader.applied.saturating_sub(replica.applied)),
         points: replica.points,
         disk_bytes: replica.disk_bytes,
+        data_bytes: replica.data_bytes,
+        load: replica.load,
         problem: replica.problem.clone(),
     }
 }

@@ -1,3 +1,5 @@
+use sagitta_cluster::ReplicaLoad;
+
 use super::*;
 
 fn replica(shard: u64, role: ReplicaRole, leader: Option<u64>, term: u64) -> ReplicaReport {
@@ -11,6 +13,8 @@ fn replica(shard: u64, role: ReplicaRole, leader: Option<u64>, term: u64) -> Rep
         applied,
         points,
         disk_bytes,
+        data_bytes: 0,
+        load: ReplicaLoad::default(),
         problem: None,
         split: None,
         members: None,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sagitta_cluster::{
-    Collection, Command, GroupMembers, NodeStatus, Place, ReplicaReport, ReplicaRole, Report, Roles,
+    Collection, Command, GroupMembers, NodeStatus, Place, ReplicaLoad, ReplicaReport, ReplicaRole, Report, Roles,
 };
 use sagitta_consensus::{ClusterId, Host, HostSettings, MemoryLog, NodeId, SilentTransport, States};
 use sagitta_env::{Deadline, Env};
@@ -114,6 +114,8 @@ impl Rig {
                 applied: 1,
                 points: 1,
                 disk_bytes: 1,
+                data_bytes: 1,
+                load: ReplicaLoad::default(),
                 problem: None,
                 split: None,
                 members: None,

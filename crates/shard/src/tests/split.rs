@@ -11,7 +11,7 @@ use sagitta_model::{
 };
 
 use super::in_folder;
-use crate::codec::Record as _;
+use crate::codec::{PointRecord, Record as _};
 use crate::testing::dice::Dice;
 use crate::testing::twin::copy;
 use crate::testing::{database_dir, run_jobs, schema, small_options, spec};
@@ -411,6 +411,43 @@ fn a_folder_that_the_file_system_would_not_let_be_made_is_told_before_a_split_is
             left.prepare_split(MIDDLE).expect("it is prepared");
             let names = |dir: &Path| fs::read_dir(dir).expect("a folder").count();
             assert_eq!((names(&nowhere), dir.join("7/half").exists(), dir.join("7/tried").exists()), (0, false, false));
+        }
+    });
+}
+
+#[test]
+fn points_take_what_they_are_whatever_else_is_on_the_disk_and_halves_have_half_of_it_at_once() {
+    in_folder(|dir| {
+        let fixture = Fixture::new(dir);
+        let left = fixture.open(LEFT);
+        assert_eq!(left.data_bytes(), 0);
+        let (lower, upper) = ids();
+        let points = fixture.points(&[&lower[..], &upper].concat());
+        apply(&left, 1, &command(1, Change::Upsert(points.clone())));
+        let of_vectors: usize = fixture.schema.vectors.values().map(|spec| 100 * spec.dim * 4).sum();
+        let unsealed = left.data_bytes();
+        let of_payload = |point: &Point| {
+            let mut record = Vec::new();
+            PointRecord::write(1, &point.payload, &mut record);
+            record.len() as u64
+        };
+        let most = of_vectors as u64 + points.iter().map(of_payload).sum::<u64>();
+        assert!((of_vectors as u64 + 100..=most).contains(&unsealed), "{unsealed} of {most}");
+        // Each time the same points, and one after the other in the database.
+        for index in 2..20 {
+            apply(&left, index, &command(index.into(), Change::Upsert(points.clone())));
+        }
+        assert_eq!(left.data_bytes(), unsealed);
+        run_jobs(&left).expect("jobs end well");
+        let whole = left.data_bytes();
+        assert!(whole > unsealed + of_vectors as u64 / 2, "an index has its size as well: {whole}");
+        apply(&left, 20, &split(20, MIDDLE, 8));
+        let right = fixture.open(8);
+        for shard in [&left, &right] {
+            let half = shard.data_bytes();
+            assert!(half.abs_diff(whole / 2) < whole / 10, "{half} of {whole}");
+            run_jobs(shard).expect("jobs end well");
+            assert!(shard.data_bytes() < whole, "once the rest is removed: {}", shard.data_bytes());
         }
     });
 }

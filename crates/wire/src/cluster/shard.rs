@@ -1,6 +1,6 @@
 //! A shard and its replicas.
 
-use sagitta_model::{ReplicaInfo, ReplicaRole, ReplicaTold, ShardInfo, Violation};
+use sagitta_model::{ReplicaInfo, ReplicaLoad, ReplicaRole, ReplicaTold, ShardInfo, Violation};
 
 use super::{health_from, health_into};
 use crate::common::{Convert, collection_name, each, unknown_enum};
@@ -22,6 +22,8 @@ impl Convert for ShardInfo {
             applied: proto.applied_index,
             points: proto.points,
             disk_bytes: proto.disk_bytes,
+            data_bytes: proto.data_bytes,
+            load: ReplicaLoad { recent_us: proto.load_us, lasting_us: proto.lasting_load_us },
             health: health_from(proto.health)?,
             problems: proto.problems,
         })
@@ -41,6 +43,9 @@ impl Convert for ShardInfo {
             disk_bytes: self.disk_bytes,
             health: health_into(self.health),
             problems: self.problems,
+            data_bytes: self.data_bytes,
+            load_us: self.load.recent_us,
+            lasting_load_us: self.load.lasting_us,
         }
     }
 }
@@ -65,6 +70,8 @@ impl Convert for ReplicaInfo {
             lag_entries: proto.lag_entries,
             points: proto.points,
             disk_bytes: proto.disk_bytes,
+            data_bytes: proto.data_bytes,
+            load: ReplicaLoad { recent_us: proto.load_us, lasting_us: proto.lasting_load_us },
             problem: Some(proto.problem).filter(|problem| !problem.is_empty()),
         });
         Ok(Self { node: proto.node, wanted: proto.wanted, told })
@@ -87,6 +94,9 @@ impl Convert for ReplicaInfo {
             points: told.points,
             disk_bytes: told.disk_bytes,
             problem: told.problem.unwrap_or_default(),
+            data_bytes: told.data_bytes,
+            load_us: told.load.recent_us,
+            lasting_load_us: told.load.lasting_us,
             ..bare
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
-use sagitta_cluster::{Floor, GroupMembers, Place, ReplicaReport, ReplicaRole, Report, Roles};
+use sagitta_cluster::{Floor, GroupMembers, Place, ReplicaLoad, ReplicaReport, ReplicaRole, Report, Roles};
 use sagitta_model::filter::Bounds;
 use sagitta_model::*;
 
@@ -394,20 +394,36 @@ pub(super) fn report() -> impl Strategy<Value = Report> {
     let members = (ids(), ids()).prop_map(|(voters, learners)| GroupMembers { voters, learners });
     let split = option::of(any::<[u64; 2]>().prop_map(|[term, index]| Floor { term, index }));
     let replica = (
-        any::<[u64; 5]>(),
+        any::<[u64; 8]>(),
         proptest::sample::select(roles),
         option::of(1..=u64::MAX),
         text(),
         option::of(members),
         split,
     );
-    let report = (btree_map(any::<u64>(), replica, 0..5), any::<u32>(), text(), any::<u64>());
-    report.prop_map(|(replicas, searches_waiting, shortage, deletions)| {
+    let report = (btree_map(any::<u64>(), replica, 0..5), any::<[u32; 2]>(), text(), any::<u64>());
+    report.prop_map(|(replicas, threads, shortage, deletions)| {
         let replicas = replicas.into_iter().map(|(shard, (figures, role, leader, problem, members, split))| {
-            let [epoch, term, applied, points, disk_bytes] = figures;
-            ReplicaReport { shard, epoch, role, leader, term, applied, points, disk_bytes, problem, split, members }
+            let [epoch, term, applied, points, disk_bytes, data_bytes, recent_us, lasting_us] = figures;
+            let load = ReplicaLoad { recent_us, lasting_us };
+            ReplicaReport {
+                shard,
+                epoch,
+                role,
+                leader,
+                term,
+                applied,
+                points,
+                disk_bytes,
+                data_bytes,
+                load,
+                problem,
+                split,
+                members,
+            }
         });
-        Report { replicas: replicas.collect(), searches_waiting, shortage, deletions }
+        let [searches_waiting, search_threads] = threads;
+        Report { replicas: replicas.collect(), searches_waiting, search_threads, shortage, deletions }
     })
 }
 

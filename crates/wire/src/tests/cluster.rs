@@ -91,8 +91,13 @@ fn node() -> impl Strategy<Value = NodeInfo> {
 
 fn shard() -> impl Strategy<Value = ShardInfo> {
     let role = select(vec![ReplicaRole::Leader, ReplicaRole::Follower, ReplicaRole::Learner]);
-    let told = (role, any::<[u64; 5]>(), option::of(any::<u64>()), option::of(".{1,9}")).prop_map(
-        |(role, [epoch, term, applied, points, disk_bytes], lag_entries, problem)| ReplicaTold {
+    let told = (role, any::<[u64; 8]>(), option::of(any::<u64>()), option::of(".{1,9}")).prop_map(
+        |(
+            role,
+            [epoch, term, applied, points, disk_bytes, data_bytes, recent_us, lasting_us],
+            lag_entries,
+            problem,
+        )| ReplicaTold {
             role,
             epoch,
             term,
@@ -100,14 +105,17 @@ fn shard() -> impl Strategy<Value = ShardInfo> {
             lag_entries,
             points,
             disk_bytes,
+            data_bytes,
+            load: ReplicaLoad { recent_us, lasting_us },
             problem,
         },
     );
     let replica = (any::<u64>(), any::<bool>(), option::of(told));
     let replica = replica.prop_map(|(node, wanted, told)| ReplicaInfo { node, wanted, told });
-    (any::<[u64; 7]>(), any::name(), vec(replica, 0..4), option::of(any::<u64>()), health(), problems()).prop_map(
+    (any::<[u64; 10]>(), any::name(), vec(replica, 0..4), option::of(any::<u64>()), health(), problems()).prop_map(
         |(numbers, collection, replicas, leader, health, problems)| {
-            let [id, first_hash, last_hash, epoch, applied, points, disk_bytes] = numbers;
+            let [id, first_hash, last_hash, epoch, applied, points, disk_bytes, data_bytes, recent_us, lasting_us] =
+                numbers;
             ShardInfo {
                 id,
                 collection,
@@ -119,6 +127,8 @@ fn shard() -> impl Strategy<Value = ShardInfo> {
                 applied,
                 points,
                 disk_bytes,
+                data_bytes,
+                load: ReplicaLoad { recent_us, lasting_us },
                 health,
                 problems,
             }
@@ -219,6 +229,8 @@ fn golden_shard() -> ShardInfo {
         lag_entries: Some(0),
         points: 5,
         disk_bytes: 6,
+        data_bytes: 0,
+        load: ReplicaLoad::default(),
         problem: Some("p".to_owned()),
     };
     let replicas = vec![
@@ -236,9 +248,21 @@ fn golden_shard() -> ShardInfo {
         applied: 3,
         points: 4,
         disk_bytes: 5,
+        data_bytes: 0,
+        load: ReplicaLoad::default(),
         health: Health::Unavailable,
         problems: vec!["p".to_owned()],
     }
+}
+
+/// What older nodes and coordinators do not tell.
+fn golden_shard_of_load() -> ShardInfo {
+    let load = |recent_us| ReplicaLoad { recent_us, lasting_us: 300 };
+    let mut shard = ShardInfo { data_bytes: 9, load: load(10), ..golden_shard() };
+    if let Some(told) = &mut shard.replicas[1].told {
+        (told.data_bytes, told.load) = (7, load(8));
+    }
+    shard
 }
 
 /// One message of each kind, for the golden bytes.
@@ -271,5 +295,6 @@ pub(super) fn golden() -> Vec<(&'static str, String)> {
         ("GetShardRequest", hex(&v1::GetShardRequest { id: 300 })),
         ("TransferLeaderRequest", hex(&TransferLeader { shard: 16, to: 300 }.into_proto())),
     ];
-    [messages, operation::golden()].concat()
+    let of_load = vec![("Shard.load", hex(&golden_shard_of_load().into_proto()))];
+    [messages, operation::golden(), of_load].concat()
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message as _;
-use sagitta_cluster::{Command, GroupMembers, Place, ReplicaReport, ReplicaRole, Report, Roles, State};
+use sagitta_cluster::{Command, GroupMembers, Place, ReplicaLoad, ReplicaReport, ReplicaRole, Report, Roles, State};
 use sagitta_model::Violation;
 
 use super::any;
@@ -41,6 +41,8 @@ fn report() -> Report {
         applied: 300,
         points: 4,
         disk_bytes: 5,
+        data_bytes: 0,
+        load: ReplicaLoad::default(),
         problem: Some("opening".to_owned()),
         split: None,
         members: None,
@@ -48,7 +50,16 @@ fn report() -> Report {
     let members = Some(GroupMembers { voters: vec![7, 9], learners: vec![11] });
     let healthy =
         ReplicaReport { shard: 18, role: ReplicaRole::Leader, leader: None, problem: None, members, ..replica.clone() };
-    Report { replicas: vec![replica, healthy], searches_waiting: 3, shortage: Some("disk".to_owned()), deletions: 7 }
+    let (searches_waiting, search_threads, shortage) = (3, 0, Some("disk".to_owned()));
+    Report { replicas: vec![replica, healthy], searches_waiting, search_threads, shortage, deletions: 7 }
+}
+
+/// What older nodes do not tell.
+fn report_of_load() -> Report {
+    let mut report = Report { search_threads: 8, ..report() };
+    let replica = &mut report.replicas[0];
+    (replica.data_bytes, replica.load) = (6, ReplicaLoad { recent_us: 7, lasting_us: 300 });
+    report
 }
 
 fn state() -> State {
@@ -137,6 +148,7 @@ fn each_message_keeps_its_bytes() {
         ("ProposeResponse", hex(&propose_answer(Ok("outcome".into())))),
         ("ReadIndexResponse", hex(&read_index_answer(Ok(300)))),
         ("ControlState", hex(&p::ControlState { applied_index: 300, state: "state".into() })),
+        ("NodeReport.load", hex(&report_of_load().into_proto())),
     ];
     golden::check(include_str!("golden_control.txt"), &messages);
 }

@@ -3,6 +3,7 @@
 use super::played::Played;
 use super::*;
 use crate::node::NodeStatus;
+use crate::report::ReplicaLoad;
 
 /// What begins now: where from and where to.
 fn begun(played: &Played) -> Vec<(OperationKind, Option<u64>, u64)> {
@@ -149,7 +150,22 @@ fn of_two_that_say_they_lead_the_one_of_the_later_term_counts() {
         let members = GroupMembers { voters: vec![term], learners: vec![] };
         let (epoch, role, leader, points, disk_bytes, problem) = (1, ReplicaRole::Leader, None, 0, 0, None);
         let (applied, members, split) = (10 * term, Some(members), None);
-        ReplicaReport { shard: 16, epoch, role, leader, term, applied, points, disk_bytes, problem, split, members }
+        let (data_bytes, load) = (0, ReplicaLoad::default());
+        ReplicaReport {
+            shard: 16,
+            epoch,
+            role,
+            leader,
+            term,
+            applied,
+            points,
+            disk_bytes,
+            data_bytes,
+            load,
+            problem,
+            split,
+            members,
+        }
     };
     for terms in [[5, 6], [6, 5]] {
         let told = (1..).zip(terms).map(|(node, term)| {

@@ -9,6 +9,7 @@ use sagitta_model::{IndexPolicy, Metric, Schema, VectorSpec};
 use super::super::*;
 use crate::node::{NodeStatus, Place, Roles};
 use crate::operation::MemberChange;
+use crate::report::ReplicaLoad;
 use crate::split::{Split, SplitStep};
 
 pub(super) struct Played {
@@ -24,7 +25,13 @@ pub(super) struct Played {
     leaders_are_mute: bool,
     /// Bytes of each replica of a shard; none where it is not named.
     pub(super) sizes: BTreeMap<u64, u64>,
-    /// By how many parts of a hundred the bytes that are told are wrong at most, each time otherwise.
+    /// Points of a shard; none where it is not named. Each takes a KiB.
+    pub(super) points: BTreeMap<u64, u64>,
+    /// What a shard's leader does, and what each other replica of it does; nothing where it is not named.
+    pub(super) loads: BTreeMap<u64, (u64, u64)>,
+    /// Search threads of each node.
+    pub(super) threads: u32,
+    /// By how many parts of a hundred the figures that are told are wrong at most, each time otherwise.
     pub(super) noise: u64,
     /// Who leads a shard, where that is not left to its term.
     led_by: BTreeMap<u64, u64>,
@@ -58,6 +65,9 @@ impl Played {
             short: BTreeSet::new(),
             leaders_are_mute: false,
             sizes: BTreeMap::new(),
+            points: BTreeMap::new(),
+            loads: BTreeMap::new(),
+            threads: 4,
             noise: 0,
             led_by: BTreeMap::new(),
             broken: BTreeSet::new(),
@@ -181,8 +191,8 @@ impl Played {
         let mut told = BTreeMap::new();
         for id in self.state.nodes().keys().copied() {
             let silence = self.down.get(&id).copied().unwrap_or_default();
-            let mut report =
-                Report { shortage: self.short.contains(&id).then(|| "disk".to_owned()), ..Report::default() };
+            let shortage = self.short.contains(&id).then(|| "disk".to_owned());
+            let mut report = Report { shortage, search_threads: self.threads, ..Report::default() };
             for (shard, group) in self.groups.iter().filter(|(_, group)| group.copies.contains_key(&id)) {
                 let leads = self.leader(*shard) == Some(id);
                 let role = match leads {
@@ -197,8 +207,10 @@ impl Played {
                     leader: self.leader(*shard),
                     term: group.term,
                     applied: group.copies[&id],
-                    points: 0,
+                    points: self.points.get(shard).copied().unwrap_or(0),
                     disk_bytes: self.bytes_told(id, *shard),
+                    data_bytes: self.figure_told(id, *shard, self.data(*shard)),
+                    load: self.load_told(id, *shard),
                     problem: self.broken.contains(&(id, *shard)).then(|| "planted".to_owned()),
                     split: self.split.get(&(id, *shard)).copied(),
                     members: (leads && !self.leaders_are_mute).then(|| group.members.clone()),
@@ -210,12 +222,31 @@ impl Played {
     }
 
     fn bytes_told(&self, node: u64, shard: u64) -> u64 {
-        let bytes = self.sizes.get(&shard).copied().unwrap_or(0);
+        self.figure_told(node, shard, self.sizes.get(&shard).copied().unwrap_or(0))
+    }
+
+    /// Bytes that the points of a shard take.
+    pub(super) fn data(&self, shard: u64) -> u64 {
+        self.points.get(&shard).copied().unwrap_or(0) << 10
+    }
+
+    /// What a replica does.
+    pub(super) fn load(&self, node: u64, shard: u64) -> u64 {
+        let (leads, follows) = self.loads.get(&shard).copied().unwrap_or_default();
+        if self.leader(shard) == Some(node) { leads } else { follows }
+    }
+
+    fn load_told(&self, node: u64, shard: u64) -> ReplicaLoad {
+        let us = self.figure_told(node, shard, self.load(node, shard));
+        ReplicaLoad { recent_us: us, lasting_us: us }
+    }
+
+    fn figure_told(&self, node: u64, shard: u64, figure: u64) -> u64 {
         let dice = [node, shard, self.now].iter().fold(self.seed, |dice, part| {
             let mixed = (dice ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             mixed ^ mixed >> 29
         });
-        bytes * (1_000 - 10 * self.noise + dice % (20 * self.noise + 1)) / 1_000
+        figure * (1_000 - 10 * self.noise + dice % (20 * self.noise + 1)) / 1_000
     }
 
     /// Another replica leads a shard.
@@ -281,6 +312,9 @@ impl Played {
                 let members = GroupMembers { voters: split.right.replicas.clone(), learners: Vec::new() };
                 let (term, committed, copies) = (founded.term, founded.index, BTreeMap::new());
                 self.groups.insert(split.right.id, Group { members, term, committed, copies, founded });
+                let points = self.points.get(&split.shard).copied().unwrap_or(0);
+                self.points.insert(split.shard, points / 2);
+                self.points.insert(split.right.id, points - points / 2);
                 founded
             }
         };

@@ -9,6 +9,7 @@ use sagitta_model::{IndexPolicy, Metric, Schema, VectorSpec};
 use super::*;
 use crate::node::{Place, Roles};
 use crate::operation::MemberChange;
+use crate::report::ReplicaLoad;
 
 const ZONES: u64 = 10;
 const SHARDS_A_NODE: u64 = 30;
@@ -246,6 +247,8 @@ impl Crowd {
             applied: if has == group.bytes { COMMITTED } else { 1 },
             points: 0,
             disk_bytes: has,
+            data_bytes: has,
+            load: ReplicaLoad::default(),
             problem: None,
             split: None,
             members: leads.then(|| group.members.clone()),

@@ -4,6 +4,7 @@ use super::played::Played;
 use super::*;
 use crate::node::NodeStatus;
 use crate::operation::OperationStep::{self, *};
+use crate::report::ReplicaLoad;
 
 /// The shard is on the nodes 1 to 3, of which 2 leads, and a replica comes from node 1 to node 4.
 const SHARD: u64 = 16;
@@ -36,6 +37,7 @@ struct Case {
 fn replica(role: ReplicaRole, term: u64, applied: u64) -> ReplicaReport {
     let (epoch, points, disk_bytes) = (1, 0, 0);
     let (leader, problem, members) = (Some(2), None, None);
+    let (data_bytes, load) = (0, ReplicaLoad::default());
     ReplicaReport {
         shard: SHARD,
         epoch,
@@ -45,6 +47,8 @@ fn replica(role: ReplicaRole, term: u64, applied: u64) -> ReplicaReport {
         applied,
         points,
         disk_bytes,
+        data_bytes,
+        load,
         problem,
         split: None,
         members,

@@ -1,6 +1,6 @@
 use sagitta_cluster::{Command, Place, Roles};
 use sagitta_env::Env;
-use sagitta_model::{IndexPolicy, Metric, Schema, VectorSpec};
+use sagitta_model::{IndexPolicy, Metric, ReplicaLoad, Schema, VectorSpec};
 
 use super::*;
 
@@ -34,6 +34,8 @@ fn replica(shard: u64, role: ReplicaRole, applied: u64) -> ReplicaReport {
         applied,
         points,
         disk_bytes,
+        data_bytes: 4,
+        load: ReplicaLoad { recent_us: 3, lasting_us: 2 },
         problem: None,
         split: None,
         members: None,
@@ -64,6 +66,7 @@ fn a_cluster_of_which_everything_is_heard_is_healthy() {
     assert_eq!(view.count_nodes(), [(NodeStatus::Up, 3)]);
     let info = shard(&view, 16);
     assert_eq!((info.leader, info.applied, info.points, info.disk_bytes), (Some(1), 9, 5, 6));
+    assert_eq!((info.data_bytes, info.load), (4, ReplicaLoad { recent_us: 3, lasting_us: 2 }));
     let lags: Vec<_> =
         info.replicas.iter().map(|replica| replica.told.as_ref().and_then(|told| told.lag_entries)).collect();
     assert_eq!(lags, [Some(0), Some(1), Some(2)]);
