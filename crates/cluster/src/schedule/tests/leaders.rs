@@ -1,5 +1,6 @@
 //! Nodes come to lead alike, and that ends.
 
+use super::super::leaders::LEADER_US;
 use super::*;
 
 const RESTED: Duration = Duration::from_secs(60);
@@ -105,6 +106,132 @@ fn a_node_that_is_drained_gives_up_its_leaderships_at_once() {
         rounds += 1;
     }
     assert_eq!((rounds, led(&played).into_values().collect::<Vec<_>>()), (3, vec![0, 3, 3]));
+}
+
+/// Three nodes that lead two, one and one of four shards, and each of the first two keeps its leader busy for half of a thread.
+fn hot() -> Played {
+    let mut played = Played::new(1, 3, 1);
+    played.create(4, 3);
+    for (shard, leader) in [(16, 1), (17, 1), (18, 2), (19, 3)] {
+        played.hand_over(shard, leader);
+    }
+    assert_eq!(decided(&played), [], "they lead alike");
+    played.loads.extend([(16, (500_000, 20_000)), (17, (500_000, 20_000))]);
+    played
+}
+
+#[test]
+fn a_node_that_leads_what_is_busy_hands_over_though_it_leads_no_more_than_others() {
+    let mut played = hot();
+    let decided_first = decided(&played);
+    let expected = "node 1 leads 2 shards and node 2 1; what their replicas do takes threads 1000 and 40 ms of a second, this one 500 and 20";
+    assert_eq!(
+        decided_first.iter().map(|one| (one.shard, one.from, one.to, &*one.reason)).collect::<Vec<_>>(),
+        [(16, 1, 2, expected)]
+    );
+    assert_eq!(run(&mut played), 2);
+    let expected = BTreeMap::from([(16, 2), (17, 1), (18, 3), (19, 3)]);
+    assert_eq!(
+        played.leaders(),
+        expected,
+        "what takes half of all goes no further, and idle ones are led by who is idle"
+    );
+    // What all replicas do alike, as writes, goes nowhere with the leader.
+    let mut written = hot();
+    written.loads.extend([(16, (500_000, 500_000)), (17, (500_000, 500_000))]);
+    assert_eq!(decided(&written), []);
+    let mut idle = hot();
+    idle.loads.extend([(16, (4_000, 0)), (17, (4_000, 0))]);
+    assert_eq!(decided(&idle), [], "that is nothing");
+}
+
+/// What is told is smoothed: it follows a leader by half a minute.
+#[test]
+fn what_a_shard_does_counts_where_it_is_led_now_however_late_that_is_told() {
+    let mut played = hot();
+    let before = played.told();
+    played.hand_over(16, 2);
+    let asked = |parts: u64, led_for: Duration| {
+        let mut told = played.told();
+        for (node, then) in &before {
+            let then = then.report.as_ref().expect("it reports");
+            let now = told.get_mut(node).and_then(|now| now.report.as_mut()).expect("it reports");
+            for (then, now) in then.replicas.iter().zip(&mut Arc::make_mut(now).replicas) {
+                let mixed = then.load.recent_us * (10 - parts) + now.load.recent_us * parts;
+                now.load.recent_us = mixed / 10;
+            }
+        }
+        let led_for = |shard| if shard == 16 { led_for } else { RESTED };
+        let asked = handovers(&played.state, &told, &played.limits, led_for);
+        asked.into_iter().map(|one| one.shard).collect::<Vec<_>>()
+    };
+    for parts in 0..=10 {
+        assert_eq!(asked(parts, Duration::from_secs(parts)), [18], "{parts} tenths have passed");
+    }
+    assert_eq!(asked(0, RESTED), [17], "else what is told late has another one follow");
+}
+
+/// What each node does, as [`Played`] has it.
+fn work(played: &Played) -> BTreeMap<u64, u64> {
+    let mut work: BTreeMap<u64, u64> =
+        led(played).into_iter().map(|(node, led)| (node, led as u64 * LEADER_US)).collect();
+    for (_, shard) in played.state.shards() {
+        for node in &shard.replicas {
+            *work.entry(*node).or_default() += played.load(*node, shard.id);
+        }
+    }
+    work
+}
+
+#[test]
+fn whatever_shards_do_handovers_end_and_noise_has_none_follow() {
+    let first = std::env::var("SAGITTA_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let mut count = 0;
+    for seed in first..first + 200 {
+        let mut dice = Played::new(seed, 1, 1);
+        let (nodes, shards) = (2 + dice.below(8), 1 + dice.below(40));
+        let mut played = Played::new(seed, nodes, 1 + dice.below(3));
+        played.create(shards as u32, 1 + dice.below(nodes.min(5)) as u32);
+        let placed: Vec<_> = played.state.shards().map(|(_, shard)| shard.clone()).collect();
+        for shard in &placed {
+            played.hand_over(shard.id, shard.replicas[dice.below(shard.replicas.len() as u64) as usize]);
+            // A few are much busier than the others.
+            let follows = dice.below(50_000);
+            let busy = [1, 1, 1, 20][dice.below(4) as usize];
+            played.loads.insert(shard.id, (follows + dice.below(50_000) * busy, follows));
+        }
+        played.noise = [0, 3][dice.below(2) as usize];
+        let squares = |played: &Played| work(played).values().map(|us| u128::from(*us).pow(2)).sum::<u128>();
+        let mut last = 0;
+        for round in 0..500 {
+            played.now += 1;
+            let before = squares(&played);
+            let asked = decided(&played);
+            for Handover { shard, to, .. } in &asked {
+                played.hand_over(*shard, *to);
+                (count, last) = (count + 1, round);
+            }
+            let is_better = asked.is_empty() || squares(&played) < before;
+            assert!(is_better || played.noise > 0, "seed {seed}: it is not better than before");
+            if asked.is_empty() && played.noise == 0 {
+                break;
+            }
+        }
+        assert!(last < 250, "seed {seed}: noise causes handovers in round {last}");
+        let work = work(&played);
+        let margin = (work.values().sum::<u64>() / nodes / 10).max(LEADER_US);
+        for shard in placed.iter().filter(|_| played.noise == 0) {
+            let from = played.leaders()[&shard.id];
+            for to in shard.replicas.iter().filter(|to| **to != from) {
+                let (leads, follows) = played.loads[&shard.id];
+                let moved = LEADER_US + leads - follows;
+                let margin = margin.max((work[&from] + work[to]) / 20);
+                assert!(work[&from] < work[to] + moved + margin, "seed {seed}: {work:?}");
+            }
+        }
+    }
+    println!("seeds {first} to {}: {count} handovers", first + 199);
+    assert!(count > 300, "too little happened: {count}");
 }
 
 /// With every second seed what was told is a look old: then a node may be given too much, and gives it back.
