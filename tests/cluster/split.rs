@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sagitta_callers::{Dice, Look, Steady, contents, number, seed};
+use sagitta_callers::{Dice, Look, Steady, contents, number, point, seed};
 use sagitta_client::Client;
 use sagitta_env::{Env, JoinHandle};
 use sagitta_history::{History, PointInput, PointOutput, Points, require, unsettled};
@@ -13,7 +13,7 @@ use sagitta_model::{Consistency, PointId, shard_hash};
 use serde_json::Value;
 
 use crate::commands::{list, text};
-use crate::harness::{Cluster, breathe, eventually, run};
+use crate::harness::{Cluster, Member, breathe, eventually, run};
 use crate::ran::{CONFLICT, DONE, NOT_FOUND, USAGE};
 use crate::workload::{CALL, Workload, at_rest, create};
 
@@ -264,6 +264,48 @@ fn a_split_goes_on_when_the_leader_of_the_shard_is_killed_at_any_moment_of_it() 
         settled(&cluster, &history).await;
         each_has_its_own(&cluster, &client).await;
         assert_eq!(shards(&cluster).len() as u64, 1 + kills);
+    });
+}
+
+/// A shard of more than what it may have is split when nobody asks for it, and its halves are not.
+#[test]
+fn a_shard_that_has_grown_is_split_unasked() {
+    let seed = seed();
+    let above = |_: usize, member: &mut Member| member.env.push(("SAGITTA_SPLIT_ABOVE", "128MiB".to_owned()));
+    let cluster = Cluster::start_with(3, 3, above);
+    run(async {
+        create(&cluster, 1).await;
+        let client = cluster.client(0, CALL * 6);
+        // 160 MiB.
+        let (all, batch, long) = (2_560_u64, 64, "x".repeat(64 << 10));
+        for from in (0..all).step_by(batch as usize) {
+            let large = |id: u64| {
+                let mut point = point(id, id);
+                point.payload.insert("text".to_owned(), long.as_str().into());
+                point
+            };
+            let points: Vec<_> = (from..from + batch).map(large).collect();
+            let write = async || client.upsert(sagitta_callers::name("points"), points.clone()).await;
+            eventually("room for a write", write).await;
+        }
+        eventually("a split", async || match &shards(&cluster)[..] {
+            [_, _] => Ok(()),
+            other => Err(format!("{other:#?}")),
+        })
+        .await;
+        let listed = cluster.json(&["operation", "list", "--all"]);
+        let [split] = &list(&listed, "operations")[..] else { panic!("{listed:#}") };
+        let reason = text(split, "reason");
+        assert!(reason.starts_with("its points take 1") && reason.ends_with("MiB"), "{reason}");
+        assert!(reason.contains("a shard is split above 128.0 MiB"), "{reason}");
+        settle(&cluster).await;
+        each_has_its_own(&cluster, &client).await;
+        assert_eq!(contents(&client, "points").await.expect("read").len() as u64, all);
+        for shard in shards(&cluster) {
+            let bytes = shard["data_bytes"].as_u64().expect("a number");
+            assert!((60 << 20..110 << 20).contains(&bytes), "{shard:#}");
+        }
+        println!("seed {seed}: {all} points of 64 KiB: {reason}");
     });
 }
 

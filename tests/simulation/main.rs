@@ -8,6 +8,7 @@ mod balance;
 mod catalog;
 mod clock;
 mod disk;
+mod grow;
 mod heal;
 mod lookout;
 mod merge;

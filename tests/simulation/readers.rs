@@ -12,7 +12,7 @@ use crate::workload::at_rest;
 use crate::world::{CALL, World, pass};
 
 /// The points that nobody changes; their ids are above those of the others.
-const STEADY: u64 = 60;
+pub(crate) const STEADY: u64 = 60;
 
 /// Writes the points, and waits until every replica has them: any may be asked.
 pub(crate) fn write(world: &mut World, collection: &str) -> Steady {

@@ -22,7 +22,7 @@ const SPLITS: u64 = 12;
 const EACH: u64 = 4;
 const SHAPE: Shape = Shape { coordinators: 3, shards: 3 };
 
-fn shards(world: &mut World) -> Vec<ShardInfo> {
+pub(crate) fn shards(world: &mut World) -> Vec<ShardInfo> {
     let list = ListShards { collection: Some(name("points")), node: None };
     let client = world.client(0, 12 * CALL);
     world.ask(async move { client().list_shards(list, 100, String::new()).await }).expect("listed").shards

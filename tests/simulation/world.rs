@@ -14,7 +14,7 @@ use sagitta_client::{Client, ClientConfig, CreateCollection, ListShards, RetryPo
 use sagitta_consensus::Fault;
 use sagitta_env::{Env, SimulatedClock};
 use sagitta_model::NodeStatus;
-use sagitta_server::{ClusterConfig, Config, Net, Roles, Server};
+use sagitta_server::{ByteSize, ClusterConfig, Config, Net, Roles, Server};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use turmoil::{Builder, Sim};
@@ -39,6 +39,15 @@ const CLIENTS: &str = "clients";
 pub(crate) struct Shape {
     pub(crate) coordinators: usize,
     pub(crate) shards: usize,
+}
+
+/// What processes are told of what the cluster does by itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    /// See `Config::repair_after`.
+    pub(crate) repair_after: Duration,
+    /// See `Config::split_above`, in bytes.
+    pub(crate) split_above: Option<u64>,
 }
 
 /// A simulated cluster, its network and its clients.
@@ -69,8 +78,7 @@ pub(crate) struct Machine {
     pub(crate) disk: Disk,
     join: RefCell<Option<(Vec<String>, String)>>,
     starts: Cell<u64>,
-    /// See `Config::repair_after`.
-    repair_after: Duration,
+    rules: Rules,
     /// How far its clock is from the others'.
     skew_micros: Cell<i64>,
     clock: RefCell<Option<SimulatedClock>>,
@@ -90,6 +98,16 @@ impl World {
 
     /// The same where replicas are made anew after a node has been silent for so long.
     pub(crate) fn found_with(seed: u64, shape: Shape, disk: impl Fn(usize) -> Disk, repair_after: Duration) -> Self {
+        Self::found_by(seed, shape, disk, Rules { repair_after, split_above: None })
+    }
+
+    /// The same where shards are split that have grown above so many bytes.
+    pub(crate) fn found_to_grow(seed: u64, shape: Shape, split_above: u64) -> Self {
+        let rules = Rules { repair_after: NEVER, split_above: Some(split_above) };
+        Self::found_by(seed, shape, |_| Disk::honest(), rules)
+    }
+
+    fn found_by(seed: u64, shape: Shape, disk: impl Fn(usize) -> Disk, rules: Rules) -> Self {
         log();
         let temp = tempfile::tempdir().expect("a folder");
         let clock = VirtualClock::start();
@@ -122,7 +140,7 @@ impl World {
         };
         for at in 0..shape.coordinators + shape.shards {
             let roles = Roles { coordinator: at < shape.coordinators, shard: at >= shape.coordinators };
-            world.add(roles, disk(at), repair_after);
+            world.add(roles, disk(at), rules);
         }
         world.start(0);
         let founder = world.client(0, PATIENCE);
@@ -136,7 +154,7 @@ impl World {
         world
     }
 
-    fn add(&mut self, roles: Roles, disk: Disk, repair_after: Duration) {
+    fn add(&mut self, roles: Roles, disk: Disk, rules: Rules) {
         let at = self.nodes.len();
         let name = format!("node-{at}");
         let address = self.sim.lookup(name.as_str());
@@ -148,7 +166,7 @@ impl World {
             disk,
             join: RefCell::default(),
             starts: Cell::new(0),
-            repair_after,
+            rules,
             skew_micros: Cell::new(0),
             clock: RefCell::default(),
             sockets: RefCell::default(),
@@ -159,7 +177,7 @@ impl World {
     /// Has one more shard node join, and says which it is.
     pub(crate) fn join(&mut self) -> usize {
         let (at, last) = (self.nodes.len(), self.nodes[self.nodes.len() - 1].clone());
-        self.add(Roles { coordinator: false, shard: true }, Disk::honest(), last.repair_after);
+        self.add(Roles { coordinator: false, shard: true }, Disk::honest(), last.rules);
         *self.nodes[at].join.borrow_mut() = last.join.borrow().clone();
         self.start(at);
         at
@@ -494,7 +512,8 @@ async fn serve(machine: Rc<Machine>, seed: u64, trace: Trace) -> turmoil::Result
         join_token,
     });
     (config.search_threads, config.build_threads) = (1, 1);
-    config.repair_after = machine.repair_after;
+    config.repair_after = machine.rules.repair_after;
+    config.split_above = machine.rules.split_above.map(ByteSize);
     config.memory = "64GiB".parse().expect("a size");
     let net = Net::other(Arc::new(HostNetwork { host: machine.address, trace, sockets }));
     let _server = Server::start(config, machine.disk.platform(net), env).await?;

@@ -1,11 +1,12 @@
-//! What a cluster does about its replicas by itself: repairs what is lost, empties what is drained, has nodes hold alike. Pure: who leads
-//! the control group asks it again and again, and proposes what it says.
+//! What a cluster does about its replicas by itself: repairs what is lost, empties what is drained, splits what has grown too large, has nodes
+//! hold alike. Pure: who leads the control group asks it again and again, and proposes what it says.
 //!
 //! An operation is decided step by step from what is agreed ([`State`]) and what was told lately ([`Told`]). Nothing is remembered
 //! between two looks, so it goes on wherever another leader, or a crash, left it.
 
 mod balance;
 mod by_hand;
+mod halve;
 mod leaders;
 mod progress;
 mod splits;
@@ -51,6 +52,12 @@ pub struct Limits {
     /// How long one leads a shard before it hands over for that. So a restart causes no more handovers than it has to, and a leader that
     /// an operator has chosen stays for as long at least.
     pub leads_at_least: Duration,
+    /// A shard is split whose points take more bytes than this; none if the cluster splits no shard by itself.
+    pub split_above: Option<u64>,
+    /// Splits under way in the cluster beyond which it begins none by itself.
+    pub splits_at_once: usize,
+    /// How long the halves of a shard are left whole: until then the points that each has lost are removed and segments merged.
+    pub whole_at_least: Duration,
 }
 
 impl Default for Limits {
@@ -63,6 +70,9 @@ impl Default for Limits {
             balance_per_node: 1,
             handovers_at_once: 4,
             leads_at_least: Duration::from_secs(60),
+            split_above: Some(16 << 30),
+            splits_at_once: 2,
+            whole_at_least: Duration::from_secs(300),
         }
     }
 }
@@ -72,7 +82,8 @@ impl Limits {
     /// of the nodes have something under way.
     pub(crate) fn for_nodes(&self, nodes: usize) -> Self {
         let more = |few: usize, share: usize| if few == 0 { 0 } else { few.max(nodes / share) };
-        Self { at_once: more(self.at_once, 8), balance_at_once: more(self.balance_at_once, 16), ..*self }
+        let (at_once, balance_at_once) = (more(self.at_once, 8), more(self.balance_at_once, 16));
+        Self { at_once, balance_at_once, splits_at_once: more(self.splits_at_once, 16), ..*self }
     }
 }
 
@@ -150,7 +161,7 @@ pub fn plan(state: &State, told: &BTreeMap<u64, Told>, limits: &Limits, unix_mic
         }
     }
     plan.commands.extend(split_steps(state, &view, unix_micros));
-    let busy = state.busy_shards();
+    let mut busy = state.busy_shards();
     let mut traffic = target::Traffic::new(&under_way);
     let standing = Standing::of(state, &view, limits);
     let idle = state.shards().filter(|(_, shard)| !busy.contains(&shard.id));
@@ -170,8 +181,10 @@ pub fn plan(state: &State, told: &BTreeMap<u64, Told>, limits: &Limits, unix_mic
             Err(why) => plan.waiting.push((shard.id, format!("{}; {why}", need.reason))),
         }
     }
-    // What is lost or leaves comes first: nothing is moved for the looks of it until all of that is under way.
+    // What is lost or leaves comes first: nothing is split, or moved for the looks of it, until all of that is under way. What is about to
+    // be split is moved afterwards.
     if !is_urgent {
+        plan.commands.extend(halve::splits(state, &view, limits, (&mut busy, unix_micros)));
         plan.commands.extend(balance::moves(state, &view, limits, &mut traffic, (&busy, unix_micros)));
     }
     for node in state.nodes().values().filter(|node| node.status == NodeStatus::Draining) {

@@ -17,8 +17,8 @@ use sagitta_engine_faiss::{FaissEngine, release_free_memory};
 use sagitta_engine_rocksdb::{RocksBudget, RocksEngine};
 use sagitta_env::Env;
 use sagitta_server::{
-    ByteSize, ClusterConfig, Config, DEFAULT_LISTEN, DEFAULT_PEER_LISTEN, Engines, MIN_COPY_RATE, MemoryBudget,
-    PeerTls, Platform, Roles, Server, ServerTls, stop_signal, telemetry,
+    ByteSize, ClusterConfig, Config, DEFAULT_LISTEN, DEFAULT_PEER_LISTEN, Engines, MIN_COPY_RATE, MIN_SPLIT_ABOVE,
+    MemoryBudget, PeerTls, Platform, Roles, Server, ServerTls, stop_signal, telemetry,
 };
 
 /// Sagitta: a vector search server that loses nothing and answers with the recall that was asked for.
@@ -117,6 +117,10 @@ struct Member {
     /// told the same. By default ten minutes
     #[arg(long, value_name = "TIME", env = "SAGITTA_REPAIR_AFTER", value_parser = duration)]
     repair_after: Option<Duration>,
+    /// A shard whose points take more than this is split in two, such as 8GiB, 128MiB or more; `off`: shards are split by hand only.
+    /// Every coordinator should be told the same. By default 16GiB
+    #[arg(long, value_name = "SIZE", env = "SAGITTA_SPLIT_ABOVE", value_parser = split_above)]
+    split_above: Option<SplitAbove>,
     /// How much of replicas and index files this node sends to others in a second, 1MiB or more: searches need the disk and the
     /// network, too. By default 100MiB
     #[arg(long, value_name = "SIZE", env = "SAGITTA_COPY_RATE", value_parser = copy_rate)]
@@ -190,9 +194,12 @@ fn main() -> std::process::ExitCode {
     let mut config = Config::new(data, listen);
     config.tls = tls_cert.zip(tls_key).map(|(cert, key)| ServerTls { cert, key, client_ca: tls_client_ca });
     config.memory = memory.unwrap_or(config.memory);
-    if let Some(Member { peer_listen, peer_tls, roles, zone, join, join_token, repair_after, copy_rate }) = member {
+    if let Some(member) = member {
+        let Member { peer_listen, peer_tls, roles, zone, join, join_token, repair_after, split_above, copy_rate } =
+            member;
         config.cluster = Some(ClusterConfig { peer_listen, peer_tls: peer_tls.files(), roles, zone, join, join_token });
         config.repair_after = repair_after.unwrap_or(config.repair_after);
+        config.split_above = split_above.unwrap_or(config.split_above);
         config.copy_rate = copy_rate.unwrap_or(config.copy_rate);
     }
     config.release_memory = release_free_memory;
@@ -226,6 +233,17 @@ fn threads(text: &str) -> Result<usize, String> {
     const MOST: usize = 1024;
     let wrong = || format!("expected a whole number from 1 to {MOST}");
     text.parse().ok().filter(|threads| (1..=MOST).contains(threads)).ok_or_else(wrong)
+}
+
+/// None: shards are not split by themselves.
+type SplitAbove = Option<ByteSize>;
+
+fn split_above(text: &str) -> Result<SplitAbove, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let above = text.parse::<ByteSize>().map_err(|error| format!("{error}, or off"))?;
+    if above < MIN_SPLIT_ABOVE { Err(format!("expected {MIN_SPLIT_ABOVE} or more, or off")) } else { Ok(Some(above)) }
 }
 
 fn copy_rate(text: &str) -> Result<ByteSize, String> {

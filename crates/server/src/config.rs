@@ -16,6 +16,8 @@ pub const DEFAULT_PEER_LISTEN: &str = "127.0.0.1:6381";
 const DEFAULT_COPY_RATE: ByteSize = ByteSize(100 << 20);
 /// At less, the files that may be sent at once would each take so long for a chunk that they would be taken for stuck.
 pub const MIN_COPY_RATE: ByteSize = ByteSize(1 << 20);
+/// Of less the halves would be as small as what a shard costs a node beside its points: a group, a database, their files and buffers.
+pub const MIN_SPLIT_ABOVE: ByteSize = ByteSize(128 << 20);
 
 /// Where the API listens unless told otherwise, with [`sagitta_wire::DEFAULT_PORT`].
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:6380";
@@ -40,6 +42,8 @@ pub struct Config {
     pub memory: MemoryBudget,
     /// After how long without a word from a node its replicas are made anew on others, as whichever coordinator leads goes by.
     pub repair_after: Duration,
+    /// A shard whose points take more is split in two, as whichever coordinator leads goes by; if `None` the cluster splits none by itself.
+    pub split_above: Option<ByteSize>,
     /// How much of replicas and index files this node sends to others in a second: they must not take the disk and the network from searches.
     pub copy_rate: ByteSize,
     /// Gives memory that the process holds without using it back to the system: its allocator's business, so known to
@@ -90,6 +94,7 @@ impl Config {
             build_threads: cores,
             memory,
             repair_after: Limits::default().repair_after,
+            split_above: Limits::default().split_above.map(ByteSize),
             copy_rate: DEFAULT_COPY_RATE,
             release_memory: || {},
         }

@@ -27,7 +27,7 @@ pub mod telemetry;
 mod upload;
 
 pub use agent::Seen;
-pub use config::{ClusterConfig, Config, DEFAULT_LISTEN, DEFAULT_PEER_LISTEN, MIN_COPY_RATE, PeerTls};
+pub use config::{ClusterConfig, Config, DEFAULT_LISTEN, DEFAULT_PEER_LISTEN, MIN_COPY_RATE, MIN_SPLIT_ABOVE, PeerTls};
 pub use data_dir::DataDirError;
 pub use net::{Door, Listener, Net, Network, Stream};
 pub use sagitta_cluster::Roles;

@@ -171,7 +171,9 @@ impl Parts<'_> {
         let Self { env, me, .. } = *self;
         let nodes = Arc::new(Nodes::new(me.node.0, own, RemoteNodes::new(env.clone(), me, all)));
         let reports = Arc::new(Reports::new(env.clone()));
-        let limits = Limits { repair_after: self.config.repair_after, ..Limits::default() };
+        let Config { repair_after, split_above, .. } = self.config;
+        let split_above = split_above.map(|bytes| bytes.0);
+        let limits = Limits { repair_after: *repair_after, split_above, ..Limits::default() };
         Coordinator::new(env.clone(), me.node.0, control.clone(), nodes, reports).with_limits(limits)
     }
 

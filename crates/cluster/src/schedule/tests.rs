@@ -3,6 +3,7 @@
 mod balance;
 mod begins;
 mod by_hand;
+mod halve;
 mod leaders;
 mod played;
 mod scale;

@@ -31,6 +31,9 @@ impl<C: NodeClient> Coordinator<C> {
                 Command::AdvanceOperation { id, from, to, .. } => {
                     tracing::info!(operation = id, before = %from, now = %to, "an operation goes on");
                 }
+                Command::BeginSplit { shard, at, reason, .. } => {
+                    tracing::info!(shard, at, reason, "beginning to split a shard");
+                }
                 _ => {}
             }
             self.note(command, deadline).await?;
