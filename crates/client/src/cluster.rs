@@ -3,7 +3,7 @@
 use sagitta_model::{ClusterInfo, NewCluster, NodeChange, NodeInfo, OperationInfo, ShardInfo};
 use sagitta_wire::cluster::{
     CancelOperation, ChangeNode, ListNodes, ListOperations, ListShards, MoveReplica, NodeChanged, NodePage,
-    OperationPage, ReplicaMoved, ShardPage, ShardSplit, SplitShard, TransferLeader,
+    OperationPage, RecoverShard, ReplicaMoved, ShardPage, ShardRecovered, ShardSplit, SplitShard, TransferLeader,
 };
 use sagitta_wire::{Convert as _, v1};
 
@@ -121,6 +121,17 @@ impl Client {
         };
         let (answer, attempts) = self.call(&SplitShard { shard, epoch, dry_run }.into_proto(), call).await?;
         ShardSplit::from_proto(answer).map_err(|error| ClientError::unreadable(error, attempts))
+    }
+
+    /// Has a shard that has lost its majority for ever go on with what is left, or only tells what that is. `epoch` is that of its
+    /// placement, as it was last seen.
+    pub async fn recover_shard(&self, shard: u64, epoch: u64, dry_run: bool) -> Result<ShardRecovered, ClientError> {
+        let call = |request| {
+            let mut service = self.cluster_service();
+            async move { service.recover_shard(request).await }
+        };
+        let (answer, attempts) = self.call(&RecoverShard { shard, epoch, dry_run }.into_proto(), call).await?;
+        ShardRecovered::from_proto(answer).map_err(|error| ClientError::unreadable(error, attempts))
     }
 
     /// Changes how a node stands to the cluster, or only tells what would follow.

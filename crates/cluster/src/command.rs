@@ -150,6 +150,33 @@ pub enum Command {
         /// Which.
         id: u64,
     },
+    /// Removes a lost node for ever although shards should have replicas there: what it holds is lost.
+    GiveUpNode {
+        /// Which node.
+        id: u64,
+    },
+    /// Has a shard go on with one replica, alone, since a majority of its group is lost for ever.
+    RecoverShard {
+        /// The shard.
+        shard: u64,
+        /// The epoch of the placement that whoever proposes this has seen.
+        epoch: u64,
+        /// The node whose replica goes on: of those that are left the one with the latest log.
+        survivor: u64,
+        /// The term from which on the group is that of the survivor alone: above any that a member has told of.
+        term: u64,
+        /// Where the log of that replica ends.
+        at: Floor,
+        /// Now, in microseconds since 1970.
+        unix_micros: u64,
+    },
+    /// Notes that the survivor leads, and that nobody else has a vote.
+    EndRecovery {
+        /// The shard.
+        shard: u64,
+        /// Which recovery: [`crate::Recovery::id`].
+        id: u64,
+    },
 }
 
 /// Which join token another one replaces.
@@ -191,6 +218,8 @@ impl Command {
             | Self::Join { .. }
             | Self::CancelOperation { .. }
             | Self::BeginSplit { .. }
+            | Self::GiveUpNode { .. }
+            | Self::RecoverShard { .. }
             | Self::SetJoinToken { .. } => true,
             // Whether a node is heard of the leader finds by itself.
             Self::SetNodeStatus { status, .. } => {
@@ -199,7 +228,10 @@ impl Command {
             // What else is begun the leader finds by itself.
             Self::BeginOperation { kind, .. } => *kind == OperationKind::Move,
             Self::AdvanceSplit { to, .. } => *to == SplitStep::Cancelled,
-            Self::SetVoters { .. } | Self::SetReplicas { .. } | Self::AdvanceOperation { .. } => false,
+            Self::SetVoters { .. }
+            | Self::SetReplicas { .. }
+            | Self::AdvanceOperation { .. }
+            | Self::EndRecovery { .. } => false,
         }
     }
 
@@ -217,7 +249,10 @@ impl Command {
             | Self::AdvanceOperation { .. }
             | Self::BeginSplit { .. }
             | Self::AdvanceSplit { .. }
-            | Self::CancelOperation { .. } => None,
+            | Self::CancelOperation { .. }
+            | Self::GiveUpNode { .. }
+            | Self::RecoverShard { .. }
+            | Self::EndRecovery { .. } => None,
         }
     }
 }

@@ -47,6 +47,7 @@ impl State {
         }
         self.check_operations()?;
         self.check_splits(&ids)?;
+        self.check_recoveries()?;
         hold!(self.requests.len() <= limits::REMEMBERED_REQUESTS, "{} requests are remembered", self.requests.len());
         match before {
             Some(before) => self.check_change(before),
@@ -82,7 +83,7 @@ impl State {
             let node =
                 self.nodes.get(replica).ok_or_else(|| format!("shard {id} is on node {replica}, which is none"))?;
             hold!(node.place.roles.shard, "shard {id} is on node {replica}, which hosts none");
-            let gone = matches!(node.status, NodeStatus::Drained | NodeStatus::Removed);
+            let gone = self.may_hold_nothing(*replica);
             hold!(!gone, "shard {id} is on node {replica}, which is {}", node.status);
         }
         Ok(())
@@ -108,7 +109,7 @@ impl State {
             let from = operation.from.is_none_or(|from| placed(from) != switched);
             hold!(from, "operation {id}: {:?} at {}", shard.replicas, operation.step);
             let status = self.nodes.get(&operation.to).map(|node| node.status);
-            let gone = matches!(status, None | Some(NodeStatus::Drained | NodeStatus::Removed));
+            let gone = status.is_none() || self.may_hold_nothing(operation.to);
             hold!(!gone, "operation {id} brings a replica to node {}, which is {status:?}", operation.to);
         }
         Ok(())
@@ -135,6 +136,35 @@ impl State {
             hold!(right.parent == Some(shard.id), "split {id}: whose half is shard {}?", right.id);
             hold!(right.split.is_some() == (split.step == SplitStep::Found), "split {id}: where was it?");
             self.check_shard(right)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a node is out of service, and not because it was given up with what it holds.
+    fn may_hold_nothing(&self, node: u64) -> bool {
+        let status = self.nodes.get(&node).map(|node| node.status);
+        let given_up = self.given_up.contains_key(&node);
+        status == Some(NodeStatus::Drained) || status == Some(NodeStatus::Removed) && !given_up
+    }
+
+    fn check_recoveries(&self) -> Result<(), String> {
+        for (node, deletion) in &*self.given_up {
+            let is_removed = self.nodes.get(node).is_some_and(|node| node.status == NodeStatus::Removed);
+            hold!(is_removed, "node {node} was given up and is not removed");
+            hold!(*deletion <= self.deletions, "that node {node} was given up will be counted again");
+        }
+        for recovery in self.recoveries() {
+            let (id, shard) = (recovery.id, recovery.shard);
+            hold!(id <= self.begun_operations, "the id of recovery {id} will be handed out again");
+            hold!(!self.operations.contains_key(&id) && !self.splits.contains_key(&id), "the id {id} is there twice");
+            hold!(self.operation_on(shard).is_none(), "shard {shard} is recovered and moved");
+            let half = || self.splits_under_way().map(|split| &split.right).find(|right| right.id == shard);
+            let placed = self.shard(shard).map(|(_, shard)| shard).ok().or_else(half);
+            let placed = placed.ok_or_else(|| format!("recovery {id} is of no shard"))?;
+            hold!(placed.replicas == [recovery.survivor], "recovery {id}: {:?} go on", placed.replicas);
+            hold!(!recovery.kept.contains(&recovery.survivor), "recovery {id} drops what it goes on with");
+            let known = recovery.kept.iter().all(|node| self.nodes.contains_key(node) && !self.may_hold_nothing(*node));
+            hold!(known, "recovery {id}: {:?} keep nothing", recovery.kept);
         }
         Ok(())
     }
@@ -181,8 +211,10 @@ impl State {
             // What the oldest format did not know is filled in once.
             hold!(old.founders.is_empty() || shard.founders == old.founders, "shard {id} has other founders");
             let settled = old.replicas.is_empty();
+            let recovery = |state: &Self| state.recovery_of(id).map(|recovery| recovery.id);
+            let recovered = recovery(self).is_some_and(|now| recovery(before) != Some(now));
             let epochs = shard.epoch.checked_sub(old.epoch);
-            let expected = u64::from(!settled && shard.replicas != old.replicas || split.is_some());
+            let expected = u64::from(!settled && shard.replicas != old.replicas || split.is_some() || recovered);
             hold!(epochs == Some(expected), "shard {id} came from epoch {} to {}", old.epoch, shard.epoch);
         }
         for collection in self.collections().values() {

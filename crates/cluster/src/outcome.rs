@@ -10,6 +10,7 @@ use crate::collection::{Collection, ShardDescriptor};
 use crate::limits;
 use crate::node::{Node, NodeStatus, hint};
 use crate::operation::{Operation, OperationStep};
+use crate::recovery::Recovery;
 use crate::split::{Split, SplitStep};
 
 pub use json::{decode_outcome, encode_outcome};
@@ -45,6 +46,10 @@ pub enum Effect {
     Operation(Arc<Operation>),
     /// The split stands like this.
     Split(Arc<Split>),
+    /// The shard goes on like this.
+    Recovery(Arc<Recovery>),
+    /// The shard has its survivor's group.
+    RecoveryEnded,
 }
 
 /// Why a command changed nothing.
@@ -239,6 +244,29 @@ pub enum Refusal {
         /// Why not.
         reason: String,
     },
+    /// A node that may come back cannot be given up.
+    #[error(
+        "node {node} is {status}, and only a lost one can be given up: one that runs is drained (`sagitta node drain {node}`), and one that is \
+         drained already is removed; should its disk be lost, stop it, take a drain back, and wait until it is lost"
+    )]
+    NotLost {
+        /// The node.
+        node: u64,
+        /// How it stands to the cluster.
+        status: NodeStatus,
+    },
+    /// A group that may still decide goes on by itself.
+    #[error(
+        "shard {shard} can have its majority back: a replica is on each of the nodes {}, which were not removed; start those that do not run; \
+         what is lost for ever is given up first, by `sagitta node remove NODE --lost-for-ever`",
+        nodes.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    HasMajority {
+        /// The shard.
+        shard: u64,
+        /// The nodes.
+        nodes: Vec<u64>,
+    },
 }
 
 fn step_hint(step: OperationStep) -> &'static str {
@@ -286,7 +314,9 @@ impl Refusal {
             | Self::Busy { .. }
             | Self::OtherStep { .. }
             | Self::OtherSplitStep { .. }
-            | Self::TakesNoReplicas { .. } => ErrorKind::Conflict,
+            | Self::TakesNoReplicas { .. }
+            | Self::NotLost { .. }
+            | Self::HasMajority { .. } => ErrorKind::Conflict,
         }
     }
 

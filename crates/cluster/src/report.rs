@@ -16,7 +16,8 @@ pub struct Report {
     pub search_threads: u32,
     /// Why it takes no more data, if it does not.
     pub shortage: Option<String>,
-    /// Up to which deletion of a collection it has followed the control state: it hosts nothing of those, and never will again.
+    /// Up to which deletion it has followed the control state: it hosts nothing of the collections that were deleted, and neither asks nor
+    /// hears the nodes that were given up, and never will again.
     pub deletions: u64,
 }
 
@@ -58,6 +59,8 @@ pub struct ReplicaReport {
     pub split: Option<Floor>,
     /// Who belongs to the group: told by its leader, while no change of that is under way.
     pub members: Option<GroupMembers>,
+    /// Where its log ends, applied or not.
+    pub last: Floor,
 }
 
 /// Who belongs to a shard's group, each ascending.

@@ -9,6 +9,7 @@ mod by_hand;
 mod halve;
 mod leaders;
 mod progress;
+mod recovery;
 mod splits;
 mod target;
 
@@ -26,6 +27,7 @@ use crate::state::State;
 pub use by_hand::{ByHand, move_by_hand};
 pub use leaders::{Handover, handovers};
 pub use progress::waits_for;
+pub use recovery::{recover_by_hand, way_out};
 pub use splits::{split_by_hand, split_steps, split_waits_for};
 
 /// Entries that a replica may lack when it is to vote: as many as its group lets pass.
@@ -161,6 +163,7 @@ pub fn plan(state: &State, told: &BTreeMap<u64, Told>, limits: &Limits, unix_mic
         }
     }
     plan.commands.extend(split_steps(state, &view, unix_micros));
+    plan.commands.extend(recovery::ended(state, &view));
     let mut busy = state.busy_shards();
     let mut traffic = target::Traffic::new(&under_way);
     let standing = Standing::of(state, &view, limits);
@@ -208,6 +211,8 @@ struct Need {
 struct Standing {
     /// Lost for longer than they are given, with how long they have been silent.
     lost: BTreeMap<u64, Duration>,
+    /// Given up with what they held.
+    given_up: BTreeSet<u64>,
     draining: BTreeSet<u64>,
 }
 
@@ -216,12 +221,17 @@ impl Standing {
         let of = |status: NodeStatus| state.nodes().values().filter(move |node| node.status == status);
         let lost = of(NodeStatus::Lost).map(|node| (node.id, view.silence(node.id)));
         let lost = lost.filter(|(_, silence)| *silence >= limits.repair_after).collect();
-        Self { lost, draining: of(NodeStatus::Draining).map(|node| node.id).collect() }
+        let given_up = state.given_up().keys().copied().collect();
+        Self { lost, given_up, draining: of(NodeStatus::Draining).map(|node| node.id).collect() }
     }
 }
 
 fn need(standing: &Standing, limits: &Limits, collection: &Collection, shard: &ShardDescriptor) -> Option<Need> {
     let minutes = |time: Duration| time.as_secs() / 60;
+    if let Some(from) = shard.replicas.iter().copied().find(|node| standing.given_up.contains(node)) {
+        let reason = format!("node {from} was removed, lost for ever");
+        return Some(Need { kind: OperationKind::Repair, from: Some(from), reason });
+    }
     let lost = |node: &u64| standing.lost.get(node).map(|silence| (*node, *silence));
     if let Some((from, silence)) = shard.replicas.iter().find_map(lost) {
         let (silent, after) = (minutes(silence), minutes(limits.repair_after));

@@ -10,12 +10,13 @@ use crate::collection::{Collection, CollectionJson};
 use crate::hex::{decode_digest, encode_digest, hex, parse_id};
 use crate::node::{Node, NodeJson};
 use crate::operation::{Operation, OperationJson};
+use crate::recovery::Recovery;
 use crate::split::Split;
 use crate::state::{Asked, Leaving, Request, State};
 
-/// The newest format of the snapshot that this build knows. It writes the oldest that can hold the state: 4 since a shard that is there
-/// was split, or is to be, 3 since an operation was begun.
-const FORMAT: u32 = 4;
+/// The newest format of the snapshot that this build knows. It writes the oldest that can hold the state: 5 since a lost node was given up,
+/// 4 since a shard that is there was split, or is to be, 3 since an operation was begun.
+const FORMAT: u32 = 5;
 
 /// Why bytes are not a snapshot or a command of this build.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,6 +81,11 @@ struct SnapshotJson {
     // Format 3 has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     splits: Vec<Split>,
+    // Format 4 has neither.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    given_up: Vec<GivenUpJson>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    recoveries: Vec<Recovery>,
     requests: Vec<RequestJson>,
 }
 
@@ -88,6 +94,12 @@ struct LeavingJson {
     name: String,
     deletion: u64,
     groups: Vec<Vec<u64>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct GivenUpJson {
+    node: u64,
+    deletion: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -148,6 +160,12 @@ impl State {
             operations: self.operations.values().map(|operation| OperationJson::from(&**operation)).collect(),
             begun_operations: self.begun_operations,
             splits: self.splits.values().map(|split| Split::clone(split)).collect(),
+            given_up: self
+                .given_up
+                .iter()
+                .map(|(node, deletion)| GivenUpJson { node: *node, deletion: *deletion })
+                .collect(),
+            recoveries: self.recoveries.values().map(|recovery| Recovery::clone(recovery)).collect(),
             requests: self.requests.iter().map(RequestJson::from).collect(),
         };
         let mut bytes = serde_json::to_vec(&json).expect("invariant: maps with text keys and numbers always serialise");
@@ -158,10 +176,11 @@ impl State {
 
     fn format(&self) -> u32 {
         let knows_splits = !self.splits.is_empty() || self.shards().any(|(_, shard)| shard.split.is_some());
-        match (knows_splits, self.begun_operations) {
-            (true, _) => FORMAT,
-            (false, 0) => 2,
-            (false, _) => 3,
+        match (self.given_up.is_empty(), knows_splits, self.begun_operations) {
+            (false, ..) => FORMAT,
+            (true, true, _) => 4,
+            (true, false, 0) => 2,
+            (true, false, _) => 3,
         }
     }
 
@@ -203,6 +222,8 @@ impl State {
         state.operations = Arc::new(operations.collect::<Result<_, Violation>>()?);
         state.begun_operations = json.begun_operations;
         state.splits = Arc::new(json.splits.into_iter().map(|split| (split.id, Arc::new(split))).collect());
+        state.given_up = Arc::new(json.given_up.into_iter().map(|one| (one.node, one.deletion)).collect());
+        state.recoveries = Arc::new(json.recoveries.into_iter().map(|one| (one.shard, Arc::new(one))).collect());
         let requests = json.requests.into_iter().map(Request::try_from);
         state.requests = Arc::new(requests.collect::<Result<_, _>>()?);
         Ok((state, json.applied_index, json.applied_term))

@@ -3,6 +3,7 @@
 mod collections;
 mod nodes;
 mod operations;
+mod recovery;
 mod splits;
 mod under_way;
 
@@ -18,6 +19,7 @@ use crate::node::{Node, NodeStatus};
 use crate::operation::{Operation, OperationStep};
 use crate::outcome::{Effect, Refusal};
 use crate::placement::takes_replicas;
+use crate::recovery::Recovery;
 use crate::split::Split;
 
 /// What the cluster is. Cheap to clone: a clone shares everything with the original until one of them changes.
@@ -34,7 +36,7 @@ pub struct State {
     pub(crate) collections: Arc<BTreeMap<CollectionName, Arc<Collection>>>,
     /// Deleted collections, by name, that may still take writes.
     pub(crate) leaving: Arc<BTreeMap<CollectionName, Leaving>>,
-    /// How many collections were deleted.
+    /// How many collections were deleted and lost nodes given up.
     pub(crate) deletions: u64,
     pub(crate) next_shard_id: u64,
     /// Operations that are under way, and the latest that have ended.
@@ -43,6 +45,10 @@ pub struct State {
     pub(crate) begun_operations: u64,
     /// Splits that are under way, and the latest that have ended.
     pub(crate) splits: Arc<BTreeMap<u64, Arc<Split>>>,
+    /// Lost nodes that were given up, with the number of that among the deletions.
+    pub(crate) given_up: Arc<BTreeMap<u64, u64>>,
+    /// Recoveries that are under way, by their shards.
+    pub(crate) recoveries: Arc<BTreeMap<u64, Arc<Recovery>>>,
     /// The latest requests that changed something, oldest first.
     pub(crate) requests: Arc<VecDeque<Request>>,
 }
@@ -82,7 +88,7 @@ impl State {
     /// An empty cluster.
     pub fn new(cluster_id: u128) -> Self {
         let (nodes, voters, collections, leaving, requests) = Default::default();
-        let (operations, splits) = Default::default();
+        let (operations, splits, given_up, recoveries) = Default::default();
         let (founder, join_token) = (None, None);
         let (deletions, begun_operations, next_shard_id) = (0, 0, Self::FIRST_SHARD_ID);
         Self {
@@ -98,6 +104,8 @@ impl State {
             operations,
             begun_operations,
             splits,
+            given_up,
+            recoveries,
             requests,
         }
     }
@@ -142,7 +150,8 @@ impl State {
         &self.collections
     }
 
-    /// How many collections were deleted so far: whoever has followed this state hosts nothing of them.
+    /// How many collections were deleted and lost nodes given up so far: whoever has followed this state hosts nothing of the former, and
+    /// neither asks nor hears the latter.
     pub fn deletions(&self) -> u64 {
         self.deletions
     }
@@ -245,6 +254,11 @@ impl State {
                 self.advance_split(id, (from, to), at, unix_micros)?
             }
             Command::CancelOperation { id } => self.cancel_operation(id)?,
+            Command::GiveUpNode { id } => self.give_up_node(id)?,
+            Command::RecoverShard { shard, epoch, survivor, term, at, unix_micros } => {
+                self.recover_shard((shard, epoch), (survivor, term), at, unix_micros)?
+            }
+            Command::EndRecovery { shard, id } => self.end_recovery(shard, id),
         };
         Ok(effect)
     }

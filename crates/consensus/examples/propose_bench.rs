@@ -97,6 +97,7 @@ async fn run(env: &Env, folder: &Path, callers: usize, bytes: usize, seconds: u6
         found_at: None,
         floor: None,
         stands_first: false,
+        alone_from: None,
     };
     let group = host.handle().open_group(spec, Box::new(machine)).await.unwrap();
 

@@ -2,6 +2,7 @@
 //!
 //! Time is an argument, so a seed decides a run. [`crate::Host`] puts threads around it; tests drive it by hand.
 
+mod alone;
 pub(crate) mod change;
 pub(crate) mod open;
 mod ready;

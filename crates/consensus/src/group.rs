@@ -42,6 +42,8 @@ pub struct GroupStatus {
     pub first: u64,
     /// Last entry of the log.
     pub last: u64,
+    /// Its term.
+    pub last_term: u64,
     /// Who belongs to it.
     pub membership: Membership,
     /// Whether it works.
@@ -171,6 +173,7 @@ impl Group {
             durable,
             first: node.store().truncated().index + 1,
             last: node.store().last().index,
+            last_term: node.store().last().term,
             membership: membership.clone(),
             condition: Condition::Running,
         };
@@ -437,7 +440,8 @@ impl Group {
             changed |= show(&mut status.term, &node.raft.term);
             changed |= show(&mut status.committed, &node.raft.raft_log.committed);
             changed |= show(&mut status.first, &(node.store().truncated().index + 1));
-            changed | show(&mut status.last, &node.store().last().index)
+            changed |= show(&mut status.last, &node.store().last().index);
+            changed | show(&mut status.last_term, &node.store().last().term)
         });
     }
 

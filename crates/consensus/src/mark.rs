@@ -36,6 +36,7 @@ impl LogMark {
             found_at: None,
             floor: None,
             stands_first: false,
+            alone_from: None,
         }
     }
 

@@ -32,6 +32,10 @@ pub struct GroupSpec {
     /// Whether this member, if it founds the group, stands at once and again at every tick until somebody leads, for as long as an election
     /// takes: the others may be about to found it. Any of them may lead; that one stands first only saves the time until they take turns.
     pub stands_first: bool,
+    /// Of a group that has lost its majority for ever: the term from which on this member goes on alone. Whatever its log holds is taken for
+    /// agreed, which may be wrong for its end, and followed by the change that leaves it the only member, all in one write. Nothing is
+    /// done where the log has been in that term. Others must be kept from deciding anything as the group that it was: nothing here can.
+    pub alone_from: Option<u64>,
 }
 
 impl HostSettings {

@@ -60,8 +60,14 @@ impl Bench {
     }
 
     pub(crate) fn open_among(&mut self, group: GroupId, voters: &[NodeId], machine: &TestMachine) -> OpenAnswer {
-        let spec =
-            GroupSpec { group, found_with: Some(voters.to_vec()), found_at: None, floor: None, stands_first: false };
+        let spec = GroupSpec {
+            group,
+            found_with: Some(voters.to_vec()),
+            found_at: None,
+            floor: None,
+            stands_first: false,
+            alone_from: None,
+        };
         self.open_as(spec, machine)
     }
 

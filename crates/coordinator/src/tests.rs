@@ -4,6 +4,7 @@ mod doubts;
 mod moves;
 mod names;
 mod operations;
+mod recovery;
 mod replicas;
 mod rig;
 mod splits;

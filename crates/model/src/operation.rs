@@ -61,6 +61,8 @@ pub enum NodeChange {
     Undrain,
     /// It never comes back.
     Remove,
+    /// It is lost and never comes back, and what it holds is lost with it.
+    GiveUp,
 }
 
 macro_rules! named {

@@ -23,7 +23,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use sagitta_consensus::{
-    Condition, ConsensusError, GroupHandle, GroupId, GroupStatus, HostHandle, LogMark, NodeId, Position, States,
+    Condition, ConsensusError, GroupHandle, GroupId, GroupSpec, GroupStatus, HostHandle, LogMark, NodeId, Position,
+    States,
 };
 use sagitta_engine::kv::KvEngine;
 use sagitta_env::Env;
@@ -159,7 +160,19 @@ impl Node {
         founders: Vec<NodeId>,
         floor: Option<Position>,
     ) -> Result<(), NodeError> {
-        self.host_replica(spec, founders, floor, None).await
+        self.host_replica(spec, founders, (floor, None), None).await
+    }
+
+    /// As [`Node::ensure`], or for a shard that is split off from the shard `left` as [`Node::ensure_half`], on the node that goes on alone with
+    /// a group that has lost its majority for ever: see [`GroupSpec::alone_from`]. A replica that has not done so is opened anew.
+    pub async fn ensure_alone(
+        &self,
+        spec: ShardSpec,
+        founders: Vec<NodeId>,
+        (floor, left): (Option<Position>, Option<u64>),
+        alone_from: u64,
+    ) -> Result<(), NodeError> {
+        self.host_replica(spec, founders, (floor, Some(alone_from)), left).await
     }
 
     /// Hosts a replica; `left` is the shard that it is split off from, if it is.
@@ -167,12 +180,13 @@ impl Node {
         &self,
         spec: ShardSpec,
         founders: Vec<NodeId>,
-        floor: Option<Position>,
+        (floor, alone_from): (Option<Position>, Option<u64>),
         left: Option<u64>,
     ) -> Result<(), NodeError> {
         let id = spec.shard;
+        let goes_on = |replica: &Replica| alone_from.is_some_and(|term| replica.status().term < term);
         match self.replicas.get(id) {
-            Some(replica) if self.has_stopped(&replica) => self.let_go(id, replica).await,
+            Some(replica) if self.has_stopped(&replica) || goes_on(&replica) => self.let_go(id, replica).await,
             Some(_) => return Ok(()),
             None => {}
         }
@@ -195,6 +209,7 @@ impl Node {
         let (home, opener, shard) = opened.map_err(|error| NodeError::Shard { shard: id, error })?;
         let mark = LogMark::in_folder(&self.folder(id));
         let spec = self.group_spec(&mark, id, founders, (floor, left), shard.get().born())?;
+        let spec = GroupSpec { alone_from, ..spec };
         let arrivals = home.arrivals();
         let whole = Whole::new(GroupId(id), home, opener, self.options.states.clone());
         let doomed = whole.doomed();
@@ -233,9 +248,9 @@ impl Node {
         replicas.filter(|(_, replica)| self.has_stopped(replica)).map(|(shard, _)| shard).collect()
     }
 
-    /// Closes a replica whose group has stopped. Its database is free when the last of those who read it ends.
+    /// Closes a replica whose group has stopped, or is to be another. Its database is free when the last of those who read it ends.
     async fn let_go(&self, shard: u64, replica: Arc<Replica>) {
-        tracing::info!(shard, why = ?replica.status().condition, "a replica's group has stopped: opening it anew");
+        tracing::info!(shard, condition = ?replica.status().condition, "opening a replica's group anew");
         self.replicas.remove(shard);
         if let Err(error) = replica.close(self.env.deadline(CLOSE_TIMEOUT)).await {
             // It cannot flush, as it stopped; what is not flushed is in the log.

@@ -274,7 +274,7 @@ impl Agent {
         // Before anything is opened, which takes its time: from now on nobody writes to what goes.
         self.placed.0.store(Arc::new(placed.clone()));
         for (collection, shard) in here {
-            if let Err(error) = self.host(collection, shard).await {
+            if let Err(error) = self.host(state, collection, shard).await {
                 let problem = Some((error.kind(), error.to_string()));
                 placed.insert(shard.id, Placement { epoch: shard.epoch, problem });
                 if let NodeError::NotSplit { left, .. } = error {
@@ -330,17 +330,22 @@ impl Agent {
         first
     }
 
-    async fn host(&self, collection: &Collection, shard: &ShardDescriptor) -> Result<(), NodeError> {
+    async fn host(&self, state: &State, collection: &Collection, shard: &ShardDescriptor) -> Result<(), NodeError> {
         let spec = ShardSpec { collection: collection.id, shard: shard.id, schema: collection.schema.clone() };
         let founders = shard.founders.iter().copied().map(NodeId).collect();
         let position = |floor: &Floor| Position { term: floor.term, index: floor.index };
         let floor = shard.left.get(&self.me);
-        match shard.parent {
-            Some(left) => {
-                let floor = floor.or(shard.split.as_ref()).map(position);
-                self.node.ensure_half(spec, founders, floor, left).await
-            }
-            None => self.node.ensure(spec, founders, floor.map(position)).await,
+        let recovery = state.recovery_of(shard.id).filter(|recovery| recovery.survivor == self.me);
+        if recovery.is_some() && !self.followed.kept {
+            // After a restart an older state would be followed, and the members that are lost for ever be heard again.
+            return Err(NodeError::Failed { what: "keeping the control state" });
+        }
+        let left = shard.parent;
+        let floor = floor.or(shard.split.as_ref().filter(|_| left.is_some())).map(position);
+        match (recovery, left) {
+            (Some(recovery), left) => self.node.ensure_alone(spec, founders, (floor, left), recovery.term).await,
+            (None, Some(left)) => self.node.ensure_half(spec, founders, floor, left).await,
+            (None, None) => self.node.ensure(spec, founders, floor).await,
         }
     }
 
@@ -400,6 +405,7 @@ fn of_replica(shard: u64, epoch: u64, me: u64, replica: &Replica) -> ReplicaRepo
         },
         split: replica.last_split().map(|split| Floor { term: split.term, index: split.index }),
         members,
+        last: Floor { term: status.last_term, index: status.last },
     }
 }
 

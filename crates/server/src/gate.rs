@@ -74,6 +74,12 @@ impl<C: NodeClient> Membership for Gate<C> {
     }
 
     fn reported(&self, node: NodeId, report: Report) {
+        let seen = self.states.borrow().clone();
+        let known = seen.as_ref().and_then(|seen| seen.state.nodes().get(&node.0));
+        // It is told the control state, by which it learns that it was; what it says of itself nobody is to go by, above all that it leads.
+        if known.is_some_and(|known| known.status == NodeStatus::Removed) {
+            return;
+        }
         self.coordinator.reports().heard(node.0, report);
     }
 }

@@ -106,7 +106,7 @@ impl Parts<'_> {
         let states = Arc::new(watch::Sender::new(followed.last().cloned()));
         let mut agent = Agent::new(env.clone(), me.node.0, node.clone(), placed.clone(), followed);
 
-        books.note(&self.known);
+        books.note(&self.known, states.borrow().as_ref());
         let mut tasks = vec![env.spawn(books.clone().keep(states.subscribe()))];
         let connected = outgoing.map(|outgoing| {
             let sending = outgoing.start(Arc::new(host.handle()));
@@ -355,10 +355,16 @@ struct Books {
 }
 
 impl Books {
-    fn note(&self, coordinators: &[(u64, String)]) {
+    /// What is known at the start. A state that was followed counts before anybody is listened to: the members of a group that were given
+    /// up must not be heard by what goes on without them.
+    fn note(&self, coordinators: &[(u64, String)], followed: Option<&Seen>) {
         for (node, address) in coordinators {
             self.set(&self.coordinators, NodeId(*node), address);
             self.set(&self.all, NodeId(*node), address);
+        }
+        if let Some(seen) = followed {
+            self.follow(&seen.state);
+            self.guests.follow(&seen.state);
         }
     }
 

@@ -4,8 +4,8 @@ mod operation;
 mod shard;
 
 pub use operation::{
-    CancelOperation, ChangeNode, ListOperations, MoveReplica, NodeChanged, OperationPage, ReplicaMoved, ShardSplit,
-    SplitShard,
+    CancelOperation, ChangeNode, ListOperations, MoveReplica, NodeChanged, OperationPage, RecoverShard, ReplicaMoved,
+    ShardRecovered, ShardSplit, SplitShard,
 };
 
 use sagitta_model::{

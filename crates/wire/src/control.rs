@@ -211,6 +211,7 @@ impl Convert for ReplicaReport {
             problem: optional_text("problem", proto.problem)?,
             split: proto.split.map(|split| Floor { term: split.term, index: split.index }),
             members: proto.members.map(GroupMembers::from_proto).transpose().map_err(|v| v.within("members"))?,
+            last: Floor { term: proto.last_term, index: proto.last_index },
         })
     }
 
@@ -235,6 +236,8 @@ impl Convert for ReplicaReport {
             data_bytes: self.data_bytes,
             load_us: self.load.recent_us,
             lasting_load_us: self.load.lasting_us,
+            last_term: self.last.term,
+            last_index: self.last.index,
         }
     }
 }

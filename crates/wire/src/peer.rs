@@ -31,6 +31,8 @@ pub mod refusal {
     pub const OTHER_INCARNATION: &str = "OTHER_INCARNATION";
     /// Another run of the sender's data folder is connected, or came after this one.
     pub const OTHER_RUN: &str = "OTHER_RUN";
+    /// The sender was removed from the cluster for ever.
+    pub const REMOVED: &str = "NODE_REMOVED";
 }
 
 /// Who calls, and whom it means to reach.

@@ -6,9 +6,14 @@ use crate::failure::{Exit, Failure};
 
 /// Asks on the terminal whether to go on. Where there is nobody to ask, `--yes` must have been given.
 pub(super) fn confirm(question: &str) -> Result<(), Failure> {
+    confirm_with(question, "--yes")
+}
+
+/// The same where another option stands for the answer.
+pub(super) fn confirm_with(question: &str, option: &str) -> Result<(), Failure> {
     if !io::stdin().is_terminal() {
         let failure = Failure::usage(format!("{question} There is no terminal to ask on"));
-        return Err(failure.hint("confirm with --yes"));
+        return Err(failure.hint(format!("confirm with {option}")));
     }
     let mut answer = String::new();
     let asked = write!(io::stderr(), "{question} [y/N] ").and_then(|()| io::stdin().lock().read_line(&mut answer));

@@ -1,6 +1,7 @@
 //! `sagitta shard`.
 
 mod moving;
+mod recover;
 mod split;
 
 use clap::{Args, Subcommand};
@@ -28,6 +29,8 @@ pub enum Shard {
     Move(moving::Move),
     /// Split a shard in two
     Split(split::Split),
+    /// Go on with what is left of a shard that has lost its majority for ever
+    UnsafeRecover(recover::UnsafeRecover),
 }
 
 /// List the shards.
@@ -112,6 +115,7 @@ impl Shard {
             Self::TransferLeader(transfer) => transfer.run(session).await,
             Self::Move(moving) => moving.run(session).await,
             Self::Split(split) => split.run(session).await,
+            Self::UnsafeRecover(recover) => recover.run(session).await,
         }
     }
 }

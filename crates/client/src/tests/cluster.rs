@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use sagitta_model::*;
-use sagitta_wire::cluster::{ListNodes, ListShards, NodePage, ShardPage, ShardSplit, SplitShard, TransferLeader};
+use sagitta_wire::cluster::{
+    ListNodes, ListShards, NodePage, RecoverShard, ShardPage, ShardRecovered, ShardSplit, SplitShard, TransferLeader,
+};
 use sagitta_wire::v1::cluster_service_server::ClusterService;
 use sagitta_wire::{ById, Convert as _, Failure, reason, v1};
 use tonic::{Request, Response, Status};
@@ -152,6 +154,14 @@ impl ClusterService for Fake {
     async fn cancel_operation(&self, _: Request<v1::CancelOperationRequest>) -> Answer<v1::Operation> {
         Err(Status::unimplemented("not asked for here"))
     }
+
+    async fn recover_shard(&self, request: Request<v1::RecoverShardRequest>) -> Answer<v1::RecoverShardResponse> {
+        self.turn(&request, None).await?;
+        let RecoverShard { shard, epoch, dry_run } =
+            RecoverShard::from_proto(request.into_inner()).map_err(Failure::from)?;
+        let notes = vec![format!("{shard} at {epoch}, dry run: {dry_run}")];
+        Ok(Response::new(ShardRecovered { survivor: 7, notes }.into_proto()))
+    }
 }
 
 fn client(fake: &Fake) -> Client {
@@ -179,6 +189,8 @@ async fn every_call_arrives_and_its_answer_comes_back() {
     assert_eq!(client.get_shard(17).await.unwrap(), shard(17));
     client.transfer_leader(16, 2).await.unwrap();
     assert_eq!(client.split_shard(16, 3, true).await.unwrap().notes, ["16 at 3, dry run: true"]);
+    let recovered = client.recover_shard(16, 3, false).await.unwrap();
+    assert_eq!((recovered.survivor, &*recovered.notes[0]), (7, "16 at 3, dry run: false"));
     assert_eq!(client.transfer_leader(17, 2).await.unwrap_err().kind, ErrorKind::NotFound);
 }
 

@@ -98,6 +98,21 @@ enum CommandJson {
     CancelOperation {
         id: u64,
     },
+    GiveUpNode {
+        id: u64,
+    },
+    RecoverShard {
+        shard: u64,
+        epoch: u64,
+        survivor: u64,
+        term: u64,
+        at: Floor,
+        unix_micros: u64,
+    },
+    EndRecovery {
+        shard: u64,
+        id: u64,
+    },
 }
 
 fn one() -> u32 {
@@ -148,14 +163,9 @@ impl From<&Command> for CommandJson {
                 unix_micros: *unix_micros,
             },
             Command::SetNodeStatus { id, status } => Self::SetNodeStatus { id: *id, status: *status },
-            Command::SetJoinToken { digest, replaces } => Self::SetJoinToken {
-                digest: encode_digest(digest),
-                replaces: match replaces {
-                    Replaces::Any => None,
-                    Replaces::Nothing => Some(String::new()),
-                    Replaces::Token(digest) => Some(encode_digest(digest)),
-                },
-            },
+            Command::SetJoinToken { digest, replaces } => {
+                Self::SetJoinToken { digest: encode_digest(digest), replaces: replaces_json(replaces) }
+            }
             Command::SetVoters { voters } => Self::SetVoters { voters: voters.clone() },
             Command::SetReplicas { shard, epoch, replicas } => {
                 Self::SetReplicas { shard: *shard, epoch: *epoch, replicas: replicas.clone() }
@@ -187,7 +197,20 @@ impl From<&Command> for CommandJson {
                 Self::AdvanceSplit { id: *id, from: *from, to: *to, at: *at, unix_micros: *unix_micros }
             }
             Command::CancelOperation { id } => Self::CancelOperation { id: *id },
+            &Command::GiveUpNode { id } => Self::GiveUpNode { id },
+            &Command::RecoverShard { shard, epoch, survivor, term, at, unix_micros } => {
+                Self::RecoverShard { shard, epoch, survivor, term, at, unix_micros }
+            }
+            &Command::EndRecovery { shard, id } => Self::EndRecovery { shard, id },
         }
+    }
+}
+
+fn replaces_json(replaces: &Replaces) -> Option<String> {
+    match replaces {
+        Replaces::Any => None,
+        Replaces::Nothing => Some(String::new()),
+        Replaces::Token(digest) => Some(encode_digest(digest)),
     }
 }
 
@@ -238,6 +261,11 @@ impl TryFrom<CommandJson> for Command {
                 Self::AdvanceSplit { id, from, to, at, unix_micros }
             }
             CommandJson::CancelOperation { id } => Self::CancelOperation { id },
+            CommandJson::GiveUpNode { id } => Self::GiveUpNode { id },
+            CommandJson::RecoverShard { shard, epoch, survivor, term, at, unix_micros } => {
+                Self::RecoverShard { shard, epoch, survivor, term, at, unix_micros }
+            }
+            CommandJson::EndRecovery { shard, id } => Self::EndRecovery { shard, id },
         })
     }
 }

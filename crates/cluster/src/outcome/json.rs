@@ -9,6 +9,7 @@ use crate::collection::{CollectionJson, ShardDescriptor};
 use crate::hex::{hex, parse_id};
 use crate::node::{NodeJson, NodeStatus, status_json};
 use crate::operation::OperationJson;
+use crate::recovery::Recovery;
 use crate::snapshot::SnapshotError;
 use crate::split::{Split, SplitStep, step_json};
 
@@ -145,6 +146,19 @@ enum OutcomeJson {
         node: u64,
         reason: String,
     },
+    Recovery {
+        recovery: Recovery,
+    },
+    RecoveryEnded,
+    NotLost {
+        node: u64,
+        #[serde(with = "status_json")]
+        status: NodeStatus,
+    },
+    HasMajority {
+        shard: u64,
+        nodes: Vec<u64>,
+    },
 }
 
 /// What came of a command, as a state machine answers it: one JSON document.
@@ -200,6 +214,10 @@ pub fn decode_outcome(bytes: &[u8]) -> Result<Result<Effect, Refusal>, SnapshotE
         }
         OutcomeJson::OtherSplitStep { split, step, wanted } => Err(Refusal::OtherSplitStep { split, step, wanted }),
         OutcomeJson::TakesNoReplicas { node, reason } => Err(Refusal::TakesNoReplicas { node, reason }),
+        OutcomeJson::Recovery { recovery } => Ok(Effect::Recovery(Arc::new(recovery))),
+        OutcomeJson::RecoveryEnded => Ok(Effect::RecoveryEnded),
+        OutcomeJson::NotLost { node, status } => Err(Refusal::NotLost { node, status }),
+        OutcomeJson::HasMajority { shard, nodes } => Err(Refusal::HasMajority { shard, nodes }),
     })
 }
 
@@ -215,6 +233,8 @@ impl From<&Effect> for OutcomeJson {
             Effect::Placed { collection, shard } => Self::Placed { collection: hex(*collection), shard: shard.clone() },
             Effect::Operation(operation) => Self::Operation { operation: (&**operation).into() },
             Effect::Split(split) => Self::Split { split: Split::clone(split) },
+            Effect::Recovery(recovery) => Self::Recovery { recovery: Recovery::clone(recovery) },
+            Effect::RecoveryEnded => Self::RecoveryEnded,
         }
     }
 }
@@ -253,6 +273,8 @@ impl From<Refusal> for OutcomeJson {
             }
             Refusal::OtherSplitStep { split, step, wanted } => Self::OtherSplitStep { split, step, wanted },
             Refusal::TakesNoReplicas { node, reason } => Self::TakesNoReplicas { node, reason },
+            Refusal::NotLost { node, status } => Self::NotLost { node, status },
+            Refusal::HasMajority { shard, nodes } => Self::HasMajority { shard, nodes },
         }
     }
 }

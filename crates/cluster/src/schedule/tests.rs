@@ -6,6 +6,7 @@ mod by_hand;
 mod halve;
 mod leaders;
 mod played;
+mod recovery;
 mod scale;
 mod splits;
 mod steps;

@@ -88,6 +88,7 @@ impl State {
             groups.push(half.replicas);
             shards.push(half.id);
         }
+        self.forget_recoveries_of(&shards);
         if keep_name {
             self.deletions += 1;
             Arc::make_mut(&mut self.leaving).insert(name.clone(), Leaving { deletion: self.deletions, groups });

@@ -130,7 +130,7 @@ impl State {
     }
 
     /// Whether a node votes in the control group. Until somebody has said who does, every coordinator may.
-    fn votes(&self, node: &Node) -> bool {
+    pub(super) fn votes(&self, node: &Node) -> bool {
         if self.voters.is_empty() { is_coordinator(node) } else { self.voters.contains(&node.id) }
     }
 

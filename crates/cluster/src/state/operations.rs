@@ -20,14 +20,16 @@ impl State {
         self.operations.get(&id).ok_or(Refusal::NoOperation(id))
     }
 
-    /// The shards that a node hosts: those placed on it, those that an operation brings there, and those that are split off there. These
-    /// follow all others, and stay from the moment on that they may have come about: what nobody names is removed.
+    /// The shards that a node hosts: those placed on it, those that an operation brings there, those that it is to keep until another
+    /// node goes on with them, and those that are split off there. These follow all others, and stay from the moment on that they may have
+    /// come about: what nobody names is removed.
     pub fn shards_on(&self, node: u64) -> impl Iterator<Item = (&Arc<Collection>, &ShardDescriptor)> {
         let brought: Vec<u64> =
             self.operations.values().filter(|operation| operation.brings_to(node)).map(|one| one.shard).collect();
-        let placed =
-            self.shards().filter(move |(_, shard)| shard.replicas.contains(&node) || brought.contains(&shard.id));
-        let halves = self.splits_under_way().filter(move |split| split.right.replicas.contains(&node));
+        let kept = move |shard: u64| self.recovery_of(shard).is_some_and(|recovery| recovery.kept.contains(&node));
+        let here = move |shard: &ShardDescriptor| shard.replicas.contains(&node) || kept(shard.id);
+        let placed = self.shards().filter(move |(_, shard)| here(shard) || brought.contains(&shard.id));
+        let halves = self.splits_under_way().filter(move |split| here(&split.right));
         placed.chain(halves.filter_map(|split| Some((self.shard(split.shard).ok()?.0, &split.right))))
     }
 
@@ -130,13 +132,13 @@ impl State {
         groups
     }
 
-    fn keep_operation(&mut self, operation: Operation) -> Arc<Operation> {
+    pub(super) fn keep_operation(&mut self, operation: Operation) -> Arc<Operation> {
         let operation = Arc::new(operation);
         Arc::make_mut(&mut self.operations).insert(operation.id, Arc::clone(&operation));
         operation
     }
 
-    fn forget_ended(&mut self) {
+    pub(super) fn forget_ended(&mut self) {
         // What somebody has moved is left where it is for as long as it is known, however much else is moved meanwhile.
         for by_hand in [true, false] {
             let is_one = |one: &&Arc<Operation>| !one.is_under_way() && (one.kind == OperationKind::Move) == by_hand;
@@ -160,7 +162,7 @@ impl State {
         });
     }
 
-    fn note_left(&mut self, shard: u64, node: u64, at: Floor) {
+    pub(super) fn note_left(&mut self, shard: u64, node: u64, at: Floor) {
         self.change_shard(shard, |shard| {
             // Two leaders may tell in the wrong order; the higher place holds for both.
             let floor = shard.left.entry(node).or_insert(at);

@@ -130,7 +130,7 @@ impl State {
         rights
     }
 
-    fn keep_split(&mut self, split: Split) -> Arc<Split> {
+    pub(super) fn keep_split(&mut self, split: Split) -> Arc<Split> {
         let split = Arc::new(split);
         Arc::make_mut(&mut self.splits).insert(split.id, Arc::clone(&split));
         split

@@ -2,6 +2,7 @@ mod nodes;
 mod operations;
 mod placement;
 mod random;
+mod recovery;
 mod splits;
 
 use sagitta_model::{FieldType, IndexPolicy, Metric, PointId, Schema, VectorSpec};
@@ -259,7 +260,7 @@ fn any_changed_byte_of_a_snapshot_is_noticed() {
         assert_eq!(State::decode(&bad), Err(SnapshotError::Damaged), "byte {at}");
         assert_eq!(State::decode(&good[..at]), Err(SnapshotError::Damaged), "cut at {at}");
     }
-    let newer = br#"{"format":5}"#;
+    let newer = br#"{"format":6}"#;
     let newer = [&newer[..], format!("\n{:016x}\n", xxhash_rust::xxh3::xxh3_64(newer)).as_bytes()].concat();
-    assert_eq!(State::decode(&newer), Err(SnapshotError::Newer { found: 5 }));
+    assert_eq!(State::decode(&newer), Err(SnapshotError::Newer { found: 6 }));
 }

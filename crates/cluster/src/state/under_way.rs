@@ -1,4 +1,4 @@
-//! What is under way on shards, of operations and splits: at most one of either on a shard.
+//! What is under way on shards, of operations, splits and recoveries: at most one of all on a shard.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -38,13 +38,20 @@ impl State {
     /// The shards on which something is under way: nothing else is begun on them.
     pub fn busy_shards(&self) -> BTreeSet<u64> {
         let splits = self.splits_under_way().map(|split| split.shard);
-        self.operations_under_way().map(|operation| operation.shard).chain(splits).collect()
+        let recoveries = self.recoveries().map(|recovery| recovery.shard);
+        self.operations_under_way().map(|operation| operation.shard).chain(splits).chain(recoveries).collect()
+    }
+
+    /// What is under way on a shard.
+    pub(super) fn under_way_on(&self, shard: u64) -> Option<u64> {
+        let operation = self.operation_on(shard).map(|operation| operation.id);
+        let split = || self.split_on(shard).map(|split| split.id);
+        operation.or_else(split).or_else(|| self.recovery_of(shard).map(|recovery| recovery.id))
     }
 
     /// Refuses what a shard or the cluster has no room for.
     pub(super) fn check_is_free(&self, shard: u64) -> Result<(), Refusal> {
-        let operation = self.operation_on(shard).map(|operation| operation.id);
-        match operation.or_else(|| self.split_on(shard).map(|split| split.id)) {
+        match self.under_way_on(shard) {
             Some(operation) => Err(Refusal::Busy { shard, operation }),
             None => Ok(()),
         }

@@ -48,6 +48,10 @@ impl Driver {
 
         let at = applied.index.max(FOUNDING.index);
         let membership = machine.membership().unwrap_or_else(|| state.meta.founders.clone());
+        let state = match spec.alone_from {
+            Some(term) => self.go_on_alone(id, state, (&membership, at), term)?,
+            None => state,
+        };
         let founders = state.meta.founders.clone();
         let node = self.raw_node(id, state, membership.clone(), at)?;
         let (durable, offers) = (machine.durable(), machine.offers());

@@ -13,6 +13,7 @@ use crate::membership::Membership;
 use crate::outcome::Applied;
 use crate::testing::{Bench, CLUSTER, GROUP, LATER, ME, TICK, TestMachine, status};
 
+mod alone;
 mod changes;
 mod crashes;
 mod crew;
@@ -224,8 +225,14 @@ fn a_failed_fsync_ends_all_acknowledgements() {
     }
     assert_eq!(machine.commands().len(), 0);
     let (answer, mut opened) = oneshot::channel();
-    let spec =
-        GroupSpec { group: GroupId(3), found_with: Some(vec![ME]), found_at: None, floor: None, stands_first: false };
+    let spec = GroupSpec {
+        group: GroupId(3),
+        found_with: Some(vec![ME]),
+        found_at: None,
+        floor: None,
+        stands_first: false,
+        alone_from: None,
+    };
     bench.driver.handle(Input::Open { spec, machine: Box::new(other), answer });
     assert!(matches!(opened.try_recv(), Ok(Err(ConsensusError::Stopped { .. }))));
 }
@@ -416,10 +423,24 @@ fn opening_refuses_a_log_of_another_cluster_or_node_and_founds_only_when_asked()
         );
         driver.open_group(&spec, Box::new(machine.clone())).map(drop)
     };
-    let spec = GroupSpec { group: GROUP, found_with: None, found_at: None, floor: None, stands_first: false };
+    let spec = GroupSpec {
+        group: GROUP,
+        found_with: None,
+        found_at: None,
+        floor: None,
+        stands_first: false,
+        alone_from: None,
+    };
     assert!(matches!(open_as(ClusterId(9), ME, spec.clone()), Err(ConsensusError::OtherCluster { .. })));
     assert!(matches!(open_as(CLUSTER, NodeId(9), spec.clone()), Err(ConsensusError::OtherNode { .. })));
-    let other = GroupSpec { group: GroupId(8), found_with: None, found_at: None, floor: None, stands_first: false };
+    let other = GroupSpec {
+        group: GroupId(8),
+        found_with: None,
+        found_at: None,
+        floor: None,
+        stands_first: false,
+        alone_from: None,
+    };
     assert!(matches!(open_as(CLUSTER, ME, other), Err(ConsensusError::Absent { .. })));
     assert!(open_as(CLUSTER, ME, spec).is_ok());
 }

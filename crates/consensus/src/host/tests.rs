@@ -23,7 +23,14 @@ fn on_disk(folder: &Path) -> Arc<RaftEngineLog> {
 }
 
 async fn open(host: &Host, group: GroupId, machine: &TestMachine) -> GroupHandle {
-    let spec = GroupSpec { group, found_with: Some(vec![ME]), found_at: None, floor: None, stands_first: false };
+    let spec = GroupSpec {
+        group,
+        found_with: Some(vec![ME]),
+        found_at: None,
+        floor: None,
+        stands_first: false,
+        alone_from: None,
+    };
     host.handle().open_group(spec, Box::new(machine.clone())).await.unwrap()
 }
 
@@ -117,7 +124,14 @@ async fn handles_outlive_their_host_and_say_so() {
     assert!(matches!(group.propose(text(1), LONG).await, Outcome::Refused(Refusal::Stopped { .. })));
     assert!(matches!(group.read_index(LONG).await, ReadOutcome::Refused(Refusal::Stopped { .. })));
     assert!(group.close(LONG).await.is_err());
-    let spec = GroupSpec { group: GROUP, found_with: Some(vec![ME]), found_at: None, floor: None, stands_first: false };
+    let spec = GroupSpec {
+        group: GROUP,
+        found_with: Some(vec![ME]),
+        found_at: None,
+        floor: None,
+        stands_first: false,
+        alone_from: None,
+    };
     assert!(handle.open_group(spec, Box::new(machine)).await.is_err());
 }
 
@@ -140,6 +154,7 @@ async fn three_hosts(env: &Env) -> Trace {
             found_at: None,
             floor: None,
             stands_first: false,
+            alone_from: None,
         };
         let group = host.handle().open_group(spec, Box::new(machine.clone())).await.unwrap();
         members.push((host, group, machine));

@@ -77,14 +77,19 @@ impl<C: NodeClient> Coordinator<C> {
     ) -> Result<(NodeInfo, Vec<String>), Error> {
         self.catch_up(deadline).await?;
         let before = self.control.state();
-        let status = wanted(&before, id, change)?;
-        let command = Command::SetNodeStatus { id, status };
+        let command = match change {
+            NodeChange::GiveUp => Command::GiveUpNode { id },
+            change => Command::SetNodeStatus { id, status: wanted(&before, id, change)? },
+        };
         let mut then = State::clone(&before);
         then.apply(command.clone())?;
         let mut follows = self.follows(&before, &then);
-        if status == NodeStatus::Draining {
+        if matches!(command, Command::SetNodeStatus { status: NodeStatus::Draining, .. }) {
             let voters = self.control.group().status().membership.voters;
             follows.extend(vote_when_drained(&before, &voters, id));
+        }
+        if change == NodeChange::GiveUp {
+            follows.extend(without_majority(&then, id).take(MAX_LINES.saturating_sub(follows.len())));
         }
         if !dry_run {
             self.decide(command, deadline).await?;
@@ -148,6 +153,35 @@ impl<C: NodeClient> Coordinator<C> {
         }
     }
 
+    /// Has a shard that has lost its majority for ever go on with what is left, or only tells what that is. `epoch` is that of the placement
+    /// that the caller has seen. Answers with the node whose replica goes on, and what may be lost, in words.
+    pub async fn recover_shard(
+        &self,
+        shard: u64,
+        epoch: u64,
+        dry_run: bool,
+        deadline: Deadline,
+    ) -> Result<(u64, Vec<String>), Error> {
+        self.catch_up(deadline).await?;
+        let state = self.control.state();
+        // The first answer was lost.
+        if let Some(known) = state.recovery_of(shard).filter(|known| known.epoch == epoch) {
+            return Ok((known.survivor, vec![format!("node {} is about to go on with it alone", known.survivor)]));
+        }
+        let told = self.told(&state, Duration::ZERO);
+        let begun = schedule::recover_by_hand(&state, &told, (shard, epoch), self.env.unix_micros());
+        let (command, notes) = begun.map_err(|refused| why_not(shard, refused))?;
+        let Command::RecoverShard { survivor, .. } = command else { unreachable!("it is no other command") };
+        if dry_run {
+            return Ok((survivor, notes));
+        }
+        tracing::error!(shard, survivor, ?notes, "an operator has a shard go on without its majority");
+        match self.decide(command, deadline).await? {
+            Effect::Recovery(begun) => Ok((begun.survivor, notes)),
+            other => Err(unexpected(shard, &other)),
+        }
+    }
+
     /// Wants an operation not to come about, or only tells whether it could be.
     pub async fn cancel_operation(&self, id: u64, dry_run: bool, deadline: Deadline) -> Result<OperationInfo, Error> {
         self.catch_up(deadline).await?;
@@ -191,8 +225,17 @@ fn wanted(state: &State, id: u64, change: NodeChange) -> Result<NodeStatus, Refu
             Err(Refusal::Transition { node: id, from, to: NodeStatus::Up })
         }
         (NodeChange::Undrain, _) => Ok(NodeStatus::Up),
-        (NodeChange::Remove, _) => Ok(NodeStatus::Removed),
+        (NodeChange::Remove | NodeChange::GiveUp, _) => Ok(NodeStatus::Removed),
     }
+}
+
+/// What is to be done about the shards that have lost their majority with a node, in words.
+fn without_majority(state: &State, node: u64) -> impl Iterator<Item = String> {
+    let held = state.shards().filter(move |(_, shard)| shard.replicas.contains(&node));
+    held.filter_map(move |(owner, shard)| {
+        let what = schedule::way_out(state, shard, owner.name.as_str())?;
+        Some(format!("shard {} of {}: {what}", shard.id, owner.name))
+    })
 }
 
 fn info(state: &State, told: &schedule::View<'_>, operation: &Operation) -> OperationInfo {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sagitta_cluster::{
-    Collection, Node, NodeStatus, ReplicaReport, ReplicaRole, Report, ShardDescriptor, SplitStep, State,
+    Collection, Node, NodeStatus, ReplicaReport, ReplicaRole, Report, ShardDescriptor, SplitStep, State, schedule,
 };
 use sagitta_model::{Health, NodeInfo, ReplicaInfo, ReplicaTold, ShardInfo};
 
@@ -162,7 +162,9 @@ impl<'r> View<'r> {
             .collect();
         let mut problems = Vec::new();
         if leader.is_none() {
-            problems.push("it has no leader: it takes no writes".to_owned());
+            let way_out = schedule::way_out(&self.state, shard, collection.name.as_str());
+            let way_out = way_out.map_or_else(String::new, |what| format!("; {what}"));
+            problems.push(format!("it has no leader: it takes no writes{way_out}"));
         }
         if let Some(split) = self.state.split_on(shard.id).filter(|split| split.step == SplitStep::Found) {
             let (id, right) = (split.id, split.right.id);

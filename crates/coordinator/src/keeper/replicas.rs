@@ -17,7 +17,7 @@ const HAND_OVER_WITHIN: Duration = Duration::from_millis(500);
 
 impl<C: NodeClient> Coordinator<C> {
     /// Decides what is to be done about replicas now. Nothing is kept from one look to the next.
-    pub(super) async fn keep_replicas(&self, since: Duration, deadline: Deadline) -> Result<(), Error> {
+    pub(crate) async fn keep_replicas(&self, since: Duration, deadline: Deadline) -> Result<(), Error> {
         let state = self.control.state();
         let plan = plan(&state, &self.told(&state, since), &self.limits, self.env.unix_micros());
         for (shard, why) in plan.waiting {
@@ -33,6 +33,9 @@ impl<C: NodeClient> Coordinator<C> {
                 }
                 Command::BeginSplit { shard, at, reason, .. } => {
                     tracing::info!(shard, at, reason, "beginning to split a shard");
+                }
+                Command::EndRecovery { shard, .. } => {
+                    tracing::warn!(shard, "a shard that had lost its majority goes on with one replica");
                 }
                 _ => {}
             }

@@ -1,4 +1,4 @@
-use sagitta_cluster::ReplicaLoad;
+use sagitta_cluster::{Floor, ReplicaLoad};
 
 use super::*;
 
@@ -18,6 +18,7 @@ fn replica(shard: u64, role: ReplicaRole, leader: Option<u64>, term: u64) -> Rep
         problem: None,
         split: None,
         members: None,
+        last: Floor { term, index: applied },
     }
 }
 

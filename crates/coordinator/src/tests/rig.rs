@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sagitta_cluster::{
-    Collection, Command, GroupMembers, NodeStatus, Place, ReplicaLoad, ReplicaReport, ReplicaRole, Report, Roles,
+    Collection, Command, Floor, GroupMembers, NodeStatus, Place, ReplicaLoad, ReplicaReport, ReplicaRole, Report, Roles,
 };
 use sagitta_consensus::{ClusterId, Host, HostSettings, MemoryLog, NodeId, SilentTransport, States};
 use sagitta_env::{Deadline, Env};
@@ -119,6 +119,7 @@ impl Rig {
                 problem: None,
                 split: None,
                 members: None,
+                last: Floor { term: 1, index: 1 },
             });
             self.coordinator.reports().heard(node, Report { replicas: replicas.collect(), ..all_followed() });
         }

@@ -187,9 +187,20 @@ fn only_a_leader_tells_the_members_and_not_while_they_are_being_changed() {
     let joint = Membership { outgoing: ids(&[1, 2, 6]), ..now.clone() };
     let told = |role, membership: &Membership| {
         let (leader, condition, membership) = (Some(NodeId(1)), Condition::Running, membership.clone());
-        let (term, committed, applied, durable, first, last) = (5, 9, 9, 9, 1, 9);
-        let status =
-            GroupStatus { role, leader, term, committed, applied, durable, first, last, membership, condition };
+        let (term, committed, applied, durable, first, last, last_term) = (5, 9, 9, 9, 1, 9, 5);
+        let status = GroupStatus {
+            role,
+            leader,
+            term,
+            committed,
+            applied,
+            durable,
+            first,
+            last,
+            last_term,
+            membership,
+            condition,
+        };
         members(&status)
     };
     let expected = GroupMembers { voters: vec![1, 2, 3], learners: vec![4, 5] };
@@ -405,5 +416,65 @@ async fn a_node_goes_on_reporting_while_a_replica_takes_long_to_open() {
     open.send(()).unwrap();
     reports.wait_for(|report| report.replicas.len() == 1).await.unwrap();
     drop(states);
+    node.close().await;
+}
+
+#[tokio::test]
+async fn a_replica_that_is_left_alone_goes_on_alone_once_the_state_that_says_so_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_host, node) = node(dir.path());
+    let folder = dir.path().join("state");
+    fs::create_dir(&folder).unwrap();
+    let followed = Followed::open(folder.join("followed.json")).unwrap();
+    let mut agent = Agent::new(Env::real(), ME, node.clone(), Placed::default(), followed);
+    let status = |id, status| Command::SetNodeStatus { id, status };
+    let mut state = State::new(1);
+    for id in [2, 3] {
+        let roles = Roles { coordinator: false, shard: true };
+        let addresses = [2, 1].map(|port| format!("http://n{id}:{port}"));
+        let [peer_address, api_address] = addresses;
+        let place = Place { peer_address, api_address, zone: String::new(), roles };
+        state.apply(Command::Join { id, incarnation: id.into(), run: 0, place, unix_micros: 1 }).unwrap();
+    }
+    let Command::CreateCollection { request_id, id, name, schema, shards, unix_micros, .. } = create(1) else {
+        unreachable!("it creates one")
+    };
+    let create = Command::CreateCollection { request_id, id, name, schema, shards, replication: 3, unix_micros };
+    for command in [join(), status(1, NodeStatus::Up), status(2, NodeStatus::Up), status(3, NodeStatus::Up), create] {
+        state.apply(command).unwrap();
+    }
+    agent.follow(&Seen { index: 1, state: Arc::new(state.clone()) }).await.unwrap();
+    let told = node.replica(LEFT).unwrap().status();
+    assert_eq!((told.role, told.membership.voters.len()), (Role::Follower, 3));
+    for id in [2, 3] {
+        decide(&mut agent, &mut state, status(id, NodeStatus::Lost)).await;
+        decide(&mut agent, &mut state, Command::GiveUpNode { id }).await;
+    }
+    let (epoch, term, at) = (1, 1 << 20, Floor { term: 1, index: 1 });
+    let recover = Command::RecoverShard { shard: LEFT, epoch, survivor: ME, term, at, unix_micros: 9 };
+    state.apply(recover).unwrap();
+    let decided = Seen { index: 9, state: Arc::new(state.clone()) };
+    fs::remove_dir_all(&folder).unwrap();
+    agent.follow(&decided).await.expect_err("after a restart it would hear the others again");
+    assert_eq!(node.replica(LEFT).unwrap().status().membership.voters.len(), 3);
+    fs::create_dir(&folder).unwrap();
+    agent.follow(&decided).await.unwrap();
+    let replica = node.replica(LEFT).unwrap();
+    let point = Point { id: PointId::Num(1), vectors: [("v".to_owned(), vec![1.0])].into(), payload: Object::new() };
+    let change = || Arc::new(Change::Upsert(vec![point.clone()]));
+    let written = async || replica.write(1, change(), Wait::Committed, Deadline::NEVER).await;
+    while written().await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    let told = replica.status();
+    assert_eq!((told.role, &*told.membership.voters), (Role::Leader, &[NodeId(ME)][..]));
+    assert!(told.term > term);
+    agent.follow(&Seen { index: 10, ..decided }).await.unwrap();
+    assert!(Arc::ptr_eq(&replica, &node.replica(LEFT).unwrap()), "once is enough");
+    agent.report().await;
+    let report = agent.reports().borrow().clone();
+    let last = report.replicas[0].last;
+    assert!(last.term > term && last.index >= report.replicas[0].applied, "{report:?}");
+    drop(replica);
     node.close().await;
 }

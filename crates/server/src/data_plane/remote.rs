@@ -126,6 +126,7 @@ fn failed(node: NodeId, line: &Line, connection: &Connection, status: &Status) -
         refusal::OTHER_PROTOCOL,
         refusal::OTHER_INCARNATION,
         refusal::OTHER_RUN,
+        refusal::REMOVED,
     ];
     // Whoever listens there is not the node, or no node at all.
     if elsewhere.contains(&&*failure.reason) || status.code() == Code::Unimplemented {

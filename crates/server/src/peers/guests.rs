@@ -5,7 +5,7 @@
 //! connected, and never one that is not later than another that was heard. A later run that comes when the one before is
 //! gone is a restart. So is that of a copy whose original has ended for ever, as far as anybody can tell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sagitta_cluster::{Node, NodeStatus, State};
@@ -39,6 +39,8 @@ struct Books {
     heard: BTreeMap<NodeId, Heard>,
     /// What the cluster has noted of each node: its last start that has joined, and where that is.
     noted: BTreeMap<NodeId, Arc<Node>>,
+    /// The nodes that were removed for ever. They decide nothing any more, and are told the control state, by which they learn it.
+    removed: BTreeSet<NodeId>,
     last_number: u64,
 }
 
@@ -82,6 +84,9 @@ impl Guests {
     pub(crate) fn enter(self: &Arc<Self>, hello: &Hello, topic: Topic) -> Result<Guest, Failure> {
         let (node, incarnation, run) = (NodeId(hello.sender), hello.incarnation, hello.run);
         let mut books = self.lock();
+        if topic == Topic::Messages {
+            self.judge_standing(&books, node)?;
+        }
         self.judge(&books, node, incarnation, &run)?;
         let (seat_taken, taken) = oneshot::channel();
         books.last_number += 1;
@@ -103,13 +108,23 @@ impl Guests {
     /// Whether who calls may ask something now: not once a later run of it is known, or another folder has its name. A run whose
     /// predecessor's streams have not been found broken yet need not wait for that here: what it asks for decides no vote.
     pub(crate) fn hears(&self, hello: &Hello) -> Result<(), Failure> {
-        self.judge_age(&self.lock(), NodeId(hello.sender), hello.incarnation, &hello.run)
+        let books = self.lock();
+        self.judge_standing(&books, NodeId(hello.sender))?;
+        self.judge_age(&books, NodeId(hello.sender), hello.incarnation, &hello.run)
     }
 
     /// Learns which runs the cluster has noted. Whoever is an earlier one is heard no longer.
     pub(crate) fn follow(&self, state: &State) {
         let mut books = self.lock();
-        let Books { heard, noted, .. } = &mut *books;
+        let Books { heard, noted, removed, .. } = &mut *books;
+        for node in state.nodes().values().filter(|node| node.status == NodeStatus::Removed) {
+            let id = NodeId(node.id);
+            if removed.insert(id)
+                && let Some(heard) = heard.get_mut(&id)
+            {
+                heard.seats.remove(&Topic::Messages);
+            }
+        }
         for node in state.nodes().values().filter(|node| node.status != NodeStatus::Removed && node.run > 0) {
             let id = NodeId(node.id);
             noted.insert(id, node.clone());
@@ -117,6 +132,18 @@ impl Guests {
                 heard.seats.clear();
             }
         }
+    }
+
+    /// Whether a node still belongs to the cluster, as far as this one has followed.
+    fn judge_standing(&self, books: &Books, node: NodeId) -> Result<(), Failure> {
+        if !books.removed.contains(&node) {
+            return Ok(());
+        }
+        let message = format!(
+            "{node} was removed from the cluster for ever, and {} hears it no more: start it with an empty data folder, so that it joins as a new node",
+            self.me.node
+        );
+        Err(Failure::new(ErrorKind::Denied, message).with_reason(refusal::REMOVED))
     }
 
     fn judge(&self, books: &Books, node: NodeId, incarnation: u128, run: &Run) -> Result<(), Failure> {
@@ -324,5 +351,47 @@ mod tests {
             drop(original);
             assert!(guests.enter(&hello(10, 4, 2_222), Topic::Messages).is_ok(), "start {number} was heard before");
         }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_was_removed_is_told_and_not_heard() {
+        let roles = Roles { coordinator: true, shard: true };
+        let place = |id: u64| Place {
+            peer_address: format!("http://127.0.0.1:{id}"),
+            api_address: String::new(),
+            zone: String::new(),
+            roles,
+        };
+        let mut state = State::new(1);
+        for id in [1, 2] {
+            state
+                .apply(Command::Join { id, incarnation: 9 + u128::from(id), run: 0, place: place(id), unix_micros: 1 })
+                .unwrap();
+        }
+        let guests = guests();
+        let mut messages = guests.enter(&hello(10, 1, 1_111), Topic::Messages).unwrap();
+        let mut reports = guests.enter(&hello(10, 1, 1_111), Topic::Reports).unwrap();
+        guests.follow(&state);
+        assert_eq!(guests.hears(&hello(10, 1, 1_111)), Ok(()));
+        let removal = [
+            Command::SetVoters { voters: vec![2] },
+            Command::SetNodeStatus { id: 1, status: NodeStatus::Lost },
+            Command::GiveUpNode { id: 1 },
+        ];
+        removal.into_iter().for_each(|command| drop(state.apply(command).unwrap()));
+        guests.follow(&state);
+        messages.replaced().await;
+        let taken = reports.taken.try_recv();
+        assert_eq!(taken, Err(oneshot::error::TryRecvError::Empty), "by these it learns of it");
+        drop((messages, reports));
+        // Whichever start of its folder it is.
+        for again in [hello(10, 1, 1_111), hello(10, 7, 2_222)] {
+            let refused = guests.enter(&again, Topic::Messages).unwrap_err();
+            assert_eq!((refused.kind, &*refused.reason), (ErrorKind::Denied, refusal::REMOVED));
+            assert_eq!(guests.hears(&again).unwrap_err().reason, refusal::REMOVED);
+            assert!(guests.enter(&again, Topic::Reports).is_ok(), "it must learn of it");
+        }
+        guests.follow(&State::new(1));
+        assert!(guests.enter(&hello(10, 8, 1_111), Topic::Messages).is_err(), "an older state takes nothing back");
     }
 }

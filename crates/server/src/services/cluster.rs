@@ -7,7 +7,8 @@ use sagitta_coordinator::{Error, NodeClient};
 use sagitta_model::{NewCluster, PointId};
 use sagitta_wire::cluster::{
     CancelOperation, ChangeNode, ListNodes, ListOperations, ListShards, MoveReplica, NodeChanged, NodePage,
-    OperationPage, ReplicaMoved, ShardPage, ShardSplit, SplitShard, TransferLeader, id_from,
+    OperationPage, RecoverShard, ReplicaMoved, ShardPage, ShardRecovered, ShardSplit, SplitShard, TransferLeader,
+    id_from,
 };
 use sagitta_wire::v1::cluster_service_server::ClusterService;
 use sagitta_wire::{ById, Convert as _, Failure, v1};
@@ -97,6 +98,14 @@ impl<C: NodeClient> ClusterService for Services<C> {
         Ok(Response::new(ShardSplit { operation, notes }.into_proto()))
     }
 
+    async fn recover_shard(&self, request: Request<v1::RecoverShardRequest>) -> Answer<v1::RecoverShardResponse> {
+        let deadline = deadline(request.metadata(), &self.env);
+        let RecoverShard { shard, epoch, dry_run } =
+            RecoverShard::from_proto(request.into_inner()).map_err(Failure::from)?;
+        let (survivor, notes) = self.coordinator.recover_shard(shard, epoch, dry_run, deadline).await.map_err(told)?;
+        Ok(Response::new(ShardRecovered { survivor, notes }.into_proto()))
+    }
+
     async fn change_node(&self, request: Request<v1::ChangeNodeRequest>) -> Answer<v1::ChangeNodeResponse> {
         let deadline = deadline(request.metadata(), &self.env);
         let ChangeNode { id, change, dry_run } = ChangeNode::from_proto(request.into_inner()).map_err(Failure::from)?;
@@ -173,6 +182,10 @@ impl<F: Founding> ClusterService for Unfounded<F> {
     }
 
     async fn split_shard(&self, _: Request<v1::SplitShardRequest>) -> Answer<v1::SplitShardResponse> {
+        Err(Failure::no_cluster().into())
+    }
+
+    async fn recover_shard(&self, _: Request<v1::RecoverShardRequest>) -> Answer<v1::RecoverShardResponse> {
         Err(Failure::no_cluster().into())
     }
 

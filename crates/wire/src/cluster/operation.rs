@@ -86,6 +86,26 @@ pub struct ShardSplit {
     pub notes: Vec<String>,
 }
 
+/// Has a shard that has lost its majority for ever go on with what is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecoverShard {
+    /// The shard.
+    pub shard: u64,
+    /// The epoch of its placement that the caller has seen.
+    pub epoch: u64,
+    /// Only tell what would go on.
+    pub dry_run: bool,
+}
+
+/// What comes of that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardRecovered {
+    /// The node whose replica goes on.
+    pub survivor: u64,
+    /// What there is to say about it, for people.
+    pub notes: Vec<String>,
+}
+
 /// Wants an operation not to come about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CancelOperation {
@@ -132,6 +152,7 @@ impl Convert for ChangeNode {
             Ok(v1::NodeChange::Drain) => NodeChange::Drain,
             Ok(v1::NodeChange::Undrain) => NodeChange::Undrain,
             Ok(v1::NodeChange::Remove) => NodeChange::Remove,
+            Ok(v1::NodeChange::GiveUp) => NodeChange::GiveUp,
             Ok(v1::NodeChange::Unspecified) => return Err(Violation::new("change", "is missing")),
             Err(_) => return Err(unknown_enum("change", proto.change)),
         };
@@ -143,6 +164,7 @@ impl Convert for ChangeNode {
             NodeChange::Drain => v1::NodeChange::Drain,
             NodeChange::Undrain => v1::NodeChange::Undrain,
             NodeChange::Remove => v1::NodeChange::Remove,
+            NodeChange::GiveUp => v1::NodeChange::GiveUp,
         };
         v1::ChangeNodeRequest { id: self.id, change: change.into(), dry_run: self.dry_run }
     }
@@ -217,6 +239,33 @@ impl Convert for ShardSplit {
 
     fn into_proto(self) -> v1::SplitShardResponse {
         v1::SplitShardResponse { operation: self.operation.map(Convert::into_proto), notes: self.notes }
+    }
+}
+
+impl Convert for RecoverShard {
+    type Proto = v1::RecoverShardRequest;
+    type Error = Violation;
+
+    fn from_proto(proto: v1::RecoverShardRequest) -> Result<Self, Violation> {
+        let (shard, epoch) = (id_from("shard", proto.shard)?, id_from("epoch", proto.epoch)?);
+        Ok(Self { shard, epoch, dry_run: proto.dry_run })
+    }
+
+    fn into_proto(self) -> v1::RecoverShardRequest {
+        v1::RecoverShardRequest { shard: self.shard, epoch: self.epoch, dry_run: self.dry_run }
+    }
+}
+
+impl Convert for ShardRecovered {
+    type Proto = v1::RecoverShardResponse;
+    type Error = Violation;
+
+    fn from_proto(proto: v1::RecoverShardResponse) -> Result<Self, Violation> {
+        Ok(Self { survivor: id_from("survivor", proto.survivor)?, notes: proto.notes })
+    }
+
+    fn into_proto(self) -> v1::RecoverShardResponse {
+        v1::RecoverShardResponse { survivor: self.survivor, notes: self.notes }
     }
 }
 

@@ -406,6 +406,7 @@ pub(super) fn report() -> impl Strategy<Value = Report> {
         let replicas = replicas.into_iter().map(|(shard, (figures, role, leader, problem, members, split))| {
             let [epoch, term, applied, points, disk_bytes, data_bytes, recent_us, lasting_us] = figures;
             let load = ReplicaLoad { recent_us, lasting_us };
+            let last = Floor { term: points, index: disk_bytes };
             ReplicaReport {
                 shard,
                 epoch,
@@ -420,6 +421,7 @@ pub(super) fn report() -> impl Strategy<Value = Report> {
                 problem,
                 split,
                 members,
+                last,
             }
         });
         let [searches_waiting, search_threads] = threads;

@@ -5,7 +5,9 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message as _;
-use sagitta_cluster::{Command, GroupMembers, Place, ReplicaLoad, ReplicaReport, ReplicaRole, Report, Roles, State};
+use sagitta_cluster::{
+    Command, Floor, GroupMembers, Place, ReplicaLoad, ReplicaReport, ReplicaRole, Report, Roles, State,
+};
 use sagitta_model::Violation;
 
 use super::any;
@@ -46,6 +48,7 @@ fn report() -> Report {
         problem: Some("opening".to_owned()),
         split: None,
         members: None,
+        last: Floor { term: 0, index: 0 },
     };
     let members = Some(GroupMembers { voters: vec![7, 9], learners: vec![11] });
     let healthy =
@@ -59,6 +62,7 @@ fn report_of_load() -> Report {
     let mut report = Report { search_threads: 8, ..report() };
     let replica = &mut report.replicas[0];
     (replica.data_bytes, replica.load) = (6, ReplicaLoad { recent_us: 7, lasting_us: 300 });
+    replica.last = Floor { term: 2, index: 301 };
     report
 }
 

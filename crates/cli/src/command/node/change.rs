@@ -56,9 +56,14 @@ Examples:
   sagitta node drain 72310433                # first, unless the node is lost
   sagitta node remove 72310433 --dry-run
   sagitta node remove 72310433 --yes
+  sagitta node remove 72310433 --lost-for-ever    # its disk is gone
 
 It is refused while shards should have replicas there. The node's data folder is worth nothing then: a process
-joins again with an empty one.")]
+joins again with an empty one.
+
+A node that is lost may come back, and its replicas are made anew elsewhere if it does not. With --lost-for-ever it is not
+waited for, and what it held is lost, even should it come back: nobody hears it any more. A shard that has lost most of its
+replicas so can go on with what is left: see sagitta shard unsafe-recover.")]
 pub struct Remove {
     /// The node: its id, the beginning of its id, or an address of it
     #[arg(value_name = "NODE")]
@@ -67,6 +72,10 @@ pub struct Remove {
     /// Only tell whether it could
     #[arg(long)]
     dry_run: bool,
+
+    /// The node is lost and never comes back, nor does what it held: remove it although shards should have replicas there
+    #[arg(long)]
+    lost_for_ever: bool,
 
     /// Do not ask
     #[arg(long, short = 'y')]
@@ -89,9 +98,11 @@ impl Remove {
     pub(super) async fn run(&self, session: &Session, nodes: &Nodes) -> Result<(), Failure> {
         let node = nodes.find("NODE", &self.node)?;
         if !self.dry_run && !self.yes && node.status != NodeStatus::Removed {
-            confirm(&format!("Remove node {} for ever?", nodes.told(node.id)))?;
+            let what = if self.lost_for_ever { " with all that it held, which is lost then" } else { "" };
+            confirm(&format!("Remove node {} for ever{what}?", nodes.told(node.id)))?;
         }
-        change(session, nodes, &self.node, NodeChange::Remove, self.dry_run).await
+        let removal = if self.lost_for_ever { NodeChange::GiveUp } else { NodeChange::Remove };
+        change(session, nodes, &self.node, removal, self.dry_run).await
     }
 }
 
@@ -102,11 +113,17 @@ async fn change(
     change: NodeChange,
     dry_run: bool,
 ) -> Result<(), Failure> {
-    let id = nodes.find("NODE", name)?.id;
+    let node = nodes.find("NODE", name)?;
+    let id = node.id;
     let changed = session.client.change_node(id, change, dry_run).await.map_err(|error| {
         let conflict = error.kind == ErrorKind::Conflict;
         let failure = cluster_failed(session, error);
         match change {
+            NodeChange::Remove if conflict && node.status == NodeStatus::Lost => failure.hint(format!(
+                "sagitta operation list shows how its replicas are made anew; if its data is lost for ever, \
+                 sagitta node remove {} --lost-for-ever",
+                nodes.short(id)
+            )),
             NodeChange::Remove if conflict => failure.hint(format!(
                 "sagitta node drain {} moves its replicas away; sagitta operation list shows how far that is",
                 nodes.short(id)

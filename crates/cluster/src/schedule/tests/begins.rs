@@ -149,8 +149,8 @@ fn of_two_that_say_they_lead_the_one_of_the_later_term_counts() {
     let leads = |term: u64| {
         let members = GroupMembers { voters: vec![term], learners: vec![] };
         let (epoch, role, leader, points, disk_bytes, problem) = (1, ReplicaRole::Leader, None, 0, 0, None);
-        let (applied, members, split) = (10 * term, Some(members), None);
         let (data_bytes, load) = (0, ReplicaLoad::default());
+        let (applied, members, split, last) = (10 * term, Some(members), None, Floor { term, index: 10 * term });
         ReplicaReport {
             shard: 16,
             epoch,
@@ -165,6 +165,7 @@ fn of_two_that_say_they_lead_the_one_of_the_later_term_counts() {
             problem,
             split,
             members,
+            last,
         }
     };
     for terms in [[5, 6], [6, 5]] {

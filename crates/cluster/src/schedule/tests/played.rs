@@ -37,6 +37,8 @@ pub(super) struct Played {
     led_by: BTreeMap<u64, u64>,
     /// Replicas that do not work.
     pub(super) broken: BTreeSet<(u64, u64)>,
+    /// Nodes that do not follow the state.
+    pub(super) behind: BTreeSet<u64>,
     /// Where the replicas of shards that were split have applied that: by node and shard.
     pub(super) split: BTreeMap<(u64, u64), Floor>,
 }
@@ -71,6 +73,7 @@ impl Played {
             noise: 0,
             led_by: BTreeMap::new(),
             broken: BTreeSet::new(),
+            behind: BTreeSet::new(),
             split: BTreeMap::new(),
         };
         for id in 1..=nodes {
@@ -192,7 +195,8 @@ impl Played {
         for id in self.state.nodes().keys().copied() {
             let silence = self.down.get(&id).copied().unwrap_or_default();
             let shortage = self.short.contains(&id).then(|| "disk".to_owned());
-            let mut report = Report { shortage, search_threads: self.threads, ..Report::default() };
+            let deletions = if self.behind.contains(&id) { 0 } else { self.state.deletions() };
+            let mut report = Report { shortage, deletions, search_threads: self.threads, ..Report::default() };
             for (shard, group) in self.groups.iter().filter(|(_, group)| group.copies.contains_key(&id)) {
                 let leads = self.leader(*shard) == Some(id);
                 let role = match leads {
@@ -214,6 +218,7 @@ impl Played {
                     problem: self.broken.contains(&(id, *shard)).then(|| "planted".to_owned()),
                     split: self.split.get(&(id, *shard)).copied(),
                     members: (leads && !self.leaders_are_mute).then(|| group.members.clone()),
+                    last: Floor { term: group.term, index: group.copies[&id] },
                 });
             }
             told.insert(id, Told { report: self.is_there(id).then(|| Arc::new(report)), silence });
@@ -285,6 +290,7 @@ impl Played {
             self.apply(command);
         }
         for shard in self.groups.keys().copied().collect::<Vec<_>>() {
+            self.go_on_alone(shard);
             self.host(shard);
             if self.below(3) > 0 {
                 self.lead(shard);
@@ -327,6 +333,16 @@ impl Played {
                 self.split.insert((node, split.right.id), at);
                 right.copies.insert(node, at.index);
             }
+        }
+    }
+
+    /// The survivor of a shard that has lost its majority makes itself the only member, once.
+    fn go_on_alone(&mut self, shard: u64) {
+        let Some(recovery) = self.state.recovery_of(shard).filter(|one| self.is_there(one.survivor)) else { return };
+        let group = self.groups.get_mut(&shard).expect("it is one of ours");
+        if group.term < recovery.term {
+            group.members = GroupMembers { voters: vec![recovery.survivor], learners: Vec::new() };
+            (group.term, group.committed) = (recovery.term + 1, group.copies[&recovery.survivor]);
         }
     }
 

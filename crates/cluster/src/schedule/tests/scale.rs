@@ -252,6 +252,7 @@ impl Crowd {
             problem: None,
             split: None,
             members: leads.then(|| group.members.clone()),
+            last: Floor { term: group.term, index: COMMITTED },
         }
     }
 

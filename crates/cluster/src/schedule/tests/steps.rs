@@ -52,6 +52,7 @@ fn replica(role: ReplicaRole, term: u64, applied: u64) -> ReplicaReport {
         problem,
         split: None,
         members,
+        last: Floor { term, index: applied },
     }
 }
 

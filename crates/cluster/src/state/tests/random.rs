@@ -62,13 +62,23 @@ fn command() -> impl Strategy<Value = Command> {
         let at = Floor { term: place / 3, index: place % 3 };
         Command::AdvanceSplit { id, from, to, at, unix_micros: 7 }
     });
+    let give_up = node.clone().prop_map(|id| Command::GiveUpNode { id });
+    let lose = node.clone().prop_map(|id| status_of(id, NodeStatus::Lost));
+    // Few shards, so that one is met that has lost its majority.
+    let recover = (16u64..20, 1u64..4, node.clone(), 0u64..9, 0u64..2).prop_map(
+        |(shard, epoch, survivor, place, unix_micros)| {
+            let at = Floor { term: place / 3, index: place % 3 };
+            Command::RecoverShard { shard, epoch, survivor, term: 1 + place, at, unix_micros }
+        },
+    );
+    let end_recovery = (16u64..40, 1u64..8).prop_map(|(shard, id)| Command::EndRecovery { shard, id });
     let cancel = (1u64..8).prop_map(|id| Command::CancelOperation { id });
     let voters = prop::collection::vec(node, 0..3).prop_map(|voters| Command::SetVoters { voters });
     let replaces =
         prop_oneof![Just(Replaces::Any), Just(Replaces::Nothing), (0u8..3).prop_map(|at| Replaces::Token([at; 32]))];
     let token = (0u8..3, replaces).prop_map(|(digest, replaces)| token(digest, replaces));
     prop_oneof![5 => join, 4 => up, 4 => status, 4 => create, 2 => delete, 3 => free, 5 => replicas, 1 => voters, 2 => token, 6 => begin,
-        12 => advance, 1 => cancel, 4 => begin_split, 12 => advance_split]
+        12 => advance, 1 => cancel, 4 => begin_split, 12 => advance_split, 3 => lose, 3 => give_up, 8 => recover, 2 => end_recovery]
 }
 
 fn status_of(id: u64, status: NodeStatus) -> Command {
@@ -111,7 +121,7 @@ proptest! {
 fn random_commands_reach_every_outcome() {
     let mut runner = TestRunner::deterministic();
     let mut reached = BTreeSet::new();
-    for _ in 0..400 {
+    for _ in 0..1_000 {
         let steps = prop::collection::vec(command(), 80).new_tree(&mut runner).expect("drawn").current();
         let mut state = cluster(3, 2);
         for command in steps {
@@ -154,6 +164,10 @@ fn random_commands_reach_every_outcome() {
         "no-shard",
         "stale",
         "takes-no-replicas",
+        "recovery",
+        "recovery-ended",
+        "not-lost",
+        "has-majority",
     ];
     let missing: Vec<_> = all.iter().filter(|name| !reached.contains(**name)).collect();
     assert!(missing.is_empty(), "never {missing:?}");

@@ -6,6 +6,7 @@ use sagitta_env::ManualClock;
 use tokio::sync::watch;
 
 use super::*;
+use crate::log::GroupState;
 use crate::testing::{Depot, Image};
 use crate::transport::memory::MemoryNetwork;
 
@@ -17,6 +18,8 @@ pub(super) struct Crew {
     members: Vec<Member>,
     /// Who stands at once when the group is founded.
     pub(super) stands_first: Option<usize>,
+    /// Who is to go on alone when it is opened next, and from which term on.
+    pub(super) alone_from: Option<(usize, u64)>,
     /// Whether members offer their states.
     depot: Option<Depot>,
     trace: DefaultHasher,
@@ -62,6 +65,7 @@ impl Crew {
             founders: (0..founders).map(node_id).collect(),
             members: Vec::new(),
             stands_first: None,
+            alone_from: None,
             depot,
             trace: DefaultHasher::new(),
         };
@@ -113,9 +117,11 @@ impl Crew {
         let mut bench = Bench::with(env, clock, id, Arc::new(member.log.clone()), transport);
         let (found_with, found_at, floor) = (Some(self.founders.clone()), member.found_at, member.floor);
         let stands_first = self.stands_first == Some(node);
-        let spec = GroupSpec { group: GROUP, found_with, found_at, floor, stands_first };
-        let status = bench.open_as(spec, &member.machine).expect("opens");
-        member.life = Some((bench, status));
+        let alone_from = self.alone_from.filter(|(alone, _)| *alone == node).map(|(_, term)| term);
+        let spec = GroupSpec { group: GROUP, found_with, found_at, floor, stands_first, alone_from };
+        // A fault may have been injected: then it is not up.
+        member.life = bench.open_as(spec, &member.machine).ok().map(|status| (bench, status));
+        assert!(member.life.is_some() || alone_from.is_some(), "it opens");
     }
 
     /// The power fails: what was not synced is gone, and so is what was on its way to the node.
@@ -173,6 +179,11 @@ impl Crew {
     /// Has the node's log ask for room.
     pub(super) fn crowd(&self, node: usize) {
         self.members[node].log.crowd(GROUP);
+    }
+
+    /// What the node's log holds of the group.
+    pub(super) fn log(&self, node: usize) -> GroupState {
+        self.members[node].log.load(GROUP).expect("readable").expect("founded")
     }
 
     /// Has an append of the node's log fail, the next or one so many later.

@@ -80,7 +80,14 @@ fn a_group_is_founded_only_on_the_very_state_that_it_begins_with() {
         let machine = TestMachine::default();
         machine.lock().live.applied = applied;
         let mut bench = Bench::new(1, Arc::new(MemoryLog::new()));
-        let spec = GroupSpec { group: GROUP, found_with: Some(vec![ME]), found_at, floor: None, stands_first: false };
+        let spec = GroupSpec {
+            group: GROUP,
+            found_with: Some(vec![ME]),
+            found_at,
+            floor: None,
+            stands_first: false,
+            alone_from: None,
+        };
         bench.open_as(spec, &machine).map(drop).map_err(|error| error.to_string())
     };
     assert_eq!(open(BEGIN, Some(BEGIN)), Ok(()));

@@ -1,4 +1,4 @@
-use sagitta_cluster::{Command, Place, Roles};
+use sagitta_cluster::{Command, Floor, Place, Roles};
 use sagitta_env::Env;
 use sagitta_model::{IndexPolicy, Metric, ReplicaLoad, Schema, VectorSpec};
 
@@ -39,6 +39,7 @@ fn replica(shard: u64, role: ReplicaRole, applied: u64) -> ReplicaReport {
         problem: None,
         split: None,
         members: None,
+        last: Floor { term, index: applied },
     }
 }
 

@@ -95,6 +95,7 @@ impl Trio {
                 found_at: None,
                 floor: None,
                 stands_first: false,
+                alone_from: None,
             };
             let group = host.handle().open_group(spec, Box::new(list.clone())).await.unwrap();
             members.push(Member { id, host, group, list, counters, _sending: sending, listener: None });

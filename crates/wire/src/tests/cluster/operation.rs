@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::cluster::{
-    CancelOperation, ChangeNode, ListOperations, MoveReplica, NodeChanged, OperationPage, ReplicaMoved, ShardSplit,
-    SplitShard,
+    CancelOperation, ChangeNode, ListOperations, MoveReplica, NodeChanged, OperationPage, RecoverShard, ReplicaMoved,
+    ShardRecovered, ShardSplit, SplitShard,
 };
 
 fn operation() -> impl Strategy<Value = OperationInfo> {
@@ -46,10 +46,12 @@ proptest! {
         check(ReplicaMoved { operation: operations.first().cloned(), notes: follows.clone() })?;
         check(ShardSplit { operation: operations.last().cloned(), notes: follows.clone() })?;
         check(SplitShard { shard: id, epoch: others.0, dry_run })?;
+        check(RecoverShard { shard: id, epoch: others.0, dry_run })?;
+        check(ShardRecovered { survivor: id, notes: follows.clone() })?;
         check(MoveReplica { shard: id, from: others.0, to: others.1, dry_run })?;
         check(OperationPage { operations, next_page_token: "next".to_owned() })?;
         check(NodeChanged { node, follows })?;
-        for change in [NodeChange::Drain, NodeChange::Undrain, NodeChange::Remove] {
+        for change in [NodeChange::Drain, NodeChange::Undrain, NodeChange::Remove, NodeChange::GiveUp] {
             check(ChangeNode { id, change, dry_run })?;
         }
         check(CancelOperation { id, dry_run })?;
@@ -74,6 +76,10 @@ fn what_no_operation_can_be_is_refused_by_field() {
         |shard, epoch| SplitShard::from_proto(v1::SplitShardRequest { shard, epoch, dry_run: false }).unwrap_err();
     refused("shard", splits(0, 1).into());
     refused("epoch", splits(16, 0).into());
+    let recovers =
+        |shard, epoch| RecoverShard::from_proto(v1::RecoverShardRequest { shard, epoch, dry_run: false }).unwrap_err();
+    refused("shard", recovers(0, 1).into());
+    refused("epoch", recovers(16, 0).into());
     let good = golden_operation().into_proto();
     let moved =
         v1::MoveReplicaResponse { operation: Some(v1::Operation { kind: 99, ..good.clone() }), notes: Vec::new() };
@@ -132,5 +138,7 @@ pub(super) fn golden() -> Vec<(&'static str, String)> {
         ("ListOperationsResponse", hex(&page.into_proto())),
         ("GetOperationRequest", hex(&v1::GetOperationRequest { id: 7 })),
         ("CancelOperationRequest", hex(&CancelOperation { id: 7, dry_run: true }.into_proto())),
+        ("RecoverShardRequest", hex(&RecoverShard { shard: 16, epoch: 300, dry_run: true }.into_proto())),
+        ("RecoverShardResponse", hex(&ShardRecovered { survivor: 300, notes: vec!["n".to_owned()] }.into_proto())),
     ]
 }
