@@ -71,7 +71,7 @@ cluster failover FAILOVERS=5
 cluster full_disk FILLS=4
 cluster states whole_state
 cluster heal
-cluster others clocks entrance gone partial returns strangers
+cluster others clocks entrance gone partial recover returns strangers
 step simulation make simulate
 
 printf '\n'

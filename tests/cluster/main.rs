@@ -18,6 +18,7 @@ mod points;
 #[allow(dead_code, reason = "shared with the tests of the command line; not every helper has a use here")]
 #[path = "../cli/ran.rs"]
 mod ran;
+mod recover;
 mod retries;
 mod returns;
 #[path = "../server/small_disk.rs"]

@@ -17,6 +17,7 @@ mod partial;
 mod points;
 mod power;
 mod readers;
+mod recover;
 mod retries;
 mod split;
 mod steps;

@@ -460,6 +460,12 @@ impl Machine {
         format!("http://{}", SocketAddr::new(self.address, PEER_PORT))
     }
 
+    /// How many replicas it has a folder of.
+    pub(crate) fn replicas(&self) -> usize {
+        let folders = std::fs::read_dir(self.data.join("shards")).into_iter().flatten().flatten();
+        folders.filter(|entry| !entry.file_name().to_string_lossy().ends_with(".removed")).count()
+    }
+
     fn api_url(&self) -> String {
         format!("http://{}", SocketAddr::new(self.address, API_PORT))
     }
