@@ -85,7 +85,7 @@ mod tests {
             clock.advance(Duration::from_millis(1_000 - busy_ms));
             meter.load()
         };
-        let after = |seconds: u64, busy_ms| (0..seconds).map(|_| second(busy_ms)).last().expect("at least one");
+        let after = |seconds: u64, busy_ms| (0..seconds).fold(ReplicaLoad::default(), |_, _| second(busy_ms));
         assert_eq!(after(10, 0), ReplicaLoad::default());
         let moment = after(5, 1_000);
         assert!(moment.recent_us < 160_000 && moment.lasting_us < 9_000, "five busy seconds are no load: {moment:?}");
