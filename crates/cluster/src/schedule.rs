@@ -60,6 +60,9 @@ pub struct Limits {
     pub splits_at_once: usize,
     /// How long the halves of a shard are left whole: until then the points that each has lost are removed and segments merged.
     pub whole_at_least: Duration,
+    /// How long after a split what the halves do says nothing of them yet: what is told is smoothed over ten minutes, so the half that kept the
+    /// shard's number is told to do what the whole did.
+    pub load_known_after: Duration,
 }
 
 impl Default for Limits {
@@ -75,6 +78,7 @@ impl Default for Limits {
             split_above: Some(16 << 30),
             splits_at_once: 2,
             whole_at_least: Duration::from_secs(300),
+            load_known_after: Duration::from_secs(1_800),
         }
     }
 }

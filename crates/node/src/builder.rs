@@ -164,11 +164,13 @@ impl Build {
 
     /// Offers each shard a turn; says whether any had work.
     fn round(&self) -> bool {
-        let mut busy = false;
+        let (mut busy, mut has_sampled) = (false, false);
         for (shard, replica) in self.replicas.all() {
             let disk_short = self.disk_short.load(Ordering::Acquire);
             replica.sweep();
             let built = replica.shard();
+            // Of one in a round: a node that has just started knows of none, and what it has to build is more urgent.
+            has_sampled = has_sampled || built.sample_payloads();
             let stop = Until { stop: &self.stop, replica: &replica, shard: &built };
             let tended = replica.tend(&built, disk_short, &stop);
             if tended.adopted {

@@ -416,7 +416,7 @@ async fn what_is_applied_searched_and_read_is_work_of_the_replica_and_of_no_othe
     has_worked("searching");
     replica.get(vec![PointId::Num(1)], Selection::default(), all, Deadline::NEVER).await.expect("read");
     has_worked("reading");
-    assert!(replica.data_bytes() > 9 * 4 * USUAL as u64, "vectors and payloads");
+    assert!(replica.data_bytes() >= 9 * 4 * USUAL as u64, "of the vectors at least");
     let idle = other.meter().busy_ns();
     write(&replica, 3, USUAL, 0..9).await;
     assert_eq!(other.meter().busy_ns(), idle);

@@ -194,12 +194,14 @@ fn main() -> std::process::ExitCode {
     let mut config = Config::new(data, listen);
     config.tls = tls_cert.zip(tls_key).map(|(cert, key)| ServerTls { cert, key, client_ca: tls_client_ca });
     config.memory = memory.unwrap_or(config.memory);
+    // Alone there is no other node for which a split would be worth it.
+    let by_default = config.split_above.take();
     if let Some(member) = member {
         let Member { peer_listen, peer_tls, roles, zone, join, join_token, repair_after, split_above, copy_rate } =
             member;
         config.cluster = Some(ClusterConfig { peer_listen, peer_tls: peer_tls.files(), roles, zone, join, join_token });
         config.repair_after = repair_after.unwrap_or(config.repair_after);
-        config.split_above = split_above.unwrap_or(config.split_above);
+        config.split_above = split_above.unwrap_or(by_default);
         config.copy_rate = copy_rate.unwrap_or(config.copy_rate);
     }
     config.release_memory = release_free_memory;

@@ -2,11 +2,13 @@
 //! should while other nodes have nothing of their collection.
 //!
 //! It ends. What points take is told without what a split has left to be removed, so halves have half of it from the beginning, and
-//! a half is split again once it has doubled. Load splits a collection until it has a shard for every node, and none with few points.
+//! a half is split again once it has doubled. Load splits a collection until it has as many replicas as there are nodes, and none with few
+//! points.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Limits, View, unwell};
 use crate::collection::{Collection, ShardDescriptor};
@@ -52,8 +54,10 @@ pub(super) fn splits(
     };
     let Some(above) = limits.split_above.filter(|_| !is_full(0)) else { return commands };
     let mut candidates = candidates(state, view, above);
-    let is_free = |shard: u64| !busy.contains(&shard) && !is_left_whole(state, limits, shard, unix_micros);
-    candidates.retain(|one| is_free(one.shard.id));
+    candidates.retain(|one| {
+        let whole_at_least = if one.by_load { limits.load_known_after } else { limits.whole_at_least };
+        !busy.contains(&one.shard.id) && !is_left_whole(state, one.shard.id, whole_at_least, unix_micros)
+    });
     candidates.sort_by_key(|one| (Reverse(one.bytes), one.shard.id));
     let mut nodes: BTreeSet<u64> = state.splits_under_way().flat_map(|split| &split.right.replicas).copied().collect();
     // What is agreed bounds how many shards there are; so it has to be asked with those that were begun a moment ago.
@@ -146,9 +150,10 @@ fn is_busy(told: &ReplicaReport, search_threads: u32) -> bool {
     all > 0 && told.load.lasting_us > all / BUSY_PARTS
 }
 
-/// Whether a shard came of a split a short while ago, or was to be split and was not.
-fn is_left_whole(state: &State, limits: &Limits, shard: u64, unix_micros: u64) -> bool {
-    let whole_at_least = u64::try_from(limits.whole_at_least.as_micros()).unwrap_or(u64::MAX);
+/// Whether a shard came of a split a short while ago, or was to be split and was not, as far as that is known: the state forgets all but the
+/// latest.
+fn is_left_whole(state: &State, shard: u64, whole_at_least: Duration, unix_micros: u64) -> bool {
+    let whole_at_least = u64::try_from(whole_at_least.as_micros()).unwrap_or(u64::MAX);
     state.splits().any(|split| {
         let ago = split.ended_unix_micros.map(|ended| unix_micros.saturating_sub(ended));
         let lately = |within: u64| ago.is_some_and(|ago| ago < within);

@@ -425,6 +425,8 @@ fn points_take_what_they_are_whatever_else_is_on_the_disk_and_halves_have_half_o
         let points = fixture.points(&[&lower[..], &upper].concat());
         apply(&left, 1, &command(1, Change::Upsert(points.clone())));
         let of_vectors: usize = fixture.schema.vectors.values().map(|spec| 100 * spec.dim * 4).sum();
+        assert_eq!(left.data_bytes(), of_vectors as u64, "payloads are not known yet");
+        assert!(left.sample_payloads() && !left.sample_payloads(), "once is enough");
         let unsealed = left.data_bytes();
         let of_payload = |point: &Point| {
             let mut record = Vec::new();
@@ -444,10 +446,20 @@ fn points_take_what_they_are_whatever_else_is_on_the_disk_and_halves_have_half_o
         apply(&left, 20, &split(20, MIDDLE, 8));
         let right = fixture.open(8);
         for shard in [&left, &right] {
+            assert!(shard.sample_payloads());
             let half = shard.data_bytes();
             assert!(half.abs_diff(whole / 2) < whole / 10, "{half} of {whole}");
             run_jobs(shard).expect("jobs end well");
             assert!(shard.data_bytes() < whole, "once the rest is removed: {}", shard.data_bytes());
         }
+        // As many points as before, and larger ones.
+        let mut larger = fixture.points(&lower);
+        larger
+            .iter_mut()
+            .for_each(|point| drop(point.payload.insert("text".to_owned(), "x".repeat(10_000).as_str().into())));
+        let before = left.data_bytes();
+        apply(&left, 10_000, &command(10_000, Change::Upsert(larger)));
+        assert!(left.sample_payloads());
+        assert!(left.data_bytes() > before + lower.len() as u64 * 9_000, "{} after {before}", left.data_bytes());
     });
 }

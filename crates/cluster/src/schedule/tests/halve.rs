@@ -15,6 +15,7 @@ fn filled(seed: u64, nodes: u64, shards: u32, points: u64) -> Played {
     let mut played = Played::new(seed, nodes, 3);
     played.limits.split_above = Some(ABOVE << 10);
     played.limits.whole_at_least = Duration::from_micros(20);
+    played.limits.load_known_after = Duration::from_micros(20);
     // The clock of a cluster is never that near to its beginning.
     played.now = 1_000_000;
     played.create(shards, 3);
@@ -198,7 +199,7 @@ fn a_shard_that_keeps_all_of_its_nodes_busy_is_split_where_others_could_help() {
 }
 
 #[test]
-fn load_alone_splits_a_collection_until_it_has_a_shard_for_every_node() {
+fn load_alone_splits_a_collection_until_it_has_a_replica_for_every_node() {
     for nodes in [4, 7, 12, 20] {
         let mut played = busy(nodes, 4_000, 4_000);
         for _ in 0..32 {
@@ -212,6 +213,22 @@ fn load_alone_splits_a_collection_until_it_has_a_shard_for_every_node() {
         let count = played.state.shards().count() as u64;
         assert_eq!(count, nodes.div_ceil(3), "{nodes} nodes");
     }
+}
+
+#[test]
+fn what_a_half_is_told_to_do_counts_no_sooner_than_it_is_known() {
+    let mut played = busy(12, 4_000, 4_000);
+    played.limits.load_known_after = Duration::from_micros(60);
+    played.run_to_rest();
+    let all: Vec<u64> = played.state.shards().map(|(_, shard)| shard.id).collect();
+    assert_eq!(all, [16, 17]);
+    played.points.extend(all.iter().map(|shard| (*shard, MIN_BUSY_POINTS)));
+    played.loads.extend(all.iter().map(|shard| (*shard, (4_000_000, 4_000_000))));
+    let ended = played.state.splits().find_map(|split| split.ended_unix_micros).expect("it has ended");
+    played.now = ended + 59;
+    assert_eq!(begun(&played), []);
+    played.now += 1;
+    assert!(!begun(&played).is_empty());
 }
 
 /// Filled by and by or at once: a shard that was given so much ends as so many, and what was split once is not split on.
