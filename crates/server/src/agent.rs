@@ -79,7 +79,9 @@ pub(crate) struct Agent {
     placed: Placed,
     reporter: Reporter,
     followed: Followed,
-    /// Up to which deletion of a collection all is removed, for good.
+    /// Has the connections to other nodes go by a state.
+    heed: Box<dyn Fn(&State) + Send + Sync>,
+    /// Up to which deletion all is removed, and nobody is asked or heard who was given up, for good.
     deletions: u64,
     /// Whether a shard is to be opened once it is split off.
     waits_for_split: bool,
@@ -193,10 +195,16 @@ impl Agent {
             placed,
             reporter,
             followed,
+            heed: Box::new(|_| ()),
             deletions: 0,
             waits_for_split: false,
             blocked: BTreeSet::new(),
         }
+    }
+
+    /// What has the connections to other nodes go by a state: this agent tells that it has followed one.
+    pub(crate) fn heeding(self, heed: impl Fn(&State) + Send + Sync + 'static) -> Self {
+        Self { heed: Box::new(heed), ..self }
     }
 
     /// What the node hosts, whenever that changes, and every second.
@@ -265,6 +273,7 @@ impl Agent {
             return Ok(());
         }
         let state = &seen.state;
+        (self.heed)(state);
         let mut first = Ok(());
         self.waits_for_split = false;
         let mut blocked = BTreeSet::new();

@@ -31,7 +31,7 @@ use crate::peers::{Guests, PeerIdentity, let_in};
 const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
 
-/// What a node asks of this one, and until when it waits; refused if it means another one, or is a run that has been overtaken.
+/// What a node asks of this one, and until when it waits; refused if it means another one, was removed, or is a run that has been overtaken.
 fn admit<T>(request: Request<T>, guests: &Guests, env: &Env) -> Result<(T, Deadline), Status> {
     let hello = sender(request.metadata(), guests.me())?;
     guests.hears(&hello).inspect_err(|failure| tracing::debug!(why = failure.message, "refused a call"))?;

@@ -104,7 +104,9 @@ impl Parts<'_> {
         let node = Arc::new(Node::start(env.clone(), self.node_options(whole.clone()), engines, host.handle())?);
         let (placed, followed) = (Placed::default(), Followed::open(data.layout().followed())?);
         let states = Arc::new(watch::Sender::new(followed.last().cloned()));
-        let mut agent = Agent::new(env.clone(), me.node.0, node.clone(), placed.clone(), followed);
+        let agent = Agent::new(env.clone(), me.node.0, node.clone(), placed.clone(), followed);
+        let heeding = books.clone();
+        let mut agent = agent.heeding(move |state| heeding.follow(state));
 
         books.note(&self.known, states.borrow().as_ref());
         let mut tasks = vec![env.spawn(books.clone().keep(states.subscribe()))];
@@ -126,21 +128,9 @@ impl Parts<'_> {
             }
             None => None,
         };
-        match (&control, &self.peers) {
-            // Alone there is nobody else to serve a replica that cannot be opened: the process says so, and ends.
-            (Some(control), None) => {
-                let coordinator = coordinator.as_ref().expect("invariant: there is one where there is a control group");
-                coordinator.catch_up(env.deadline(ALONE)).await?;
-                agent.follow(&Seen::of(control)).await?;
-            }
-            _ => {
-                let last = states.borrow().clone();
-                if let Some(seen) = last {
-                    // What fails is logged, reported, and tried again.
-                    let _ = agent.follow(&seen).await;
-                }
-            }
-        }
+        let alone = control.as_ref().zip(coordinator.as_deref()).filter(|_| self.peers.is_none());
+        let last = states.borrow().clone();
+        self.follow_first(&mut agent, alone, last).await?;
         let steward = Steward::new(env.clone(), me.node.0, node.clone());
         tasks.push(env.spawn(steward.run(states.subscribe())));
         tasks.push(env.spawn(agent.run(states.subscribe())));
@@ -164,6 +154,24 @@ impl Parts<'_> {
             _ => None,
         };
         Ok(Started { host, node, control, coordinator, tasks, network })
+    }
+
+    /// Hosts what should be here, as far as it is known.
+    async fn follow_first(
+        &self,
+        agent: &mut Agent,
+        alone: Option<(&Control, &Coordinator<AllNodes>)>,
+        last: Option<Seen>,
+    ) -> Result<(), StartError> {
+        if let Some((control, coordinator)) = alone {
+            // Alone there is nobody else to serve a replica that cannot be opened: the process says so, and ends.
+            coordinator.catch_up(self.env.deadline(ALONE)).await?;
+            agent.follow(&Seen::of(control)).await?;
+        } else if let Some(seen) = last {
+            // What fails is logged, reported, and tried again.
+            let _ = agent.follow(&seen).await;
+        }
+        Ok(())
     }
 
     /// Who answers requests here.
@@ -364,7 +372,6 @@ impl Books {
         }
         if let Some(seen) = followed {
             self.follow(&seen.state);
-            self.guests.follow(&seen.state);
         }
     }
 
@@ -375,7 +382,6 @@ impl Books {
             let seen = states.borrow_and_update().clone();
             if let Some(seen) = seen {
                 self.follow(&seen.state);
-                self.guests.follow(&seen.state);
                 let me = self.guests.me();
                 let overtaken = seen.state.nodes().get(&me.node.0).filter(|node| is_overtaken(&me.run, node));
                 if let Some(node) = overtaken.filter(|_| !std::mem::replace(&mut said, true)) {
@@ -402,6 +408,7 @@ impl Books {
         for (node, address) in coordinators(state) {
             self.set(&self.coordinators, NodeId(node), &address);
         }
+        self.guests.follow(state);
     }
 
     fn set(&self, book: &AddressBook, node: NodeId, address: &str) {

@@ -58,21 +58,41 @@ pub fn recover_by_hand(
     await_all(state, &view, &living, &lost).map_err(Err)?;
     let Some(chosen) = best.1 else {
         return Err(Err(format!(
-            "no replica of it works, of those on {}: `sagitta shard show {id}` tells why",
+            "no replica of it works and holds anything, of those on {}: `sagitta shard show {id}` tells more",
             nodes(&living)
         )));
     };
     let left_out: Vec<u64> = living.iter().copied().filter(|node| *node != survivor).collect();
     let broken: Vec<u64> =
         left_out.iter().copied().filter(|node| candidates.iter().all(|one| one.0 != *node)).collect();
-    let notes = notes((survivor, chosen), (&lost, &left_out, &broken), collection.replication);
+    let mut notes = notes((survivor, chosen), (&lost, &left_out, &broken), collection.replication);
+    let is_later = |told: &&ReplicaReport| (told.last.term, told.last.index) > (at.term, at.index);
+    for node in broken {
+        let Some(told) = view.replica(node, id).filter(is_later) else { continue };
+        let (Floor { term, index }, problem) = (told.last, told.problem.as_deref().unwrap_or("it holds nothing"));
+        notes.insert(
+            0,
+            format!(
+                "the replica on node {node} has a later log, up to entry {index} of term {term}, and does not work ({problem}): mend that first, or what \
+                 only it has is lost"
+            ),
+        );
+    }
+    if state.operation_on(id).is_some_and(|one| one.to == survivor) {
+        notes.insert(0, format!("node {survivor} was being brought its replica, which may lack most of the shard"));
+    }
     Ok((command, notes))
 }
 
-/// Those whose replica works, the one with the latest log first: whatever any of them knows to be agreed, that one has as well.
+/// The only entry of a log that nobody has written to: the founding.
+const FOUNDING: u64 = 1;
+
+/// Those whose replica works and holds anything, the one with the latest log first: whatever any of them knows to be agreed, that one has
+/// as well.
 fn candidates<'t>(view: &View<'t>, living: &[u64], shard: u64) -> Vec<(u64, &'t ReplicaReport)> {
     let told = living.iter().filter_map(|node| Some((*node, view.replica(*node, shard)?)));
-    let mut candidates: Vec<_> = told.filter(|(_, told)| told.problem.is_none()).collect();
+    let mut candidates: Vec<_> =
+        told.filter(|(_, told)| told.problem.is_none() && told.last.index > FOUNDING).collect();
     candidates.sort_by_key(|(node, told)| (std::cmp::Reverse((told.last.term, told.last.index)), *node));
     candidates
 }
@@ -88,10 +108,16 @@ fn await_all(state: &State, view: &View<'_>, living: &[u64], lost: &[u64]) -> Re
     if awaited.is_empty() {
         return Ok(());
     }
+    let is_drained = |node: &u64| state.nodes().get(node).is_some_and(|node| node.status == NodeStatus::Drained);
+    let (drained, others): (Vec<u64>, Vec<u64>) = awaited.iter().copied().partition(is_drained);
+    let commands = drained.iter().map(|node| format!("`sagitta node remove {node}`"));
+    let commands = commands.chain(others.iter().map(|node| format!("`sagitta node remove {node} --lost-for-ever`")));
     Err(format!(
-        "{} may not know yet what is lost for ever ({}), and could go on writing there: wait until that is heard of, or give it up as well",
+        "{} may not know yet what is lost for ever ({}), and could go on writing there: wait until that is heard of, or remove what never comes back \
+         by {}",
         nodes(&awaited),
-        nodes(lost)
+        nodes(lost),
+        commands.collect::<Vec<_>>().join(", ")
     ))
 }
 

@@ -94,7 +94,12 @@ impl State {
             let present = group.iter().filter(|node| living.contains(node) && Some(**node) != without).count();
             present > group.len() / 2
         };
-        if groups.iter().all(|group| decides(group, None)) {
+        // Whoever is brought has no vote before the switch.
+        let is_settled = self
+            .operation_on(shard)
+            .is_some_and(|one| matches!(one.step, OperationStep::Join | OperationStep::CatchUp));
+        let now = if is_settled { &groups[..1] } else { &groups[..] };
+        if now.iter().all(|group| decides(group, None)) {
             return Err(Refusal::HasMajority { shard, nodes: living });
         }
         if !living.contains(&survivor) {
@@ -116,7 +121,7 @@ impl State {
         let kept = living.into_iter().filter(|node| *node != survivor).collect();
         let new = Recovery { id: 0, shard, epoch, survivor, term, kept, begun_unix_micros: unix_micros };
         self.end_operation_on(shard, unix_micros);
-        self.go_on_with_split(&new, floor);
+        self.go_on_with_split(&new, at, floor);
         for node in gone.into_iter().filter(|node| *node != survivor) {
             self.note_left(shard, node, floor);
         }
@@ -158,14 +163,20 @@ impl State {
         self.forget_ended();
     }
 
-    /// A split that the log may hold goes on, with the same node alone; one that it does not is over.
-    fn go_on_with_split(&mut self, of_left: &Recovery, floor: Floor) {
+    /// A split that the log, which ends there, may hold goes on, with the same node alone; one that it cannot is over. `floor` is the lost
+    /// members'.
+    fn go_on_with_split(&mut self, of_left: &Recovery, end: Floor, floor: Floor) {
         let Some(known) = self.split_on(of_left.shard) else { return };
         let mut split = Split::clone(known);
         if split.step == SplitStep::Prepare {
             (split.step, split.ended_unix_micros) = (SplitStep::Cancelled, Some(of_left.begun_unix_micros));
             self.keep_split(split);
             return;
+        }
+        let has_it = |entry: Floor| (entry.term, entry.index) <= (end.term, end.index);
+        if !split.right.split.is_none_or(has_it) {
+            // Only lost members had come to it: the shard is split anew.
+            (split.step, split.right.split) = (SplitStep::Divide, None);
         }
         let right = &mut split.right;
         for node in std::mem::replace(&mut right.replicas, vec![of_left.survivor]) {

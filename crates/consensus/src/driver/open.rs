@@ -49,6 +49,10 @@ impl Driver {
         let at = applied.index.max(FOUNDING.index);
         let membership = machine.membership().unwrap_or_else(|| state.meta.founders.clone());
         let state = match spec.alone_from {
+            Some(_) if at.max(state.last.index) <= FOUNDING.index => {
+                let what = "it holds nothing, so it cannot be what is left of its group".to_owned();
+                return Err(ConsensusError::Refused { group: id, what });
+            }
             Some(term) => self.go_on_alone(id, state, (&membership, at), term)?,
             None => state,
         };

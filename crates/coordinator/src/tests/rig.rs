@@ -119,7 +119,7 @@ impl Rig {
                 problem: None,
                 split: None,
                 members: None,
-                last: Floor { term: 1, index: 1 },
+                last: Floor { term: 1, index: 2 },
             });
             self.coordinator.reports().heard(node, Report { replicas: replicas.collect(), ..all_followed() });
         }

@@ -429,43 +429,49 @@ async fn a_replica_that_is_left_alone_goes_on_alone_once_the_state_that_says_so_
     let mut agent = Agent::new(Env::real(), ME, node.clone(), Placed::default(), followed);
     let status = |id, status| Command::SetNodeStatus { id, status };
     let mut state = State::new(1);
+    let point = Point { id: PointId::Num(1), vectors: [("v".to_owned(), vec![1.0])].into(), payload: Object::new() };
+    let write = async |replica: &Replica, request: u128| {
+        let change = || Arc::new(Change::Upsert(vec![point.clone()]));
+        while replica.write(request, change(), Wait::Committed, Deadline::NEVER).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let Command::CreateCollection { request_id, id, name, schema, shards, unix_micros, .. } = create(1) else {
+        unreachable!("it creates one")
+    };
+    let create = Command::CreateCollection { request_id, id, name, schema, shards, replication: 1, unix_micros };
+    for command in [join(), status(1, NodeStatus::Up), create] {
+        state.apply(command).unwrap();
+    }
+    agent.follow(&Seen { index: 1, state: Arc::new(state.clone()) }).await.unwrap();
+    let before = node.replica(LEFT).unwrap();
+    write(&before, 1).await;
+    // As if it had two others, which nobody has heard of yet.
     for id in [2, 3] {
         let roles = Roles { coordinator: false, shard: true };
         let addresses = [2, 1].map(|port| format!("http://n{id}:{port}"));
         let [peer_address, api_address] = addresses;
         let place = Place { peer_address, api_address, zone: String::new(), roles };
         state.apply(Command::Join { id, incarnation: id.into(), run: 0, place, unix_micros: 1 }).unwrap();
+        state.apply(status(id, NodeStatus::Up)).unwrap();
     }
-    let Command::CreateCollection { request_id, id, name, schema, shards, unix_micros, .. } = create(1) else {
-        unreachable!("it creates one")
-    };
-    let create = Command::CreateCollection { request_id, id, name, schema, shards, replication: 3, unix_micros };
-    for command in [join(), status(1, NodeStatus::Up), status(2, NodeStatus::Up), status(3, NodeStatus::Up), create] {
-        state.apply(command).unwrap();
-    }
-    agent.follow(&Seen { index: 1, state: Arc::new(state.clone()) }).await.unwrap();
-    let told = node.replica(LEFT).unwrap().status();
-    assert_eq!((told.role, told.membership.voters.len()), (Role::Follower, 3));
+    state.apply(Command::SetReplicas { shard: LEFT, epoch: 1, replicas: vec![1, 2, 3] }).unwrap();
     for id in [2, 3] {
         decide(&mut agent, &mut state, status(id, NodeStatus::Lost)).await;
         decide(&mut agent, &mut state, Command::GiveUpNode { id }).await;
     }
-    let (epoch, term, at) = (1, 1 << 20, Floor { term: 1, index: 1 });
+    let (epoch, term, at) = (2, 1 << 20, Floor { term: 1, index: 3 });
     let recover = Command::RecoverShard { shard: LEFT, epoch, survivor: ME, term, at, unix_micros: 9 };
     state.apply(recover).unwrap();
     let decided = Seen { index: 9, state: Arc::new(state.clone()) };
     fs::remove_dir_all(&folder).unwrap();
     agent.follow(&decided).await.expect_err("after a restart it would hear the others again");
-    assert_eq!(node.replica(LEFT).unwrap().status().membership.voters.len(), 3);
+    assert!(Arc::ptr_eq(&before, &node.replica(LEFT).unwrap()) && before.status().term < term);
+    drop(before);
     fs::create_dir(&folder).unwrap();
     agent.follow(&decided).await.unwrap();
     let replica = node.replica(LEFT).unwrap();
-    let point = Point { id: PointId::Num(1), vectors: [("v".to_owned(), vec![1.0])].into(), payload: Object::new() };
-    let change = || Arc::new(Change::Upsert(vec![point.clone()]));
-    let written = async || replica.write(1, change(), Wait::Committed, Deadline::NEVER).await;
-    while written().await.is_err() {
-        tokio::task::yield_now().await;
-    }
+    write(&replica, 2).await;
     let told = replica.status();
     assert_eq!((told.role, &*told.membership.voters), (Role::Leader, &[NodeId(ME)][..]));
     assert!(told.term > term);

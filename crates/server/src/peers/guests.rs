@@ -105,7 +105,7 @@ impl Guests {
         self.judge(&self.lock(), node, incarnation, run)
     }
 
-    /// Whether who calls may ask something now: not once a later run of it is known, or another folder has its name. A run whose
+    /// Whether who calls may ask something now: not once it was removed, a later run of it is known, or another folder has its name. A run whose
     /// predecessor's streams have not been found broken yet need not wait for that here: what it asks for decides no vote.
     pub(crate) fn hears(&self, hello: &Hello) -> Result<(), Failure> {
         let books = self.lock();

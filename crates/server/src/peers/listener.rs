@@ -86,7 +86,7 @@ impl PeerListener {
         let listener = listener.into();
         let address = listener.local_addr()?;
         let (closing, closed) = watch::channel(false);
-        let states = StateDesk::new(env, *guests.me(), lending.into(), timing, counters.clone(), closed.clone());
+        let states = StateDesk::new(env, guests.clone(), lending.into(), timing, counters.clone(), closed.clone());
         let reception = Reception { env: env.clone(), inbox, counters, guests, closing: closed.clone() };
         let service = RaftServiceServer::new(reception)
             .max_decoding_message_size(MAX_FRAME_BYTES)

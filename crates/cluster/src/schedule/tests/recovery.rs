@@ -72,8 +72,9 @@ fn of_several_the_one_with_the_latest_log_goes_on_and_the_others_keep_theirs_unt
     let (command, notes) = asked(&played).expect("it has lost its majority");
     assert!(matches!(command, Command::RecoverShard { survivor: 4, .. }), "{command:?}");
     assert!(notes.iter().any(|note| note.contains("the replica on node 5 does not work")), "{notes:?}");
+    assert!(notes[0].starts_with("the replica on node 5 has a later log, up to entry 1000 of term 2"), "{notes:?}");
     played.broken.insert((4, 16));
-    assert!(why_not(&played).contains("no replica of it works, of those on nodes 4, 5"));
+    assert!(why_not(&played).contains("no replica of it works and holds anything, of those on nodes 4, 5"));
     played.broken.clear();
     let (command, _) = asked(&played).expect("it has lost its majority");
     played.apply(command);
@@ -97,7 +98,9 @@ fn it_is_not_done_while_anybody_may_still_write_to_what_is_lost() {
     [1, 2].into_iter().for_each(|node| give_up(&mut played, node));
     assert!(why_not(&played).starts_with("nodes 3, 9 may not know yet what is lost for ever (nodes 1, 2)"));
     played.behind.remove(&3);
-    assert!(why_not(&played).starts_with("node 9 may not know yet"), "a coordinator that is cut off could go on");
+    let why = why_not(&played);
+    assert!(why.starts_with("node 9 may not know yet"), "a coordinator that is cut off could go on: {why}");
+    assert!(why.ends_with("remove what never comes back by `sagitta node remove 9 --lost-for-ever`"), "{why}");
     // One that is silent has followed nothing that it could tell of.
     played.behind.clear();
     played.lose(9);

@@ -203,6 +203,37 @@ fn a_split_goes_on_with_one_replica_of_both_halves_or_is_over() {
 }
 
 #[test]
+fn a_split_that_only_lost_members_had_come_to_is_asked_for_anew() {
+    use SplitStep::*;
+    let later = Floor { term: AT.term, index: AT.index + 1 };
+    for (entry, is_there) in [(AT, true), (later, false), (Floor { term: AT.term + 1, index: 3 }, false)] {
+        let mut state = placed(&[4, 5, 6]);
+        let reason = String::new();
+        let begin = Command::BeginSplit { shard: 16, epoch: 2, at: 1 << 63, reason, unix_micros: 6 };
+        apply(&mut state, begin).expect("begun");
+        for (from, to) in [(Prepare, Divide), (Divide, Found)] {
+            apply(&mut state, Command::AdvanceSplit { id: 1, from, to, at: entry, unix_micros: 8 })
+                .expect("a step further");
+        }
+        lose_for_ever(&mut state, &[4, 5]);
+        recovery(apply(&mut state, recover(2, 6, 9)));
+        let split = state.split(1).expect("known");
+        let expected = if is_there { (Found, Some(entry)) } else { (Divide, None) };
+        assert_eq!((split.step, split.right.split), expected);
+    }
+}
+
+#[test]
+fn who_is_brought_counts_for_no_majority_before_the_switch() {
+    let mut state = placed(&[4, 5, 6]);
+    let (kind, reason) = (OperationKind::Move, String::new());
+    let begin = Command::BeginOperation { kind, shard: 16, epoch: 2, from: Some(4), to: 7, reason, unix_micros: 1 };
+    apply(&mut state, begin).expect("begun");
+    lose_for_ever(&mut state, &[6, 7]);
+    assert!(matches!(apply(&mut state, recover(2, 4, 9)), Err(Refusal::HasMajority { .. })), "4 and 5 decide");
+}
+
+#[test]
 fn a_collection_that_is_deleted_meanwhile_is_forgotten_with_what_is_under_way() {
     let mut state = placed(&[4, 5, 6]);
     lose_for_ever(&mut state, &[4, 5]);

@@ -144,3 +144,18 @@ fn one_that_had_no_vote_yet_can_be_what_is_left() {
     is_alone(&crew, learner);
     assert_eq!(crew.commands(learner), [text(0)]);
 }
+
+#[test]
+fn a_member_that_holds_nothing_is_not_what_is_left() {
+    let mut crew = Crew::new(5, 3);
+    let leader = crew.leader_among(&[0, 1, 2]);
+    let mut outcome = crew.propose(leader, 0);
+    crew.ticks(3);
+    index_of(&mut outcome);
+    (0..3).for_each(|node| crew.crash(node));
+    let empty = crew.join();
+    crew.alone_from = Some((empty, ALONE));
+    crew.crash(empty);
+    crew.restart(empty);
+    assert!(!crew.is_up(empty), "it would lead a group that has lost everything");
+}

@@ -18,7 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::super::listener::judge;
-use super::super::{PeerCounters, PeerIdentity, Timing, until_told};
+use super::super::{Guests, PeerCounters, Timing, until_told};
 use super::{CHUNK_BYTES, Lending};
 
 /// Files that are streamed from here at once. A node fetches few states at a time, each of them file by file.
@@ -30,7 +30,7 @@ const CHUNKS_AHEAD: usize = 2;
 #[derive(Clone)]
 pub(crate) struct StateDesk {
     env: Env,
-    me: PeerIdentity,
+    guests: Arc<Guests>,
     lending: Lending,
     timing: Timing,
     counters: Arc<PeerCounters>,
@@ -47,22 +47,24 @@ struct Reading {
 impl StateDesk {
     pub(crate) fn new(
         env: &Env,
-        me: PeerIdentity,
+        guests: Arc<Guests>,
         lending: Lending,
         timing: Timing,
         counters: Arc<PeerCounters>,
         closing: watch::Receiver<bool>,
     ) -> Self {
         let places = Arc::new(Semaphore::new(MAX_STREAMS));
-        Self { env: env.clone(), me, lending, timing, counters, places, closing }
+        Self { env: env.clone(), guests, lending, timing, counters, places, closing }
     }
 
     async fn open(&self, request: Request<FetchRequest>) -> Result<(Reading, OwnedSemaphorePermit), Failure> {
         let hello = Hello::read_from(request.metadata())?;
-        judge(&hello, &self.me)?;
+        judge(&hello, self.guests.me())?;
+        self.guests.hears(&hello)?;
         let wanted = FetchState::from_proto(request.into_inner())?;
         let place = self.places.clone().try_acquire_owned().map_err(|_| {
-            let message = format!("{MAX_STREAMS} files of states are being fetched from {} already", self.me.node);
+            let message =
+                format!("{MAX_STREAMS} files of states are being fetched from {} already", self.guests.me().node);
             Failure::new(ErrorKind::Overloaded, message)
         })?;
         let shelf = self.lending.shelf.clone();
@@ -73,11 +75,13 @@ impl StateDesk {
 
     async fn list(&self, request: Request<PartsRequest>) -> Result<ListedParts, Failure> {
         let hello = Hello::read_from(request.metadata())?;
-        judge(&hello, &self.me)?;
+        judge(&hello, self.guests.me())?;
+        self.guests.hears(&hello)?;
         let group = GroupId(AskParts::from_proto(request.into_inner())?.group);
         let parts = self.lending.shelf.parts(group);
-        let parts = parts
-            .ok_or_else(|| Failure::new(ErrorKind::NotFound, format!("{} has no member of {group}", self.me.node)))?;
+        let parts = parts.ok_or_else(|| {
+            Failure::new(ErrorKind::NotFound, format!("{} has no member of {group}", self.guests.me().node))
+        })?;
         listed(parts).map_err(failure)
     }
 
@@ -99,7 +103,7 @@ impl StateDesk {
             let message = match chunk {
                 Ok(data) => Ok(FetchResponse { data }),
                 Err(error) => {
-                    let message = format!("{} cannot read the file: {error}", self.me.node);
+                    let message = format!("{} cannot read the file: {error}", self.guests.me().node);
                     Err(Failure::new(ErrorKind::Unavailable, message).into())
                 }
             };
@@ -112,7 +116,7 @@ impl StateDesk {
             tokio::select! {
                 biased;
                 () = until_told(self.closing.clone()) => {
-                    let end = Failure::new(ErrorKind::Unavailable, format!("{} is shutting down", self.me.node));
+                    let end = Failure::new(ErrorKind::Unavailable, format!("{} is shutting down", self.guests.me().node));
                     // Whoever reads nothing learns it from the connection.
                     let _ = chunks.try_send(Err(end.into()));
                     return;
