@@ -13,7 +13,7 @@ use std::path::Path;
 
 use planted::{Bug, PlantedRig};
 use rig::RealRig;
-use sagitta_shard::testing::{concurrent, crash, damage, model, split, whole};
+use sagitta_shard::testing::{concurrent, crash, damage, merge, model, split, whole};
 
 /// Seeds and steps of an ordinary run.
 const SEEDS: u64 = 3;
@@ -113,6 +113,17 @@ fn a_large_shard_is_split_in_the_middle() {
 #[test]
 fn a_crash_at_any_step_of_a_split_loses_nothing_and_leaves_nothing_twice() {
     assert_eq!(in_folder(|dir| split::every_step(&RealRig::default(), dir, 1)), 4 * (7 + 3 + 4 * 2));
+}
+
+#[test]
+fn shards_that_are_merged_at_any_point_answer_together_as_a_map() {
+    let (first, seeds) = (number("SAGITTA_SEED", 1), number("SAGITTA_SEEDS", 2));
+    for seed in first..first + seeds {
+        let report = in_folder(|dir| merge::run(&RealRig::default(), dir, seed, 2_000));
+        println!("{report:?}");
+        let enough = report.merges >= 2 && report.imports > 60 && report.rounds > 60 && report.crashes > 30;
+        assert!(enough, "seed {seed} did too little: {report:?}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Applying committed entries: decided against the present state, written at once, then shown to readers.
 
 mod divide;
+mod merge;
 mod stage;
 mod write;
 
@@ -10,7 +11,7 @@ use sagitta_model::{ErrorKind, PointId, Problem, Violation};
 pub(crate) use self::stage::Stage;
 use crate::codec::{Reader, Record};
 use crate::layout::{Key, META};
-use crate::{Command, Entry, ShardError, Split, WriteOutcome};
+use crate::{Command, Entry, MergeEntry, ShardError, Split, WriteOutcome};
 
 /// What an entry holds.
 pub(crate) enum Decoded {
@@ -18,6 +19,7 @@ pub(crate) enum Decoded {
     Empty,
     Command(Box<Command>),
     Split(Split),
+    Merge(MergeEntry),
     /// Intact bytes that are no command. Every replica finds the same and refuses it.
     Nonsense(Problem),
 }
@@ -33,13 +35,15 @@ pub(crate) fn decode(entry: &Entry<'_>) -> Result<Decoded, ShardError> {
     }
     let row = |source| ShardError::Row { what: format!("log entry {}", entry.index), source };
     let envelope = Reader::unseal(entry.data, Command::NAME, u8::MAX).map_err(row)?;
-    let newest = Command::FORMAT.max(Split::FORMAT);
+    let newest = Command::FORMAT.max(Split::FORMAT).max(MergeEntry::FORMAT);
     if envelope.format() > newest {
         let (found, supported) = (envelope.format().into(), newest.into());
         return Err(ShardError::NewerCommand { index: entry.index, found, supported });
     }
     let decoded = if is_split(entry) {
         Split::from_sealed(entry.data).map(Decoded::Split)
+    } else if envelope.format() == MergeEntry::FORMAT {
+        MergeEntry::from_sealed(entry.data).map(Decoded::Merge)
     } else {
         Command::from_sealed(entry.data).map(|command| Decoded::Command(Box::new(command)))
     };

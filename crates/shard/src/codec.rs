@@ -10,6 +10,7 @@
 
 mod command;
 mod filter;
+mod merge;
 mod outcome;
 mod payload;
 mod point;

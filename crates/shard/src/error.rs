@@ -124,6 +124,14 @@ pub enum ShardError {
         /// What the caller goes by.
         asked: u64,
     },
+    /// A shard that is being merged was asked by somebody else than whoever merges it.
+    #[error("shard {shard} is being merged with another (merge {merge}): look the route up again")]
+    Merging {
+        /// Which shard.
+        shard: u64,
+        /// The merge.
+        merge: u64,
+    },
     /// The caller gave up, or its time ran out.
     #[error("stopped")]
     Stopped,
@@ -141,6 +149,7 @@ impl ShardError {
             | Self::Occupied
             | Self::NoPlace { .. }
             | Self::OtherPoints { .. }
+            | Self::Merging { .. }
             | Self::Stopped => ErrorKind::Unavailable,
             Self::Panicked { .. } => ErrorKind::Internal,
             Self::Kv(error) => error.kind(),

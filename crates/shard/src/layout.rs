@@ -44,6 +44,8 @@ pub(crate) const INSTALLED_KEY: &[u8] = b"installed";
 
 const REQUEST_PREFIX: &[u8] = b"request/";
 const OUTCOME_PREFIX: &[u8] = b"outcome/";
+const IMPORTED_PREFIX: &[u8] = b"import/";
+const AFTER_IMPORTED: &[u8] = b"import0";
 
 /// A key on the stack.
 #[derive(Clone, Copy)]
@@ -105,6 +107,21 @@ impl Key {
         Self::of(&[OUTCOME_PREFIX, &index.to_be_bytes()])
     }
 
+    /// In [`META`]: what came of a request in the shards that this one was filled from.
+    pub(crate) fn imported(request_id: u128) -> Self {
+        Self::of(&[IMPORTED_PREFIX, &request_id.to_be_bytes()])
+    }
+
+    /// After every key of [`Key::imported`], and not far.
+    pub(crate) fn after_imported() -> Self {
+        Self::of(&[AFTER_IMPORTED])
+    }
+
+    /// The request id in a key of [`Key::imported`].
+    pub(crate) fn read_imported(key: &[u8]) -> Option<u128> {
+        Some(u128::from_be_bytes(key.strip_prefix(IMPORTED_PREFIX)?.try_into().ok()?))
+    }
+
     /// The index in a key of [`Key::request`].
     pub(crate) fn read_request(key: &[u8]) -> Option<u64> {
         Some(u64::from_be_bytes(key.strip_prefix(REQUEST_PREFIX)?.try_into().ok()?))
@@ -146,6 +163,9 @@ mod tests {
         assert_eq!(&Key::request(1)[..], b"request/\0\0\0\0\0\0\0\x01");
         assert_eq!(Key::read_request(&Key::request(77)), Some(77));
         assert_eq!(Key::read_request(&Key::outcome(77)), None);
+        assert_eq!(&Key::imported(0x0102)[..], b"import/\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x02");
+        assert_eq!(Key::read_imported(&Key::imported(u128::MAX)), Some(u128::MAX));
+        assert!(Key::imported(u128::MAX)[..] < Key::after_imported()[..]);
         assert!(Key::generation(7)[..] < Key::pending(7, PointId::Num(0))[..]);
         assert!(Key::pending(7, PointId::Uuid(u128::MAX))[..] < Key::generation(8)[..]);
     }

@@ -18,6 +18,7 @@ mod ids;
 mod inspect;
 mod jobs;
 mod layout;
+mod merge;
 mod open;
 mod options;
 pub mod payload;
@@ -38,6 +39,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 mod view;
+mod watch;
 mod whole;
 
 pub use command::{
@@ -49,6 +51,7 @@ pub use growing::{Chunk, Generation, VectorColumn};
 pub use home::Home;
 pub use inspect::{Finding, Inspected, InspectedSegment, Severity, inspect};
 pub use jobs::{Adopted, Job, JobFailure, JobKind};
+pub use merge::{Beginning, Comparison, Filling, Frozen, Import, MAX_IMPORTED_REQUESTS, MergeEntry, RememberedRequest};
 pub use options::{Engines, ShardOptions, ShardSpec};
 pub use search::{SearchContext, SearchOutcome};
 pub use segment::{Part, Segment, SegmentId, SegmentName, SegmentVector};
@@ -56,4 +59,5 @@ pub use shard::{Shard, WritePressure};
 pub use stats::{GenerationStats, SegmentStats, ShardStats, VectorStats};
 pub use steps::{Step, StepHook};
 pub use view::{AnswerRoom, ReadView, SegmentView};
+pub use watch::Touched;
 pub use whole::Checkpoint;

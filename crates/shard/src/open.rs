@@ -1,6 +1,6 @@
 //! Opening a shard: whose is it, how far did it come, which files belong to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -16,13 +16,15 @@ use crate::layout::{
     FAMILIES, HALF_KEY, HEAD_KEY, IDENTITY_KEY, INSTALLED_KEY, Key, MANIFEST_KEY, MEMBERS_KEY, META, PENDING,
     SEGMENT_IDS, TOMBSTONES,
 };
-use crate::records::{Half, Head, Identity, Installed, Manifest, Members, Request, Span, SplitPoint};
+use crate::records::{Half, Head, Identity, Installed, Manifest, Members, Merges, Request, Span, SplitPoint};
 use crate::requests::RequestWindow;
 use crate::segment::SegmentContext;
 use crate::split::{narrow, remove_half};
 use crate::state::{Location, State};
 use crate::view::{BLOCK_ROWS, read_points, read_vectors};
-use crate::{Engines, Generation, Segment, SegmentId, SegmentView, ShardError, ShardOptions, ShardSpec};
+use crate::{
+    Beginning, Engines, Filling, Generation, Segment, SegmentId, SegmentView, ShardError, ShardOptions, ShardSpec,
+};
 
 pub(crate) struct Opened {
     pub(crate) kv: Arc<dyn Kv>,
@@ -36,9 +38,13 @@ pub(crate) fn open(
     spec: &ShardSpec,
     engines: &Engines,
     options: &ShardOptions,
+    beginning: Option<Beginning>,
     damages: &Arc<DamageLog>,
 ) -> Result<Opened, ShardError> {
     let kv = engines.kv.open(&folder.database(), &FAMILIES, &options.kv)?;
+    if let Some(beginning) = beginning {
+        begin(folder, &*kv, spec, beginning)?;
+    }
     become_half(folder, &*kv, spec)?;
     let span = check_identity(folder, &*kv, spec)?;
     remove_half(folder, &*engines.kv)?;
@@ -83,6 +89,7 @@ pub(crate) fn load(
         growing: Arc::new(Generation::new(head.generation)),
         unsealed: Default::default(),
         requests: read_requests(kv, head.first_request)?,
+        imported: read_imported(kv)?,
         untold: BTreeMap::new(),
     };
     read_generations(kv, context.schema, &mut state)?;
@@ -101,7 +108,8 @@ fn become_half(folder: &Folder, kv: &dyn Kv, spec: &ShardSpec) -> Result<(), Sha
     let head: Head = read_meta(kv, HEAD_KEY)?.unwrap_or_default();
     let manifest: Manifest = read_meta(kv, MANIFEST_KEY)?.unwrap_or_default();
     let Half { shard, range, split, points, relatives } = half;
-    let span = Span { range, relatives, born: Some(split), foreign: Some(manifest.next_segment) };
+    let (born, foreign, merges) = (Some(split), Some(manifest.next_segment), found.span.merges);
+    let span = Span { range, relatives, born, foreign, merges };
     let SplitPoint { index: applied_index, term: applied_term } = split;
     let head = Head { applied_index, applied_term, points, ..head };
     let mut batch = WriteBatch::new();
@@ -111,6 +119,23 @@ fn become_half(folder: &Folder, kv: &dyn Kv, spec: &ShardSpec) -> Result<(), Sha
     batch.delete(META, MEMBERS_KEY);
     batch.delete(META, INSTALLED_KEY);
     batch.delete(META, HALF_KEY);
+    kv.write(&batch)?;
+    Ok(kv.flush()?)
+}
+
+/// Makes a new database that of a shard which a merge is to fill: durably, at once or not at all.
+fn begin(folder: &Folder, kv: &dyn Kv, spec: &ShardSpec, beginning: Beginning) -> Result<(), ShardError> {
+    if read_identity(folder, kv)?.is_some() {
+        return Ok(());
+    }
+    let Beginning { merge, range, index, term } = beginning;
+    let merges = Merges { filling: Some(Filling { merge, step: 0 }), ..Merges::default() };
+    let span = Span { range, born: Some(SplitPoint { index, term }), merges, ..Span::default() };
+    let (collection, shard, schema) = (spec.collection, spec.shard, spec.schema.clone());
+    let head = Head { applied_index: index, applied_term: term, ..Head::default() };
+    let mut batch = WriteBatch::new();
+    batch.put(META, IDENTITY_KEY, &Identity { collection, shard, schema, span }.to_sealed());
+    batch.put(META, HEAD_KEY, &head.to_sealed());
     kv.write(&batch)?;
     Ok(kv.flush()?)
 }
@@ -159,11 +184,11 @@ pub(crate) fn read_meta<R: Record>(kv: &dyn KvRead, key: &[u8]) -> Result<Option
     bytes.map(|bytes| R::from_sealed(&bytes).map_err(|source| row_error(key, source))).transpose()
 }
 
-fn row_error(key: &[u8], source: DecodeError) -> ShardError {
+pub(crate) fn row_error(key: &[u8], source: DecodeError) -> ShardError {
     ShardError::Row { what: format!("meta row {:?}", String::from_utf8_lossy(key)), source }
 }
 
-fn inconsistent<T>(what: String) -> Result<T, ShardError> {
+pub(crate) fn inconsistent<T>(what: String) -> Result<T, ShardError> {
     Err(ShardError::Inconsistent { what })
 }
 
@@ -222,6 +247,19 @@ fn read_requests(kv: &dyn KvRead, first: u64) -> Result<RequestWindow, ShardErro
         ControlFlow::Continue(())
     })?;
     failure.map_or(Ok(window), Err)
+}
+
+fn read_imported(kv: &dyn KvRead) -> Result<HashSet<u128>, ShardError> {
+    let (mut ids, mut wrong) = (HashSet::new(), None);
+    let range = ScanRange::between(&Key::imported(0), &Key::after_imported());
+    kv.scan(META, &range, &mut |key, _| {
+        match Key::read_imported(key) {
+            Some(id) => drop(ids.insert(id)),
+            None => wrong = Some(format!("{key:02x?} is no request of a merged shard")),
+        }
+        ControlFlow::Continue(())
+    })?;
+    wrong.map_or(Ok(ids), inconsistent)
 }
 
 /// Loads the rows that are in no segment.

@@ -3,8 +3,8 @@
 use sagitta_engine::mapped::FileDigest;
 use sagitta_model::{HashRange, Schema};
 
-use crate::SegmentId;
 use crate::codec::{DecodeError, Encode, Reader, Record, Writer};
+use crate::{Filling, Frozen, SegmentId, WriteOutcome};
 
 /// Whose database this is. Written once, and when the shard is split.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +31,25 @@ pub(crate) struct Span {
     /// Segments with smaller numbers may have live rows by their tombstones, and the other families rows, of points outside of
     /// the range; `None` once these are gone.
     pub(crate) foreign: Option<SegmentId>,
+    pub(crate) merges: Merges,
 }
+
+/// What merges have to do with a shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Merges {
+    /// The one that fills it.
+    pub(crate) filling: Option<Filling>,
+    /// The one that has filled it.
+    pub(crate) filled: Option<u64>,
+    /// The one that froze it.
+    pub(crate) frozen: Option<Frozen>,
+    /// Those up to this one came to nothing.
+    pub(crate) thawed: u64,
+}
+
+/// What came of a request in the shards that this one was filled from: by hashes, which do not overlap, ascending.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Imported(pub(crate) Vec<(HashRange, WriteOutcome)>);
 
 /// A shard that another one was split from or into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +92,7 @@ impl Span {
     /// What the entry that splits it makes of it, or of the shard that is split off.
     pub(crate) fn divided(&self, range: HashRange, relative: Relative, foreign: SegmentId) -> Self {
         let relatives = self.relatives.iter().copied().chain([relative]).collect();
-        Self { range, relatives, born: self.born, foreign: Some(foreign) }
+        Self { range, relatives, born: self.born, foreign: Some(foreign), merges: self.merges }
     }
 
     /// Where this shard and that one were split.
@@ -85,7 +103,7 @@ impl Span {
 
 impl Default for Span {
     fn default() -> Self {
-        Self { range: HashRange::FULL, relatives: Vec::new(), born: None, foreign: None }
+        Self { range: HashRange::FULL, relatives: Vec::new(), born: None, foreign: None, merges: Merges::default() }
     }
 }
 
@@ -150,11 +168,18 @@ pub(crate) struct Request {
 impl Record for Identity {
     const NAME: &'static str = "shard identity";
     /// Also the version of the whole folder's layout.
-    const FORMAT: u8 = 2;
+    const FORMAT: u8 = 3;
 
-    /// An older program would show what a shard that was split has no more: it is to refuse the folder.
+    /// An older program would show what a shard that was split has no more, or take commands that are not for one that is merged:
+    /// it is to refuse the folder.
     fn format(&self) -> u8 {
-        if self.span == Span::default() { 1 } else { 2 }
+        if self.span == Span::default() {
+            1
+        } else if self.span.merges == Merges::default() {
+            2
+        } else {
+            3
+        }
     }
 }
 
@@ -166,15 +191,22 @@ impl Encode for Identity {
         if self.format() > 1 {
             self.span.encode(writer);
         }
+        if self.format() > 2 {
+            self.span.merges.encode(writer);
+        }
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let (collection, shard, schema) = (reader.u128()?, reader.u64()?, Schema::decode(reader)?);
-        let span = if reader.format() > 1 { Span::decode(reader)? } else { Span::default() };
+        let mut span = if reader.format() > 1 { Span::decode(reader)? } else { Span::default() };
+        if reader.format() > 2 {
+            span.merges = Merges::decode(reader)?;
+        }
         Ok(Self { collection, shard, schema, span })
     }
 }
 
+/// Without [`Span::merges`], which came later.
 impl Encode for Span {
     fn encode(&self, writer: &mut Writer) {
         self.range.encode(writer);
@@ -189,7 +221,69 @@ impl Encode for Span {
             relatives: reader.list()?,
             born: reader.option()?,
             foreign: reader.option()?,
+            merges: Merges::default(),
         })
+    }
+}
+
+impl Encode for Merges {
+    fn encode(&self, writer: &mut Writer) {
+        writer.option(self.filling.as_ref());
+        writer.option(self.filled.as_ref());
+        writer.option(self.frozen.as_ref());
+        writer.u64(self.thawed);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            filling: reader.option()?,
+            filled: reader.option()?,
+            frozen: reader.option()?,
+            thawed: reader.u64()?,
+        })
+    }
+}
+
+impl Encode for Filling {
+    fn encode(&self, writer: &mut Writer) {
+        writer.u64(self.merge);
+        writer.u64(self.step);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { merge: reader.u64()?, step: reader.u64()? })
+    }
+}
+
+impl Encode for Frozen {
+    fn encode(&self, writer: &mut Writer) {
+        writer.u64(self.merge);
+        writer.u64(self.index);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { merge: reader.u64()?, index: reader.u64()? })
+    }
+}
+
+impl Record for Imported {
+    const NAME: &'static str = "request of a merged shard";
+    const FORMAT: u8 = 1;
+}
+
+impl Encode for Imported {
+    fn encode(&self, writer: &mut Writer) {
+        writer.count(self.0.len());
+        for (range, outcome) in &self.0 {
+            range.encode(writer);
+            outcome.encode(writer);
+        }
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        // A part is at least its range and the fields of an outcome.
+        let parts = (0..reader.count(22)?).map(|_| Ok((HashRange::decode(reader)?, WriteOutcome::decode(reader)?)));
+        parts.collect::<Result<_, DecodeError>>().map(Self)
     }
 }
 
@@ -405,11 +499,20 @@ mod tests {
         let range = HashRange { first: 0x0102, last: u64::MAX };
         let split = SplitPoint { index: 300, term: 3 };
         let relatives = vec![Relative { shard: 4, split }];
-        let span = Span { range, relatives: relatives.clone(), born: Some(split), foreign: Some(5) };
+        let merges = Merges::default();
+        let span = Span { range, relatives: relatives.clone(), born: Some(split), foreign: Some(5), merges };
         check(
-            &Identity { span, ..identity },
+            &Identity { span: span.clone(), ..identity.clone() },
             "02070000000000000000000000000000000800000201000000000000ffffffffffffffff0104ac020301ac020301050de9210c3bd8b83f",
         );
+        let (filling, frozen) = (Filling { merge: 300, step: 2 }, Frozen { merge: 301, index: 9 });
+        let merges = Merges { filling: Some(filling), filled: Some(299), frozen: Some(frozen), thawed: 298 };
+        let outcome = WriteOutcome { index: 300, applied: 2, ..WriteOutcome::default() };
+        check(
+            &Identity { span: Span { merges, ..span }, ..identity },
+            "03070000000000000000000000000000000800000201000000000000ffffffffffffffff0104ac020301ac0203010501ac020201ab0201ad0209aa02b51339e0e6d1651e",
+        );
+        check(&Imported(vec![(range, outcome)]), "01010201000000000000ffffffffffffffffac0202000000004aea3d881c0f31cd");
         let half = Half { shard: 9, range, split, points: 2, relatives };
         check(&half, "01090201000000000000ffffffffffffffffac0203020104ac0203f7529c149437a147");
     }

@@ -38,6 +38,11 @@ impl RequestWindow {
         self.order.push_back((index, request.id));
     }
 
+    /// Whether so many are remembered that all others are forgotten, after `new` were pushed.
+    pub(crate) fn is_full(&self, new: usize) -> bool {
+        self.order.len() + new >= MAX_REQUESTS
+    }
+
     /// The oldest ones, of which so many more than [`MAX_REQUESTS`] there will be after `new` were pushed.
     pub(crate) fn overdue(&self, new: usize) -> impl Iterator<Item = u64> + '_ {
         let excess = (self.order.len() + new).saturating_sub(MAX_REQUESTS);

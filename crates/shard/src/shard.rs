@@ -21,7 +21,8 @@ use crate::split::Prepared;
 use crate::state::State;
 use crate::steps::Step;
 use crate::view::ViewContext;
-use crate::{Engines, Entry, ReadView, ShardError, ShardOptions, ShardSpec, WriteOutcome};
+use crate::watch::Watch;
+use crate::{Beginning, Engines, Entry, ReadView, ShardError, ShardOptions, ShardSpec, WriteOutcome};
 
 /// A replica of a shard, open.
 ///
@@ -38,6 +39,7 @@ pub struct Shard {
     pub(crate) retired: Retired,
     pub(crate) prepared: Prepared,
     pub(crate) sampled: Sampled,
+    pub(crate) watch: Watch,
     /// Held while a batch or a segment is written and put in place, so that both see all of each other or nothing.
     state: Mutex<State>,
     view: ArcSwap<ReadView>,
@@ -84,10 +86,36 @@ impl Shard {
         env: Env,
         options: ShardOptions,
     ) -> Result<Arc<Self>, ShardError> {
+        Self::open_or_begin(dir, spec, None, engines, env, options)
+    }
+
+    /// As [`Shard::open`], for a shard that a merge fills: one that is new begins so. It is born where its log begins.
+    ///
+    /// # Errors
+    /// As [`Shard::open`].
+    pub fn open_filling(
+        dir: &Path,
+        spec: ShardSpec,
+        beginning: Beginning,
+        engines: Engines,
+        env: Env,
+        options: ShardOptions,
+    ) -> Result<Arc<Self>, ShardError> {
+        Self::open_or_begin(dir, spec, Some(beginning), engines, env, options)
+    }
+
+    fn open_or_begin(
+        dir: &Path,
+        spec: ShardSpec,
+        beginning: Option<Beginning>,
+        engines: Engines,
+        env: Env,
+        options: ShardOptions,
+    ) -> Result<Arc<Self>, ShardError> {
         spec.schema.validate()?;
         let folder = Folder::create(dir)?;
         let damages = Arc::new(DamageLog::new(env.clone()));
-        let opened = open::open(&folder, &spec, &engines, &options, &damages)?;
+        let opened = open::open(&folder, &spec, &engines, &options, beginning, &damages)?;
         let ShardSpec { collection, shard, schema } = spec;
         let schema = Arc::new(schema);
         let context = Arc::new(ViewContext { collection, shard, schema, index_engine: engines.index, env });
@@ -102,6 +130,7 @@ impl Shard {
             retired: Retired::default(),
             prepared: Prepared::default(),
             sampled: Sampled::default(),
+            watch: Watch::default(),
             state: Mutex::new(opened.state),
             view: ArcSwap::from_pointee(view),
             // There is no log of writes besides the caller's: what could be read at opening is on disk.
@@ -151,6 +180,7 @@ impl Shard {
             Some(split) => self.divide(&mut state, split, batch, changes)?,
             None => {
                 self.kv.write(&batch)?;
+                self.watch.note(&changes);
                 state.commit(changes);
             }
         }

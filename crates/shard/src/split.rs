@@ -130,8 +130,7 @@ impl Shard {
 
     /// Whose database this is.
     pub(crate) fn identity(&self, span: Span) -> Identity {
-        let (collection, shard) = (self.context.collection, self.context.shard);
-        Identity { collection, shard, schema: (*self.context.schema).clone(), span }
+        self.context.identity(span)
     }
 
     /// Where the folder of another shard is.

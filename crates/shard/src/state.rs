@@ -1,6 +1,6 @@
 //! The one mutable thing of a shard: what the next view will be made of.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use sagitta_engine::kv::Kv;
@@ -29,6 +29,8 @@ pub(crate) struct State {
     /// Where each live row is that is in no segment.
     pub(crate) unsealed: HashMap<PointId, Location>,
     pub(crate) requests: RequestWindow,
+    /// The requests that the shard was filled with, while they are remembered; what came of them is in the database.
+    pub(crate) imported: HashSet<u128>,
     /// What came of entries whose outcomes nobody was told, because a later one of the same call failed.
     pub(crate) untold: BTreeMap<u64, WriteOutcome>,
 }
@@ -61,6 +63,12 @@ pub(crate) struct Changes {
     pub(crate) rows: ChunkRows,
     /// The commands by log index.
     pub(crate) requests: Vec<(u64, Request)>,
+    /// The requests that the shard is filled with.
+    pub(crate) imported: Vec<u128>,
+    /// None of those that it was filled with is remembered any more.
+    pub(crate) forgets_imported: bool,
+    /// What it is responsible for, if that changes.
+    pub(crate) span: Option<Arc<Span>>,
     /// The members, if they change.
     pub(crate) members: Option<Arc<[u8]>>,
 }
@@ -121,6 +129,13 @@ impl State {
         self.grow(changes.rows);
         changes.requests.into_iter().for_each(|(index, request)| self.requests.push(index, request));
         self.requests.prune();
+        self.imported.extend(changes.imported);
+        if changes.forgets_imported {
+            self.imported = HashSet::new();
+        }
+        if let Some(span) = changes.span {
+            self.span = span;
+        }
         self.head = changes.head;
         if changes.members.is_some() {
             self.members = changes.members;

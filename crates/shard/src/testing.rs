@@ -2,7 +2,7 @@
 //!
 //! [`model::run`] drives a shard through random histories next to a naive map and compares, and has it take over segments of a twin; [`crash::every_step`] cuts
 //! every job off at every step; [`damage::every_file`] damages every file; [`concurrent::run`] reads while writing; [`whole`] makes checkpoints and
-//! installs them; [`split`] splits shards in the middle of all that. Each panics
+//! installs them; [`split`] splits shards in the middle of all that, and [`merge`] merges them again. Each panics
 //! with its seed when the shard is wrong.
 
 mod check;
@@ -13,6 +13,7 @@ pub mod dice;
 mod disturbance;
 mod family;
 mod inspect;
+pub mod merge;
 pub mod model;
 mod naive;
 pub mod split;

@@ -3,6 +3,7 @@
 mod adopt;
 mod inspect;
 mod lifecycle;
+mod merge;
 mod split;
 
 use std::path::Path;
@@ -89,4 +90,19 @@ fn a_large_shard_is_split_in_the_middle() {
 #[test]
 fn a_power_cut_at_any_step_of_a_split_loses_nothing_and_leaves_nothing_twice() {
     assert_eq!(in_folder(|dir| testing::split::every_step(&TwinRig::default(), dir, 1)), 4 * (7 + 3 + 4 * 2));
+}
+
+#[test]
+fn shards_that_are_merged_at_any_point_answer_together_as_a_map() {
+    let mut thawed = 0;
+    for seed in 1..=5 {
+        let report = in_folder(|dir| testing::merge::run(&TwinRig::default(), dir, seed, 3_000));
+        println!("{report:?}");
+        thawed += report.thawed;
+        let merged = report.merges >= 3 && report.imports > 100 && report.late > 3 && report.passes > 10;
+        let closed = report.rounds > 100 && report.closed > 20 && report.crashes > 30;
+        let again = report.repeated > 0 && report.in_part > 0;
+        assert!(merged && closed && again && report.most_points > 60, "seed {seed} did too little: {report:?}");
+    }
+    assert!(thawed > 0, "no merge was given up");
 }

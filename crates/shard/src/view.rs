@@ -15,7 +15,7 @@ use sagitta_model::{Filter, HashRange, Hit, PointId, Schema};
 pub use self::read::AnswerRoom;
 
 pub(crate) use self::database::{BLOCK_ROWS, bad_row, missing_row, read_points, read_vectors, scan_points};
-use crate::records::{Head, Span};
+use crate::records::{Head, Identity, Merges, Span};
 use crate::{Generation, Part, Segment, SegmentId, ShardError};
 
 /// Live rows between two looks at whether to stop.
@@ -47,6 +47,13 @@ pub(crate) struct ViewContext {
     pub(crate) schema: Arc<Schema>,
     pub(crate) index_engine: Arc<dyn IndexEngine>,
     pub(crate) env: Env,
+}
+
+impl ViewContext {
+    /// Whose database it is.
+    pub(crate) fn identity(&self, span: Span) -> Identity {
+        Identity { collection: self.collection, shard: self.shard, schema: (*self.schema).clone(), span }
+    }
 }
 
 /// A segment and which of its rows are alive.
@@ -111,6 +118,20 @@ impl ReadView {
     /// As [`crate::Shard::born`].
     pub fn born(&self) -> Option<(u64, u64)> {
         self.span.born.map(|split| (split.index, split.term))
+    }
+
+    pub(crate) fn merges(&self) -> Merges {
+        self.span.merges
+    }
+
+    /// Whose database the shard is, with this responsibility.
+    pub(crate) fn identity(&self, span: Span) -> Identity {
+        self.shared.identity(span)
+    }
+
+    /// Index and term of the entry that split the shard off from another, if it was.
+    pub fn split_off(&self) -> Option<(u64, u64)> {
+        self.born().filter(|born| self.span.relatives.iter().any(|one| (one.split.index, one.split.term) == *born))
     }
 
     /// As [`Span::foreign`].

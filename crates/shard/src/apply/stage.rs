@@ -9,10 +9,11 @@ use sagitta_model::{
 };
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::merge::{Parts, in_all, is_left};
 use super::{Decoded, decode, refusal, reused_request, stored_outcome};
 use crate::codec::{Encode, Writer};
 use crate::command::{MAX_DELETED_BY_FILTER, MAX_LISTED_FAILURES, MAX_UPDATED_BY_FILTER};
-use crate::records::Request;
+use crate::records::{Imported, Merges, Request};
 use crate::requests::Known;
 use crate::state::{Place, State};
 use crate::view::{bad_row, read_points};
@@ -38,6 +39,10 @@ pub(crate) struct Stage<'a> {
     pub(super) members: Option<Arc<[u8]>>,
     /// The split, if the batch is one.
     pub(crate) split: Option<Split>,
+    /// What merges have to do with the shard after the batch.
+    pub(super) merges: Merges,
+    /// What the batch fills the shard with of requests.
+    pub(super) imported: HashMap<u128, Imported>,
 }
 
 /// What an entry asks for under a request id.
@@ -73,6 +78,8 @@ impl<'a> Stage<'a> {
             applied_term: state.head.applied_term,
             members: None,
             split: None,
+            merges: state.span.merges,
+            imported: HashMap::new(),
         }
     }
 
@@ -108,6 +115,7 @@ impl<'a> Stage<'a> {
                 let (id, hash) = (split.request_id, xxh3_64(entry.data));
                 self.request(index, Request { id, hash }, Asked::Split(split))?
             }
+            Decoded::Merge(entry) => self.merge(index, entry)?,
         };
         self.applied_index = index;
         self.applied_term = entry.term;
@@ -135,9 +143,11 @@ impl<'a> Stage<'a> {
         }
         // Not remembered: it comes again elsewhere, and perhaps the rest of it here, under the same request id. That part may have
         // been here before, so that the id is known of another command.
-        if let Asked::Change { change, .. } = &asked
-            && let Some(problem) = self.misrouted(change)
-        {
+        let misrouted = match &asked {
+            Asked::Change { change, .. } => self.closed().or_else(|| self.misrouted(change)),
+            Asked::Split(_) => self.closed(),
+        };
+        if let Some(problem) = misrouted {
             return Ok(WriteOutcome { index, refused: Some(problem), ..WriteOutcome::default() });
         }
         if let Some(known) = known {
@@ -145,7 +155,13 @@ impl<'a> Stage<'a> {
             return Ok(WriteOutcome { index, refused, ..WriteOutcome::default() });
         }
         let outcome = match asked {
-            Asked::Change { after, change } => self.change(index, after, change)?,
+            Asked::Change { after, change } => match self.parts_of(id)?.filter(|_| self.remembers_imported()) {
+                Some(parts) => match self.go_on(index, after, &change, parts)? {
+                    done @ WriteOutcome { deduplicated: true, .. } => return Ok(done),
+                    outcome => outcome,
+                },
+                None => self.change(index, after, change, &Parts::new())?,
+            },
             Asked::Split(split) => self.divide(split),
         };
         let outcome = WriteOutcome { index, ..outcome };
@@ -154,7 +170,34 @@ impl<'a> Stage<'a> {
         Ok(outcome)
     }
 
-    fn change(&mut self, index: u64, after: Option<PointId>, change: Change) -> Result<WriteOutcome, ShardError> {
+    /// Does what is left of a change that was applied to some points before they came here. Remembered here only if there was
+    /// something left.
+    fn go_on(
+        &mut self,
+        index: u64,
+        after: Option<PointId>,
+        change: &Change,
+        parts: Parts,
+    ) -> Result<WriteOutcome, ShardError> {
+        if let Some((_, refused)) = parts.iter().find(|(_, part)| part.refused.is_some()) {
+            return Ok(WriteOutcome { deduplicated: true, ..refused.clone() });
+        }
+        let rest = self.rest(index, after, change, &parts)?;
+        let deduplicated = rest.is_none();
+        if let Some(refused) = rest.as_ref().filter(|rest| rest.refused.is_some()) {
+            return Ok(refused.clone());
+        }
+        Ok(WriteOutcome { deduplicated, ..in_all(change, parts, rest) })
+    }
+
+    /// Applies a change to those of its points that no part was about.
+    pub(super) fn change(
+        &mut self,
+        index: u64,
+        after: Option<PointId>,
+        change: Change,
+        parts: &Parts,
+    ) -> Result<WriteOutcome, ShardError> {
         match change {
             Change::Upsert(points) => self.upsert(index, points),
             Change::Delete(ids) => {
@@ -162,14 +205,14 @@ impl<'a> Stage<'a> {
                 Ok(WriteOutcome { applied, ..WriteOutcome::default() })
             }
             Change::DeleteByFilter(filter) => {
-                self.by_filter(after, &filter, MAX_DELETED_BY_FILTER, &mut |stage, ids| {
+                self.by_filter((after, &filter, MAX_DELETED_BY_FILTER), parts, &mut |stage, ids| {
                     let applied = stage.delete(ids)?;
                     Ok(WriteOutcome { applied, ..WriteOutcome::default() })
                 })
             }
             Change::UpdatePayload { target: Target::Ids(ids), change } => self.update(index, &ids, &change),
             Change::UpdatePayload { target: Target::Filter(filter), change } => {
-                self.by_filter(after, &filter, MAX_UPDATED_BY_FILTER, &mut |stage, ids| {
+                self.by_filter((after, &filter, MAX_UPDATED_BY_FILTER), parts, &mut |stage, ids| {
                     stage.update(index, ids, &change)
                 })
             }
@@ -195,7 +238,7 @@ impl<'a> Stage<'a> {
         Ok(WriteOutcome { applied, ..WriteOutcome::default() })
     }
 
-    fn delete(&mut self, ids: &[PointId]) -> Result<u64, ShardError> {
+    pub(super) fn delete(&mut self, ids: &[PointId]) -> Result<u64, ShardError> {
         self.look_up(ids)?;
         let mut deleted = 0;
         for &id in ids {
@@ -236,33 +279,35 @@ impl<'a> Stage<'a> {
         Ok(outcome)
     }
 
-    /// Does something to the first `limit` points that pass a filter.
+    /// Does something to the first `limit` points after an id that pass a filter, but for those that a part was about.
     fn by_filter(
         &mut self,
-        after: Option<PointId>,
-        filter: &Filter,
-        limit: usize,
+        (after, filter, limit): (Option<PointId>, &Filter, usize),
+        parts: &Parts,
         act: &mut dyn FnMut(&mut Self, &[PointId]) -> Result<WriteOutcome, ShardError>,
     ) -> Result<WriteOutcome, ShardError> {
         if let Err(violation) = filter.validate(self.view.schema()) {
             let refused = Some(refusal(violation.within("filter")));
             return Ok(WriteOutcome { refused, ..WriteOutcome::default() });
         }
-        let ids = self.first_matching(after, filter, limit)?;
+        let ids = self.first_matching(after, filter, limit, parts)?;
         let outcome = act(self, &ids)?;
         let resume_after = ids.last().filter(|_| ids.len() == limit).copied();
         Ok(WriteOutcome { resume_after, ..outcome })
     }
 
-    /// The first `limit` ids greater than `after` that pass a filter, counting what the batch did so far.
+    /// The first `limit` ids greater than `after` that pass a filter, counting what the batch did so far, and leaving out those that
+    /// a part was about.
     fn first_matching(
         &self,
         after: Option<PointId>,
         filter: &Filter,
         limit: usize,
+        parts: &Parts,
     ) -> Result<Vec<PointId>, ShardError> {
-        // As many again as the batch touched, in case it touched all of them.
-        let before = self.view.first_matching(after, filter, limit + self.points.len(), &Never)?;
+        // As many again as the batch touched, in case it touched all of them; and whatever number is left out.
+        let most = if parts.is_empty() { limit + self.points.len() } else { usize::MAX };
+        let before = self.view.first_matching(after, filter, most, &Never)?;
         let mut ids: Vec<_> = before.into_iter().filter(|id| !self.points.contains_key(id)).collect();
         for (&id, staged) in &self.points {
             if let StagedPoint::Present { payload, .. } = staged
@@ -272,13 +317,16 @@ impl<'a> Stage<'a> {
                 ids.push(id);
             }
         }
+        if !parts.is_empty() {
+            ids.retain(|id| is_left(parts, *id));
+        }
         ids.sort_unstable();
         ids.truncate(limit);
         Ok(ids)
     }
 
     /// Learns where points are that were not touched before.
-    fn look_up(&mut self, ids: &[PointId]) -> Result<(), ShardError> {
+    pub(super) fn look_up(&mut self, ids: &[PointId]) -> Result<(), ShardError> {
         self.state.places(self.kv, ids, &mut self.places)
     }
 

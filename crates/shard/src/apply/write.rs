@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use sagitta_engine::kv::WriteBatch;
 use sagitta_model::{PointId, Schema};
@@ -8,8 +9,8 @@ use super::stage::{StagedPoint, StagedVectors};
 use crate::ShardError;
 use crate::codec::{PointRecord, Record, write_vector};
 use crate::growing::ChunkRows;
-use crate::layout::{HEAD_KEY, Key, MEMBERS_KEY, META, PENDING, POINTS, TOMBSTONES, VECTORS};
-use crate::records::{Head, Members};
+use crate::layout::{HEAD_KEY, IDENTITY_KEY, Key, MEMBERS_KEY, META, PENDING, POINTS, TOMBSTONES, VECTORS};
+use crate::records::{Head, Members, Span};
 use crate::state::{Changes, Place};
 use crate::view::{BLOCK_ROWS, read_vectors};
 
@@ -33,7 +34,7 @@ impl Stage<'_> {
                 StagedPoint::Deleted => delete_point(&mut batch, id, schema),
                 StagedPoint::Present { version, payload, vectors } => {
                     points += 1;
-                    rows.push(id, *version, std::sync::Arc::clone(payload));
+                    rows.push(id, *version, Arc::clone(payload));
                     PointRecord::write(*version, &**payload, &mut value);
                     batch.put(POINTS, &id.to_key(), &value);
                     batch.put(PENDING, &Key::pending(self.state.growing.number(), id), &version.to_le_bytes());
@@ -47,7 +48,14 @@ impl Stage<'_> {
         if let Some(members) = &self.members {
             batch.put(META, MEMBERS_KEY, &Members(members.to_vec()).to_sealed());
         }
-        Ok((batch, Changes { head, dead, rows, requests, members: self.members }))
+        let (imported, forgets_imported) = self.write_imported(&mut batch);
+        let span = (self.merges != self.state.span.merges)
+            .then(|| Span { merges: self.merges, ..Span::clone(&self.state.span) });
+        if let Some(span) = &span {
+            batch.put(META, IDENTITY_KEY, &self.view.identity(span.clone()).to_sealed());
+        }
+        let (span, members) = (span.map(Arc::new), self.members);
+        Ok((batch, Changes { head, dead, rows, requests, imported, forgets_imported, span, members }))
     }
 
     /// Takes the row that a point had out of where it is.
@@ -110,6 +118,21 @@ impl Stage<'_> {
             }
         }
         Ok(kept)
+    }
+
+    /// Writes what the shard is filled with of requests, or forgets all of that when it is overdue.
+    fn write_imported(&self, batch: &mut WriteBatch) -> (Vec<u128>, bool) {
+        let is_overdue = !self.remembers_imported();
+        if is_overdue && !self.state.imported.is_empty() {
+            batch.delete_range(META, &Key::imported(0), &Key::after_imported());
+        }
+        if is_overdue {
+            return (Vec::new(), true);
+        }
+        for (id, imported) in &self.imported {
+            batch.put(META, &Key::imported(*id), &imported.to_sealed());
+        }
+        (self.imported.keys().copied().collect(), false)
     }
 
     /// Writes what came of the commands and forgets what is overdue; returns the head that goes with it.

@@ -106,7 +106,7 @@ impl Encode for Change {
 }
 
 /// Points of a batch have the same few vector names: they are listed once, and each vector names its own by position.
-fn encode_points(points: &[Point], writer: &mut Writer) {
+pub(super) fn encode_points(points: &[Point], writer: &mut Writer) {
     let names: BTreeSet<&str> = points.iter().flat_map(|point| point.vectors.keys().map(String::as_str)).collect();
     let names: Vec<&str> = names.into_iter().collect();
     let floats: usize = points.iter().flat_map(|point| point.vectors.values().map(Vec::len)).sum();
@@ -127,7 +127,7 @@ fn encode_points(points: &[Point], writer: &mut Writer) {
     }
 }
 
-fn decode_points(reader: &mut Reader<'_>) -> Result<Vec<Point>, DecodeError> {
+pub(super) fn decode_points(reader: &mut Reader<'_>) -> Result<Vec<Point>, DecodeError> {
     let mut names: Vec<&str> = Vec::new();
     for _ in 0..reader.count(1)? {
         let name = reader.str()?;

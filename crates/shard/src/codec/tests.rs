@@ -3,15 +3,16 @@ use std::ops::ControlFlow;
 
 use sagitta_model::filter::{Bounds, Number};
 use sagitta_model::{
-    Change, Condition, ErrorKind, FieldPath, Filter, IndexPolicy, ItemFailure, Metric, Object, PayloadChange,
-    PayloadSelection, Point, PointId, Problem, Range, Scalar, Schema, Target, Test, Value, VectorSpec, Violation,
+    Change, Condition, ErrorKind, FieldPath, Filter, HashRange, IndexPolicy, ItemFailure, Metric, Object,
+    PayloadChange, PayloadSelection, Point, PointId, Problem, Range, Scalar, Schema, Target, Test, Value, VectorSpec,
+    Violation,
 };
 
 use rand::RngCore;
 
 use super::*;
 use crate::sample::{PATHS, Sampler, field_path};
-use crate::{Command, Split, WriteOutcome};
+use crate::{Command, Import, MergeEntry, RememberedRequest, Split, WriteOutcome};
 
 const SEEDS: u64 = 300;
 
@@ -403,6 +404,29 @@ fn splits_have_these_bytes() {
 }
 
 #[test]
+fn entries_of_merges_have_these_bytes() {
+    let Change::Upsert(points) = &*golden_command().change else { panic!("it has points") };
+    let outcome = WriteOutcome { index: 9, applied: 1, ..WriteOutcome::default() };
+    let range = HashRange { first: 0x0102, last: u64::MAX };
+    let import = Import {
+        merge: 300,
+        step: 2,
+        versions: points.iter().map(|_| 301).collect(),
+        points: points.clone(),
+        deleted: vec![PointId::Num(7)],
+        requests: vec![RememberedRequest { id: 1, range, outcome }],
+    };
+    keeps_its_bytes(&MergeEntry::Freeze { merge: 300 }, 5, GOLDEN_FREEZE);
+    keeps_its_bytes(&MergeEntry::Thaw { merge: 300 }, 5, GOLDEN_THAW);
+    keeps_its_bytes(&MergeEntry::Import(import), 5, GOLDEN_IMPORT);
+    keeps_its_bytes(&MergeEntry::Complete { merge: 300, step: 3, above: 301 }, 5, GOLDEN_COMPLETE);
+    let mut earlier = Writer::sealed(4);
+    MergeEntry::Freeze { merge: 300 }.encode(&mut earlier);
+    let error = MergeEntry::from_sealed(&earlier.seal()).expect_err("another format");
+    assert_eq!(error.reason, "it is not in the format of a merge");
+}
+
+#[test]
 fn a_command_has_one_format_and_is_nonsense_in_any_other() {
     let [of_1, _] = by_filter(filter_of_format_1());
     let [of_2, _] = by_filter(filter_of_format_2());
@@ -424,6 +448,10 @@ fn a_command_has_one_format_and_is_nonsense_in_any_other() {
     }
 }
 
+const GOLDEN_FREEZE: &str = "0500ac02552f1a995b31b0b8";
+const GOLDEN_THAW: &str = "0501ac02bb9885e6c18ec9f1";
+const GOLDEN_IMPORT: &str = "0502ac02020101760100ac020100020000803f000000c003016e030501730502c3a901760603000204000000000000e03fad0201000701010000000000000000000000000000000201000000000000ffffffffffffffff0901000000006e460f70c67aae39";
+const GOLDEN_COMPLETE: &str = "0503ac0203ad02e98cfa651007da5f";
 const GOLDEN_SPLIT: &str = "04010000000000000000000000000000000201000000000000ac027c9e884780f618d7";
 const GOLDEN_COMMAND: &str = "0101000000000000000000000000000000010102000000000000000000000000000000000101760100ac020100020000803f000000c003016e030501730502c3a901760603000204000000000000e03f4c266d3f88368a06";
 const GOLDEN_DELETE_BY_FILTER: &str = "0101000000000000000000000000000000000202000173000302c3a900016e010302d80401000200016e020202010104000000000000044000017403000180897a0302010003612e620400000003612e62050102000101020000000000000000000000000000009c11e87f902705f3";

@@ -379,7 +379,7 @@ impl Member {
 }
 
 /// What a router sends of a command to the shard of a range.
-fn part_of(command: &Command, range: HashRange) -> Option<Command> {
+pub(super) fn part_of(command: &Command, range: HashRange) -> Option<Command> {
     let ids = |ids: &[PointId]| ids.iter().copied().filter(|id| range.holds(*id)).collect::<Vec<_>>();
     let change = match &*command.change {
         Change::Upsert(points) => {

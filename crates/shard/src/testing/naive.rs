@@ -7,14 +7,17 @@ use sagitta_model::{
     Change, Filter, HashRange, Hit, NamedVectors, Object, PointId, Record, Schema, SearchQuery, Target,
 };
 
-use crate::{Command, WriteOutcome};
+use crate::{Command, Import, WriteOutcome};
 
 /// A map of points that commands are applied to one by one.
 #[derive(Clone)]
 pub(super) struct Naive {
     schema: Schema,
+    range: HashRange,
     pub(super) points: BTreeMap<PointId, NaivePoint>,
     requests: BTreeMap<u128, Expected>,
+    /// What came of requests in shards that this one was filled from, by their hashes.
+    imported: BTreeMap<u128, Vec<(HashRange, Expected)>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +48,21 @@ impl Expected {
         }
     }
 
+    /// With what came of the same request elsewhere, of whose `ids` each part was about those in its range.
+    fn with(mut self, parts: &[(HashRange, Self)], ids: Option<&[PointId]>) -> Self {
+        for (range, part) in parts {
+            self.index = self.index.max(part.index);
+            self.applied += part.applied;
+            let place = |failed: &usize| match ids {
+                Some(ids) => (0..ids.len()).filter(|at| range.holds(ids[*at])).nth(*failed).expect("a position"),
+                None => *failed,
+            };
+            self.failed.extend(part.failed.iter().map(place));
+        }
+        self.failed.sort_unstable();
+        self
+    }
+
     /// Of an entry without a command.
     pub(super) fn nothing(index: u64, refused: bool) -> Self {
         Self { index, refused, ..Self::default() }
@@ -53,12 +71,56 @@ impl Expected {
 
 impl Naive {
     pub(super) fn new(schema: &Schema) -> Self {
-        Self { schema: schema.clone(), points: BTreeMap::new(), requests: BTreeMap::new() }
+        Self {
+            schema: schema.clone(),
+            range: HashRange::FULL,
+            points: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            imported: BTreeMap::new(),
+        }
+    }
+
+    /// Nothing yet of a range.
+    pub(super) fn of_range(schema: &Schema, range: HashRange) -> Self {
+        Self { range, ..Self::new(schema) }
+    }
+
+    /// Does what an import does.
+    pub(super) fn import(&mut self, import: &Import) {
+        for (point, version) in import.points.iter().cloned().zip(&import.versions) {
+            let new = NaivePoint { version: *version, vectors: point.vectors, payload: point.payload };
+            self.points.insert(point.id, new);
+        }
+        import.deleted.iter().for_each(|id| drop(self.points.remove(id)));
+        for request in &import.requests {
+            let parts = self.imported.entry(request.id).or_default();
+            let (of, outcome) = (request.range, &request.outcome);
+            let is_older = |(range, known): &(HashRange, Expected)| {
+                range.first <= of.first && of.last <= range.last && (*range != of || known.index >= outcome.index)
+            };
+            if parts.iter().any(is_older) {
+                continue;
+            }
+            parts.retain(|(range, _)| range.last < request.range.first || request.range.last < range.first);
+            parts.push((request.range, Expected::of(&request.outcome)));
+            parts.sort_by_key(|(range, _)| range.first);
+        }
+    }
+
+    /// Whether it remembers the same of all requests as two others together, which are merged into it.
+    pub(super) fn remembers(&self, merged: [&Self; 2]) -> bool {
+        merged.iter().all(|one| {
+            let known = |(id, expected): (&u128, &Expected)| {
+                let parts = self.imported.get(id).map_or(&[][..], |parts| &parts[..]);
+                parts.contains(&(one.range, expected.clone()))
+            };
+            one.requests.iter().all(known)
+        })
     }
 
     /// What is left of it within a range.
     pub(super) fn within(&self, range: HashRange) -> Self {
-        let mut left = self.clone();
+        let mut left = Self { range, ..self.clone() };
         left.points.retain(|id, _| range.holds(*id));
         left
     }
@@ -68,16 +130,38 @@ impl Naive {
         self.requests.contains_key(&command.request_id)
     }
 
+    /// In how many shards that this one was filled from it was applied.
+    pub(super) fn parts(&self, command: &Command) -> usize {
+        self.imported.get(&command.request_id).map_or(0, Vec::len)
+    }
+
     pub(super) fn apply(&mut self, index: u64, command: &Command) -> Expected {
         if let Some(first) = self.requests.get(&command.request_id) {
             return Expected { deduplicated: true, ..first.clone() };
         }
-        let outcome = Expected { index, ..self.change(index, command) };
+        let parts = self.imported.get(&command.request_id).cloned().unwrap_or_default();
+        if let Some((_, refused)) = parts.iter().find(|(_, part)| part.refused) {
+            return Expected { deduplicated: true, ..refused.clone() };
+        }
+        let is_left = |id: PointId| !parts.iter().any(|(range, _)| range.holds(id));
+        let ids = ids_of(&command.change);
+        let nothing_is_left = match &ids {
+            Some(ids) => !ids.iter().any(|id| is_left(*id)),
+            None => {
+                let hashes: u128 = parts.iter().map(|(range, _)| u128::from(range.last - range.first) + 1).sum();
+                hashes == u128::from(self.range.last - self.range.first) + 1
+            }
+        };
+        if !parts.is_empty() && nothing_is_left {
+            return Expected { deduplicated: true, ..Expected::default().with(&parts, ids.as_deref()) };
+        }
+        let outcome = Expected { index, ..self.change(index, command, &is_left) };
+        let outcome = if outcome.refused { outcome } else { outcome.with(&parts, ids.as_deref()) };
         self.requests.insert(command.request_id, outcome.clone());
         outcome
     }
 
-    fn change(&mut self, index: u64, command: &Command) -> Expected {
+    fn change(&mut self, index: u64, command: &Command, is_left: &dyn Fn(PointId) -> bool) -> Expected {
         let applied = |applied: usize| Expected { applied: applied as u64, ..Expected::default() };
         let refused = Expected { refused: true, ..Expected::default() };
         match &*command.change {
@@ -85,18 +169,23 @@ impl Naive {
                 if points.iter().any(|point| point.validate(&self.schema).is_err()) {
                     return refused;
                 }
-                for point in points.iter().cloned() {
+                let points: Vec<_> = points.iter().filter(|point| is_left(point.id)).collect();
+                for point in points.iter().copied().cloned() {
                     let new = NaivePoint { version: index, vectors: point.vectors, payload: point.payload };
                     self.points.insert(point.id, new);
                 }
                 applied(points.len())
             }
-            Change::Delete(ids) => applied(ids.iter().filter(|id| self.points.remove(id).is_some()).count()),
+            Change::Delete(ids) => {
+                let ids = ids.iter().filter(|id| is_left(**id));
+                applied(ids.filter(|id| self.points.remove(id).is_some()).count())
+            }
             Change::DeleteByFilter(filter) => {
                 if filter.validate(&self.schema).is_err() {
                     return refused;
                 }
-                let ids = self.matching(command.after, filter);
+                let mut ids = self.matching(command.after, filter);
+                ids.retain(|id| is_left(*id));
                 ids.iter().for_each(|id| drop(self.points.remove(id)));
                 applied(ids.len())
             }
@@ -104,10 +193,13 @@ impl Naive {
                 let ids = match target {
                     Target::Ids(ids) => ids.clone(),
                     Target::Filter(filter) if filter.validate(&self.schema).is_err() => return refused,
-                    Target::Filter(filter) => self.matching(command.after, filter),
+                    Target::Filter(filter) => {
+                        let all = self.matching(command.after, filter);
+                        all.into_iter().filter(|id| is_left(*id)).collect()
+                    }
                 };
                 let mut outcome = Expected::default();
-                for (at, id) in ids.iter().enumerate() {
+                for (at, id) in ids.iter().enumerate().filter(|(_, id)| is_left(**id)) {
                     let changed = self.points.get(id).and_then(|point| {
                         let mut payload = point.payload.clone();
                         change.apply(&mut payload);
@@ -155,5 +247,14 @@ impl Naive {
         }
         hits.sort_by(Hit::rank);
         hits
+    }
+}
+
+/// The points that a change names.
+fn ids_of(change: &Change) -> Option<Vec<PointId>> {
+    match change {
+        Change::Upsert(points) => Some(points.iter().map(|point| point.id).collect()),
+        Change::Delete(ids) | Change::UpdatePayload { target: Target::Ids(ids), .. } => Some(ids.clone()),
+        Change::DeleteByFilter(_) | Change::UpdatePayload { target: Target::Filter(_), .. } => None,
     }
 }

@@ -83,7 +83,7 @@ fn a_folder_of_a_newer_format_is_refused() {
         kv.write(&batch).and_then(|()| kv.flush()).expect("the row is written");
         drop(kv);
         let error = fixture.try_open(spec(&fixture.schema), small_options()).expect_err("newer");
-        assert!(matches!(error, ShardError::NewerFormat { found: 9, supported: 2, .. }), "{error}");
+        assert!(matches!(error, ShardError::NewerFormat { found: 9, supported: 3, .. }), "{error}");
     });
 }
 

@@ -17,23 +17,23 @@ use crate::testing::twin::copy;
 use crate::testing::{database_dir, run_jobs, schema, small_options, spec};
 use crate::{Command, Engines, Entry, Shard, ShardError, ShardOptions, ShardSpec, Split, WriteOutcome};
 
-const MIDDLE: u64 = 1 << 63;
-const LEFT: u64 = 7;
+pub(super) const MIDDLE: u64 = 1 << 63;
+pub(super) const LEFT: u64 = 7;
 
 /// Shards side by side, with the twins.
-struct Fixture<'a> {
-    dir: &'a Path,
-    kv: MemoryEngine,
-    env: Env,
-    schema: Schema,
+pub(super) struct Fixture<'a> {
+    pub(super) dir: &'a Path,
+    pub(super) kv: MemoryEngine,
+    pub(super) env: Env,
+    pub(super) schema: Schema,
 }
 
 impl<'a> Fixture<'a> {
-    fn new(dir: &'a Path) -> Self {
+    pub(super) fn new(dir: &'a Path) -> Self {
         Self { dir, kv: MemoryEngine::new(), env: Env::seeded(1).0, schema: schema(1, &IndexPolicy::ALL) }
     }
 
-    fn open(&self, shard: u64) -> Arc<Shard> {
+    pub(super) fn open(&self, shard: u64) -> Arc<Shard> {
         self.open_with(shard, ShardOptions { siblings: Some(self.dir.to_path_buf()), ..small_options() })
     }
 
@@ -59,24 +59,24 @@ impl<'a> Fixture<'a> {
         Shard::open(dir, spec, engines, self.env.clone(), options).expect("it opens")
     }
 
-    fn points(&self, ids: &[PointId]) -> Vec<Point> {
+    pub(super) fn points(&self, ids: &[PointId]) -> Vec<Point> {
         let dice = Dice::new(1);
         ids.iter().map(|&id| Point { id, ..dice.point(&self.schema) }).collect()
     }
 }
 
 /// The first ids whose hashes are below [`MIDDLE`], and the first others.
-fn ids() -> (Vec<PointId>, Vec<PointId>) {
+pub(super) fn ids() -> (Vec<PointId>, Vec<PointId>) {
     let (lower, upper): (Vec<_>, Vec<_>) = (0..200).map(PointId::Num).partition(|id| shard_hash(*id) < MIDDLE);
     assert!(lower.len() > 50 && upper.len() > 50);
     (lower[..50].to_vec(), upper[..50].to_vec())
 }
 
-fn command(request_id: u128, change: Change) -> Vec<u8> {
+pub(super) fn command(request_id: u128, change: Change) -> Vec<u8> {
     Command { request_id, after: None, change: change.into() }.to_sealed()
 }
 
-fn split(request_id: u128, at: u64, right: u64) -> Vec<u8> {
+pub(super) fn split(request_id: u128, at: u64, right: u64) -> Vec<u8> {
     Split { request_id, at, right }.to_sealed()
 }
 
@@ -86,7 +86,7 @@ fn try_apply(shard: &Shard, entries: &[(u64, &[u8])]) -> Result<Vec<WriteOutcome
     shard.apply(&entries)
 }
 
-fn apply(shard: &Shard, index: u64, data: &[u8]) -> WriteOutcome {
+pub(super) fn apply(shard: &Shard, index: u64, data: &[u8]) -> WriteOutcome {
     try_apply(shard, &[(index, data)]).expect("it applies").remove(0)
 }
 
@@ -230,7 +230,7 @@ fn the_new_shard_begins_where_the_split_was_and_in_no_group_yet() {
 }
 
 /// The points of these ids that a shard has, by every way of finding them.
-fn found(shard: &Shard, ids: &[PointId]) -> Vec<PointId> {
+pub(super) fn found(shard: &Shard, ids: &[PointId]) -> Vec<PointId> {
     let view = shard.view();
     let selection = Selection::default();
     let scrolled = view.scroll(None, None, usize::MAX, &selection, &Never).expect("scrolled");
