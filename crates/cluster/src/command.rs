@@ -5,6 +5,7 @@ mod json;
 use sagitta_model::{CollectionName, Schema};
 
 use crate::collection::Floor;
+use crate::merge::MergeStep;
 use crate::node::{NodeStatus, Place};
 use crate::operation::{OperationKind, OperationStep};
 use crate::split::SplitStep;
@@ -145,6 +146,34 @@ pub enum Command {
         /// Now, in microseconds since 1970.
         unix_micros: u64,
     },
+    /// Begins to merge two neighbouring shards into a new one.
+    BeginMerge {
+        /// The shard of the lower hashes.
+        left: u64,
+        /// The epoch of its placement that whoever proposes this has seen.
+        left_epoch: u64,
+        /// The shard of the higher hashes.
+        right: u64,
+        /// The epoch of its placement that whoever proposes this has seen.
+        right_epoch: u64,
+        /// Where the log of the new shard begins: far above those of both.
+        floor: Floor,
+        /// Why, in words.
+        reason: String,
+        /// Now, in microseconds since 1970.
+        unix_micros: u64,
+    },
+    /// Notes that a merge is a step further.
+    AdvanceMerge {
+        /// Which.
+        id: u64,
+        /// The step that it was at: a repetition that arrives late changes nothing.
+        from: MergeStep,
+        /// The step that it is at from now on.
+        to: MergeStep,
+        /// Now, in microseconds since 1970.
+        unix_micros: u64,
+    },
     /// Wants an operation not to come about.
     CancelOperation {
         /// Which.
@@ -220,6 +249,7 @@ impl Command {
             | Self::BeginSplit { .. }
             | Self::GiveUpNode { .. }
             | Self::RecoverShard { .. }
+            | Self::BeginMerge { .. }
             | Self::SetJoinToken { .. } => true,
             // Whether a node is heard of the leader finds by itself.
             Self::SetNodeStatus { status, .. } => {
@@ -228,6 +258,8 @@ impl Command {
             // What else is begun the leader finds by itself.
             Self::BeginOperation { kind, .. } => *kind == OperationKind::Move,
             Self::AdvanceSplit { to, .. } => *to == SplitStep::Cancelled,
+            // That the shards work on again is for the leader to find.
+            Self::AdvanceMerge { from, to, .. } => *to == MergeStep::Cancelled && from.can_be_cancelled(),
             Self::SetVoters { .. }
             | Self::SetReplicas { .. }
             | Self::AdvanceOperation { .. }
@@ -252,7 +284,9 @@ impl Command {
             | Self::CancelOperation { .. }
             | Self::GiveUpNode { .. }
             | Self::RecoverShard { .. }
-            | Self::EndRecovery { .. } => None,
+            | Self::EndRecovery { .. }
+            | Self::BeginMerge { .. }
+            | Self::AdvanceMerge { .. } => None,
         }
     }
 }

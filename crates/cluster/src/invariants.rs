@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::collection::{Collection, ShardDescriptor};
 use crate::limits;
+use crate::merge::{Merge, MergeStep};
 use crate::node::{NodeStatus, may_become, out_of_service};
 use crate::operation::OperationStep;
 use crate::placement::takes_replicas;
@@ -48,6 +49,7 @@ impl State {
         self.check_operations()?;
         self.check_splits(&ids)?;
         self.check_recoveries()?;
+        self.check_merges(&ids)?;
         hold!(self.requests.len() <= limits::REMEMBERED_REQUESTS, "{} requests are remembered", self.requests.len());
         match before {
             Some(before) => self.check_change(before),
@@ -156,8 +158,12 @@ impl State {
         for recovery in self.recoveries() {
             let (id, shard) = (recovery.id, recovery.shard);
             hold!(id <= self.begun_operations, "the id of recovery {id} will be handed out again");
-            hold!(!self.operations.contains_key(&id) && !self.splits.contains_key(&id), "the id {id} is there twice");
-            hold!(self.operation_on(shard).is_none(), "shard {shard} is recovered and moved");
+            let other =
+                self.operations.contains_key(&id) || self.splits.contains_key(&id) || self.merges.contains_key(&id);
+            hold!(!other, "the id {id} is there twice");
+            let other = self.operation_on(shard).is_some()
+                || self.merge_on(shard).is_some_and(|merge| merge.step != MergeStep::Thaw);
+            hold!(!other, "shard {shard} is recovered and moved or merged");
             let half = || self.splits_under_way().map(|split| &split.right).find(|right| right.id == shard);
             let placed = self.shard(shard).map(|(_, shard)| shard).ok().or_else(half);
             let placed = placed.ok_or_else(|| format!("recovery {id} is of no shard"))?;
@@ -167,6 +173,42 @@ impl State {
             hold!(known, "recovery {id}: {:?} keep nothing", recovery.kept);
         }
         Ok(())
+    }
+
+    fn check_merges(&self, ids: &BTreeSet<u64>) -> Result<(), String> {
+        let mut busy = BTreeSet::new();
+        for merge in self.merges() {
+            let id = merge.id;
+            hold!(id <= self.begun_operations, "the id of merge {id} will be handed out again");
+            let other = self.operations.contains_key(&id) || self.splits.contains_key(&id);
+            hold!(!other, "merge {id} has the id of an operation");
+            hold!(merge.is_under_way() == merge.ended_unix_micros.is_none(), "merge {id}: when did it end?");
+            if !merge.is_under_way() {
+                continue;
+            }
+            for shard in [merge.left, merge.right] {
+                hold!(busy.insert(shard), "two merges are under way on shard {shard}");
+                let other = self.operation_on(shard).is_some() || self.split_on(shard).is_some();
+                hold!(!other, "shard {shard} is merged and moved or split");
+            }
+            let (collection, left) = self.shard(merge.left).map_err(|_| format!("merge {id} is of no shard"))?;
+            let place = collection.shards.iter().position(|shard| shard.id == left.id).unwrap_or_default();
+            let right = collection.shards.get(place + 1).filter(|right| right.id == merge.right);
+            let right = right.ok_or_else(|| format!("merge {id} is of shards that are no neighbours"))?;
+            let into = &merge.into;
+            hold!(into.id < self.next_shard_id && !ids.contains(&into.id), "shard {} is there already", into.id);
+            let both = (left.range.first, right.range.last);
+            hold!((into.range.first, into.range.last) == both, "merge {id} does not join both");
+            hold!(into.founders == into.replicas && into.epoch == 1, "shard {} is not new", into.id);
+            self.check_shard(into)?;
+        }
+        Ok(())
+    }
+
+    /// The merge that has ended between two states and brought a shard about, or was of it.
+    fn merge_since(&self, before: &Self, of: impl Fn(&Merge) -> bool) -> Option<&Arc<Merge>> {
+        let ended = self.merges().filter(|merge| merge.step == MergeStep::Done && of(merge));
+        ended.into_iter().find(|merge| before.merge(merge.id).is_ok_and(|before| before.is_under_way()))
     }
 
     /// The split that has ended between two states and changed a shard, or brought it about.
@@ -199,8 +241,9 @@ impl State {
         for (collection, shard) in self.shards() {
             let id = shard.id;
             let Some((owner, old)) = known.get(&id) else {
-                let half = self.split_since(before, |split| split.right.id == id);
-                hold!(half.is_some() || id >= before.next_shard_id, "the id of shard {id} was handed out again");
+                let half = self.split_since(before, |split| split.right.id == id).is_some();
+                let both = self.merge_since(before, |merge| merge.into == *shard).is_some();
+                hold!(half || both || id >= before.next_shard_id, "the id of shard {id} was handed out again");
                 continue;
             };
             hold!(*owner == collection.id, "shard {id} came to another collection");
@@ -216,6 +259,13 @@ impl State {
             let epochs = shard.epoch.checked_sub(old.epoch);
             let expected = u64::from(!settled && shard.replicas != old.replicas || split.is_some() || recovered);
             hold!(epochs == Some(expected), "shard {id} came from epoch {} to {}", old.epoch, shard.epoch);
+        }
+        let present: BTreeSet<u64> = self.shards().map(|(_, shard)| shard.id).collect();
+        let living: BTreeSet<u128> = self.collections().values().map(|collection| collection.id).collect();
+        for (id, (owner, _)) in known.iter().filter(|(id, (owner, _))| !present.contains(id) && living.contains(owner))
+        {
+            let merged = self.merge_since(before, |merge| merge.concerns(*id)).is_some();
+            hold!(merged, "shard {id} of collection {owner:032x} is gone");
         }
         for collection in self.collections().values() {
             if !before.collections().values().any(|old| old.id == collection.id) {

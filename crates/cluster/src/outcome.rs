@@ -8,6 +8,7 @@ use sagitta_model::ErrorKind;
 
 use crate::collection::{Collection, ShardDescriptor};
 use crate::limits;
+use crate::merge::{Merge, MergeStep};
 use crate::node::{Node, NodeStatus, hint};
 use crate::operation::{Operation, OperationStep};
 use crate::recovery::Recovery;
@@ -50,6 +51,8 @@ pub enum Effect {
     Recovery(Arc<Recovery>),
     /// The shard has its survivor's group.
     RecoveryEnded,
+    /// The merge stands like this.
+    Merge(Arc<Merge>),
 }
 
 /// Why a command changed nothing.
@@ -236,6 +239,16 @@ pub enum Refusal {
         /// The step that it was to come to.
         wanted: SplitStep,
     },
+    /// The merge is at another step.
+    #[error("merge {merge} is at the step {step} and cannot come to {wanted}: {}", merge_hint(*step))]
+    OtherMergeStep {
+        /// The merge.
+        merge: u64,
+        /// The step that it is at.
+        step: MergeStep,
+        /// The step that it was to come to.
+        wanted: MergeStep,
+    },
     /// A node cannot get a replica.
     #[error("node {node} cannot get a replica: {reason}")]
     TakesNoReplicas {
@@ -288,6 +301,15 @@ fn split_hint(step: SplitStep) -> &'static str {
     }
 }
 
+fn merge_hint(step: MergeStep) -> &'static str {
+    match step {
+        MergeStep::Freeze => "the shards may be frozen already; wait for a second, and it is done or given up",
+        MergeStep::Thaw => "it is being given up already",
+        MergeStep::Done | MergeStep::Cancelled => "it has ended",
+        MergeStep::Prepare | MergeStep::Copy => "look at it again",
+    }
+}
+
 impl Refusal {
     /// What the caller should do about it.
     pub fn kind(&self) -> ErrorKind {
@@ -314,6 +336,7 @@ impl Refusal {
             | Self::Busy { .. }
             | Self::OtherStep { .. }
             | Self::OtherSplitStep { .. }
+            | Self::OtherMergeStep { .. }
             | Self::TakesNoReplicas { .. }
             | Self::NotLost { .. }
             | Self::HasMajority { .. } => ErrorKind::Conflict,

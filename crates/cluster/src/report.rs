@@ -19,6 +19,32 @@ pub struct Report {
     /// Up to which deletion it has followed the control state: it hosts nothing of the collections that were deleted, and neither asks nor
     /// hears the nodes that were given up, and never will again.
     pub deletions: u64,
+    /// What its replicas of shards that are merged tell, ascending by shard.
+    pub merges: Vec<MergeReport>,
+}
+
+/// What a replica of a shard tells of a merge that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MergeReport {
+    /// The shard.
+    pub shard: u64,
+    /// The merge.
+    pub merge: u64,
+    /// How far it is here.
+    pub stage: MergeStage,
+}
+
+/// How far a merge is as far as one replica has come, or knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MergeStage {
+    /// Of the new shard, told by whoever fills it: it lacks next to nothing.
+    Ready,
+    /// Of the new shard: it has everything, and takes writes.
+    Filled,
+    /// Of a shard that is merged: it takes no writes.
+    Frozen,
+    /// Of a shard that is merged: it works on, and the merge does not freeze it any more.
+    Thawed,
 }
 
 impl Report {

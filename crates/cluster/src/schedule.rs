@@ -8,6 +8,7 @@ mod balance;
 mod by_hand;
 mod halve;
 mod leaders;
+mod merges;
 mod progress;
 mod recovery;
 mod splits;
@@ -19,13 +20,15 @@ use std::time::Duration;
 
 use crate::collection::{Collection, Floor, ShardDescriptor};
 use crate::command::Command;
+use crate::merge::Merge;
 use crate::node::NodeStatus;
 use crate::operation::{Operation, OperationKind};
-use crate::report::{GroupMembers, ReplicaReport, ReplicaRole, Report};
+use crate::report::{GroupMembers, MergeStage, ReplicaReport, ReplicaRole, Report};
 use crate::state::State;
 
 pub use by_hand::{ByHand, move_by_hand};
 pub use leaders::{Handover, handovers};
+pub use merges::{merge_by_hand, merge_steps, merge_waits_for, next_merge_deadline};
 pub use progress::waits_for;
 pub use recovery::{recover_by_hand, way_out};
 pub use splits::{split_by_hand, split_steps, split_waits_for};
@@ -146,6 +149,14 @@ impl<'t> View<'t> {
         self.report(node)?.of(shard)
     }
 
+    /// How far a merge is, as those who have a replica of a shard tell.
+    fn merge_stages(&self, merge: &Merge, shard: &ShardDescriptor) -> impl Iterator<Item = MergeStage> {
+        let (merge, shard) = (merge.id, shard.id);
+        let reports = self.told.values().filter_map(|told| told.report.as_deref());
+        let told = reports.flat_map(|report| &report.merges);
+        told.filter(move |told| (told.merge, told.shard) == (merge, shard)).map(|told| told.stage)
+    }
+
     fn report(&self, node: u64) -> Option<&'t Report> {
         self.told.get(&node)?.report.as_deref()
     }
@@ -168,6 +179,7 @@ pub fn plan(state: &State, told: &BTreeMap<u64, Told>, limits: &Limits, unix_mic
     }
     plan.commands.extend(split_steps(state, &view, unix_micros));
     plan.commands.extend(recovery::ended(state, &view));
+    plan.commands.extend(merge_steps(state, &view, unix_micros));
     let mut busy = state.busy_shards();
     let mut traffic = target::Traffic::new(&under_way);
     let standing = Standing::of(state, &view, limits);

@@ -8,15 +8,16 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::collection::{Collection, CollectionJson};
 use crate::hex::{decode_digest, encode_digest, hex, parse_id};
+use crate::merge::Merge;
 use crate::node::{Node, NodeJson};
 use crate::operation::{Operation, OperationJson};
 use crate::recovery::Recovery;
 use crate::split::Split;
 use crate::state::{Asked, Leaving, Request, State};
 
-/// The newest format of the snapshot that this build knows. It writes the oldest that can hold the state: 5 since a lost node was given up,
-/// 4 since a shard that is there was split, or is to be, 3 since an operation was begun.
-const FORMAT: u32 = 5;
+/// The newest format of the snapshot that this build knows. It writes the oldest that can hold the state: 6 while a merge is known, 5 since a
+/// lost node was given up, 4 since a shard that is there was split, or is to be, 3 since an operation was begun.
+const FORMAT: u32 = 6;
 
 /// Why bytes are not a snapshot or a command of this build.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,6 +87,9 @@ struct SnapshotJson {
     given_up: Vec<GivenUpJson>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     recoveries: Vec<Recovery>,
+    // Format 5 has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    merges: Vec<Merge>,
     requests: Vec<RequestJson>,
 }
 
@@ -166,6 +170,7 @@ impl State {
                 .map(|(node, deletion)| GivenUpJson { node: *node, deletion: *deletion })
                 .collect(),
             recoveries: self.recoveries.values().map(|recovery| Recovery::clone(recovery)).collect(),
+            merges: self.merges.values().map(|merge| Merge::clone(merge)).collect(),
             requests: self.requests.iter().map(RequestJson::from).collect(),
         };
         let mut bytes = serde_json::to_vec(&json).expect("invariant: maps with text keys and numbers always serialise");
@@ -177,7 +182,8 @@ impl State {
     fn format(&self) -> u32 {
         let knows_splits = !self.splits.is_empty() || self.shards().any(|(_, shard)| shard.split.is_some());
         match (self.given_up.is_empty(), knows_splits, self.begun_operations) {
-            (false, ..) => FORMAT,
+            _ if !self.merges.is_empty() => FORMAT,
+            (false, ..) => 5,
             (true, true, _) => 4,
             (true, false, 0) => 2,
             (true, false, _) => 3,
@@ -224,6 +230,7 @@ impl State {
         state.splits = Arc::new(json.splits.into_iter().map(|split| (split.id, Arc::new(split))).collect());
         state.given_up = Arc::new(json.given_up.into_iter().map(|one| (one.node, one.deletion)).collect());
         state.recoveries = Arc::new(json.recoveries.into_iter().map(|one| (one.shard, Arc::new(one))).collect());
+        state.merges = Arc::new(json.merges.into_iter().map(|merge| (merge.id, Arc::new(merge))).collect());
         let requests = json.requests.into_iter().map(Request::try_from);
         state.requests = Arc::new(requests.collect::<Result<_, _>>()?);
         Ok((state, json.applied_index, json.applied_term))

@@ -1,6 +1,7 @@
 //! The state itself and how commands change it.
 
 mod collections;
+mod merges;
 mod nodes;
 mod operations;
 mod recovery;
@@ -15,6 +16,7 @@ use sagitta_model::CollectionName;
 use crate::collection::{Collection, ShardDescriptor};
 use crate::command::Command;
 use crate::limits::REMEMBERED_REQUESTS;
+use crate::merge::Merge;
 use crate::node::{Node, NodeStatus};
 use crate::operation::{Operation, OperationStep};
 use crate::outcome::{Effect, Refusal};
@@ -41,7 +43,7 @@ pub struct State {
     pub(crate) next_shard_id: u64,
     /// Operations that are under way, and the latest that have ended.
     pub(crate) operations: Arc<BTreeMap<u64, Arc<Operation>>>,
-    /// How many operations and splits were begun: the last id that was handed out.
+    /// How many operations, splits and merges were begun: the last id that was handed out.
     pub(crate) begun_operations: u64,
     /// Splits that are under way, and the latest that have ended.
     pub(crate) splits: Arc<BTreeMap<u64, Arc<Split>>>,
@@ -49,6 +51,8 @@ pub struct State {
     pub(crate) given_up: Arc<BTreeMap<u64, u64>>,
     /// Recoveries that are under way, by their shards.
     pub(crate) recoveries: Arc<BTreeMap<u64, Arc<Recovery>>>,
+    /// Merges that are under way, and the latest that have ended.
+    pub(crate) merges: Arc<BTreeMap<u64, Arc<Merge>>>,
     /// The latest requests that changed something, oldest first.
     pub(crate) requests: Arc<VecDeque<Request>>,
 }
@@ -88,7 +92,7 @@ impl State {
     /// An empty cluster.
     pub fn new(cluster_id: u128) -> Self {
         let (nodes, voters, collections, leaving, requests) = Default::default();
-        let (operations, splits, given_up, recoveries) = Default::default();
+        let (operations, splits, given_up, recoveries, merges) = Default::default();
         let (founder, join_token) = (None, None);
         let (deletions, begun_operations, next_shard_id) = (0, 0, Self::FIRST_SHARD_ID);
         Self {
@@ -106,6 +110,7 @@ impl State {
             splits,
             given_up,
             recoveries,
+            merges,
             requests,
         }
     }
@@ -253,6 +258,10 @@ impl State {
             Command::AdvanceSplit { id, from, to, at, unix_micros } => {
                 self.advance_split(id, (from, to), at, unix_micros)?
             }
+            Command::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros } => {
+                self.begin_merge([(left, left_epoch), (right, right_epoch)], floor, reason, unix_micros)?
+            }
+            Command::AdvanceMerge { id, from, to, unix_micros } => self.advance_merge(id, (from, to), unix_micros)?,
             Command::CancelOperation { id } => self.cancel_operation(id)?,
             Command::GiveUpNode { id } => self.give_up_node(id)?,
             Command::RecoverShard { shard, epoch, survivor, term, at, unix_micros } => {

@@ -31,7 +31,7 @@ pub use hash::{HashRange, shard_hash};
 pub use hit::{Hit, TopK, merge};
 pub use id::PointId;
 pub use metric::Metric;
-pub use operation::{NodeChange, OperationInfo, OperationKind, OperationStep, SplitStep, Work};
+pub use operation::{MergeStep, NodeChange, OperationInfo, OperationKind, OperationStep, SplitStep, Work};
 pub use path::FieldPath;
 pub use point::{NamedVectors, Point};
 pub use query::{

@@ -52,6 +52,23 @@ pub enum SplitStep {
     Cancelled,
 }
 
+/// How far a merge of two shards is. It is taken up from here after any crash, since each step says what should be and not what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MergeStep {
+    /// The new shard has its number, and its nodes found its group, with nothing.
+    Prepare,
+    /// It is filled with what both have, which take writes meanwhile.
+    Copy,
+    /// Both are frozen, and what is left of them is brought over.
+    Freeze,
+    /// It does not come about: both work on.
+    Thaw,
+    /// It has ended, and the new shard is routed to in the place of both.
+    Done,
+    /// It has ended, and all is as it was before.
+    Cancelled,
+}
+
 /// What an operator makes of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeChange {
@@ -117,6 +134,31 @@ named!(
     [(Prepare, "prepare"), (Divide, "divide"), (Found, "found"), (Done, "done"), (Cancelled, "cancelled")]
 );
 
+named!(
+    MergeStep,
+    "step",
+    [
+        (Prepare, "prepare"),
+        (Copy, "copy"),
+        (Freeze, "freeze"),
+        (Thaw, "thaw"),
+        (Done, "done"),
+        (Cancelled, "cancelled")
+    ]
+);
+
+impl MergeStep {
+    /// Whether nothing comes after it.
+    pub fn is_end(self) -> bool {
+        matches!(self, Self::Done | Self::Cancelled)
+    }
+
+    /// Whether whoever asks for it can still have it cancelled. From [`MergeStep::Freeze`] on the shards may be frozen.
+    pub fn can_be_cancelled(self) -> bool {
+        matches!(self, Self::Prepare | Self::Copy)
+    }
+}
+
 impl SplitStep {
     /// Whether nothing comes after it.
     pub fn is_end(self) -> bool {
@@ -159,6 +201,15 @@ pub enum Work {
         /// How far it is.
         step: SplitStep,
     },
+    /// The shard and its neighbour become one.
+    Merge {
+        /// The shard of the higher hashes.
+        right: u64,
+        /// The shard that they become.
+        into: u64,
+        /// How far it is.
+        step: MergeStep,
+    },
 }
 
 impl Work {
@@ -167,6 +218,7 @@ impl Work {
         match self {
             Self::Replica { kind, .. } => kind.name(),
             Self::Split { .. } => "split",
+            Self::Merge { .. } => "merge",
         }
     }
 
@@ -175,6 +227,7 @@ impl Work {
         match self {
             Self::Replica { step, .. } => step.name(),
             Self::Split { step, .. } => step.name(),
+            Self::Merge { step, .. } => step.name(),
         }
     }
 
@@ -183,6 +236,7 @@ impl Work {
         match self {
             Self::Replica { step, .. } => step.is_end(),
             Self::Split { step, .. } => step.is_end(),
+            Self::Merge { step, .. } => step.is_end(),
         }
     }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Command, Replaces};
 use crate::collection::{Floor, SchemaJson};
 use crate::hex::{decode_digest, encode_digest, hex, parse_id};
+use crate::merge::{MergeStep, step_json as merge_step_json};
 use crate::node::{NodeStatus, Place, status_json};
 use crate::snapshot::SnapshotError;
 use crate::split::{SplitStep, step_json};
@@ -113,6 +114,23 @@ enum CommandJson {
         shard: u64,
         id: u64,
     },
+    BeginMerge {
+        left: u64,
+        left_epoch: u64,
+        right: u64,
+        right_epoch: u64,
+        floor: Floor,
+        reason: String,
+        unix_micros: u64,
+    },
+    AdvanceMerge {
+        id: u64,
+        #[serde(with = "merge_step_json")]
+        from: MergeStep,
+        #[serde(with = "merge_step_json")]
+        to: MergeStep,
+        unix_micros: u64,
+    },
 }
 
 fn one() -> u32 {
@@ -202,6 +220,20 @@ impl From<&Command> for CommandJson {
                 Self::RecoverShard { shard, epoch, survivor, term, at, unix_micros }
             }
             &Command::EndRecovery { shard, id } => Self::EndRecovery { shard, id },
+            Command::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros } => {
+                Self::BeginMerge {
+                    left: *left,
+                    left_epoch: *left_epoch,
+                    right: *right,
+                    right_epoch: *right_epoch,
+                    floor: *floor,
+                    reason: reason.clone(),
+                    unix_micros: *unix_micros,
+                }
+            }
+            Command::AdvanceMerge { id, from, to, unix_micros } => {
+                Self::AdvanceMerge { id: *id, from: *from, to: *to, unix_micros: *unix_micros }
+            }
         }
     }
 }
@@ -266,6 +298,10 @@ impl TryFrom<CommandJson> for Command {
                 Self::RecoverShard { shard, epoch, survivor, term, at, unix_micros }
             }
             CommandJson::EndRecovery { shard, id } => Self::EndRecovery { shard, id },
+            CommandJson::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros } => {
+                Self::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros }
+            }
+            CommandJson::AdvanceMerge { id, from, to, unix_micros } => Self::AdvanceMerge { id, from, to, unix_micros },
         })
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Effect, Refusal};
 use crate::collection::{CollectionJson, ShardDescriptor};
 use crate::hex::{hex, parse_id};
+use crate::merge::{Merge, MergeStep, step_json as merge_step_json};
 use crate::node::{NodeJson, NodeStatus, status_json};
 use crate::operation::OperationJson;
 use crate::recovery::Recovery;
@@ -40,6 +41,9 @@ enum OutcomeJson {
     },
     Split {
         split: Split,
+    },
+    Merge {
+        merge: Merge,
     },
     AlreadyExists {
         name: String,
@@ -142,6 +146,13 @@ enum OutcomeJson {
         #[serde(with = "step_json")]
         wanted: SplitStep,
     },
+    OtherMergeStep {
+        merge: u64,
+        #[serde(with = "merge_step_json")]
+        step: MergeStep,
+        #[serde(with = "merge_step_json")]
+        wanted: MergeStep,
+    },
     TakesNoReplicas {
         node: u64,
         reason: String,
@@ -183,6 +194,7 @@ pub fn decode_outcome(bytes: &[u8]) -> Result<Result<Effect, Refusal>, SnapshotE
         OutcomeJson::Placed { collection, shard } => Ok(Effect::Placed { collection: parse_id(&collection)?, shard }),
         OutcomeJson::Operation { operation } => Ok(Effect::Operation(Arc::new(operation.try_into()?))),
         OutcomeJson::Split { split } => Ok(Effect::Split(Arc::new(split))),
+        OutcomeJson::Merge { merge } => Ok(Effect::Merge(Arc::new(merge))),
         OutcomeJson::AlreadyExists { name } => Err(Refusal::AlreadyExists(name)),
         OutcomeJson::RequestIdReused { request } => Err(Refusal::RequestIdReused(parse_id(&request)?)),
         OutcomeJson::NotFound { name } => Err(Refusal::NotFound(name)),
@@ -213,6 +225,7 @@ pub fn decode_outcome(bytes: &[u8]) -> Result<Result<Effect, Refusal>, SnapshotE
             Err(Refusal::OtherStep { operation, step: step.parse()?, wanted: wanted.parse()? })
         }
         OutcomeJson::OtherSplitStep { split, step, wanted } => Err(Refusal::OtherSplitStep { split, step, wanted }),
+        OutcomeJson::OtherMergeStep { merge, step, wanted } => Err(Refusal::OtherMergeStep { merge, step, wanted }),
         OutcomeJson::TakesNoReplicas { node, reason } => Err(Refusal::TakesNoReplicas { node, reason }),
         OutcomeJson::Recovery { recovery } => Ok(Effect::Recovery(Arc::new(recovery))),
         OutcomeJson::RecoveryEnded => Ok(Effect::RecoveryEnded),
@@ -235,6 +248,7 @@ impl From<&Effect> for OutcomeJson {
             Effect::Split(split) => Self::Split { split: Split::clone(split) },
             Effect::Recovery(recovery) => Self::Recovery { recovery: Recovery::clone(recovery) },
             Effect::RecoveryEnded => Self::RecoveryEnded,
+            Effect::Merge(merge) => Self::Merge { merge: Merge::clone(merge) },
         }
     }
 }
@@ -272,6 +286,7 @@ impl From<Refusal> for OutcomeJson {
                 Self::OtherStep { operation, step: step.to_string(), wanted: wanted.to_string() }
             }
             Refusal::OtherSplitStep { split, step, wanted } => Self::OtherSplitStep { split, step, wanted },
+            Refusal::OtherMergeStep { merge, step, wanted } => Self::OtherMergeStep { merge, step, wanted },
             Refusal::TakesNoReplicas { node, reason } => Self::TakesNoReplicas { node, reason },
             Refusal::NotLost { node, status } => Self::NotLost { node, status },
             Refusal::HasMajority { shard, nodes } => Self::HasMajority { shard, nodes },

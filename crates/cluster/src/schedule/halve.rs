@@ -28,7 +28,8 @@ pub(super) const MIN_BUSY_POINTS: u64 = 2 * 16_384;
 /// it the node would have no time left.
 const BUSY_PARTS: u64 = 2;
 const SECOND_US: u64 = 1_000_000;
-/// A shard of which somebody did not want to have a split is left whole for an hour, as is one whose split a lost node cut short.
+/// A shard of which somebody did not want to have a split is left whole for an hour, as is one whose split a lost node cut short, and one
+/// that came of a merge, which somebody asked for.
 const LEFT_WHOLE_MICROS: u64 = 3_600 * SECOND_US;
 
 /// A shard that could be split, and why.
@@ -150,19 +151,20 @@ fn is_busy(told: &ReplicaReport, search_threads: u32) -> bool {
     all > 0 && told.load.lasting_us > all / BUSY_PARTS
 }
 
-/// Whether a shard came of a split a short while ago, or was to be split and was not, as far as that is known: the state forgets all but the
-/// latest.
+/// Whether a shard came of a split a short while ago, or was to be split and was not, or came of a merge, as far as that is known: the state
+/// forgets all but the latest.
 fn is_left_whole(state: &State, shard: u64, whole_at_least: Duration, unix_micros: u64) -> bool {
     let whole_at_least = u64::try_from(whole_at_least.as_micros()).unwrap_or(u64::MAX);
-    state.splits().any(|split| {
-        let ago = split.ended_unix_micros.map(|ended| unix_micros.saturating_sub(ended));
-        let lately = |within: u64| ago.is_some_and(|ago| ago < within);
+    let lately = |ended: Option<u64>, within: u64| ended.is_some_and(|at| unix_micros.saturating_sub(at) < within);
+    let split = state.splits().any(|split| {
+        let lately = |within: u64| lately(split.ended_unix_micros, within);
         match split.step {
             SplitStep::Done => [split.shard, split.right.id].contains(&shard) && lately(whole_at_least),
             SplitStep::Cancelled => split.shard == shard && lately(LEFT_WHOLE_MICROS),
             _ => false,
         }
-    })
+    });
+    split || state.merges().any(|merge| merge.into.id == shard && lately(merge.ended_unix_micros, LEFT_WHOLE_MICROS))
 }
 
 /// Whether all of a shard's nodes are there to stay, and take data: what one half does not have any more is written anew by merges.

@@ -5,6 +5,7 @@ mod begins;
 mod by_hand;
 mod halve;
 mod leaders;
+mod merges;
 mod played;
 mod recovery;
 mod scale;

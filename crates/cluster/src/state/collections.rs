@@ -46,7 +46,7 @@ impl State {
         if collections >= MAX_COLLECTIONS {
             return Err(Refusal::TooMany(collections));
         }
-        let total = self.shards().count() + self.splits_under_way().count() + shards as usize;
+        let total = self.all_shards() + shards as usize;
         if total > MAX_CLUSTER_SHARDS {
             return Err(Refusal::TooManyShards(total));
         }
@@ -89,6 +89,8 @@ impl State {
             shards.push(half.id);
         }
         self.forget_recoveries_of(&shards);
+        // Nobody was ever sent to one that is being filled.
+        shards.extend(self.forget_merges_on(&shards));
         if keep_name {
             self.deletions += 1;
             Arc::make_mut(&mut self.leaving).insert(name.clone(), Leaving { deletion: self.deletions, groups });

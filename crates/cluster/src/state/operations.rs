@@ -21,16 +21,18 @@ impl State {
     }
 
     /// The shards that a node hosts: those placed on it, those that an operation brings there, those that it is to keep until another
-    /// node goes on with them, and those that are split off there. These follow all others, and stay from the moment on that they may have
-    /// come about: what nobody names is removed.
+    /// node goes on with them, those that are split off there, and those that a merge fills. These follow all others, and stay from the
+    /// moment on that they may have come about: what nobody names is removed.
     pub fn shards_on(&self, node: u64) -> impl Iterator<Item = (&Arc<Collection>, &ShardDescriptor)> {
         let brought: Vec<u64> =
             self.operations.values().filter(|operation| operation.brings_to(node)).map(|one| one.shard).collect();
         let kept = move |shard: u64| self.recovery_of(shard).is_some_and(|recovery| recovery.kept.contains(&node));
         let here = move |shard: &ShardDescriptor| shard.replicas.contains(&node) || kept(shard.id);
         let placed = self.shards().filter(move |(_, shard)| here(shard) || brought.contains(&shard.id));
-        let halves = self.splits_under_way().filter(move |split| here(&split.right));
-        placed.chain(halves.filter_map(|split| Some((self.shard(split.shard).ok()?.0, &split.right))))
+        let halves = self.splits_under_way().map(|split| (split.shard, &split.right));
+        let filled = self.merges_under_way().map(|merge| (merge.left, &merge.into));
+        let new = halves.chain(filled).filter(move |(_, shard)| here(shard));
+        placed.chain(new.filter_map(|(known, shard)| Some((self.shard(known).ok()?.0, shard))))
     }
 
     /// `new` has neither an id nor a step yet.

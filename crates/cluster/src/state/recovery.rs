@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::State;
 use crate::collection::{Floor, ShardDescriptor};
+use crate::merge::MergeStep;
 use crate::node::{Node, NodeStatus};
 use crate::operation::{Operation, OperationStep};
 use crate::outcome::{Effect, Refusal};
@@ -84,6 +85,10 @@ impl State {
             if !self.is_removed(known.survivor) {
                 return Err(Refusal::Busy { shard, operation: known.id });
             }
+        }
+        // What it is to be merged for can be cancelled, or is decided in a moment. That it works on it may yet have to be told, which takes a group.
+        if let Some(merge) = self.merge_on(shard).filter(|merge| merge.step != MergeStep::Thaw) {
+            return Err(Refusal::Busy { shard, operation: merge.id });
         }
         if descriptor.epoch != epoch {
             return Err(Refusal::Stale { shard, epoch: descriptor.epoch, expected: epoch });

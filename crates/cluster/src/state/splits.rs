@@ -57,7 +57,7 @@ impl State {
             let reason = format!("is of a collection that has {MAX_SHARDS} shards, which is the most it can");
             return Err(Refusal::invalid("shard", reason));
         }
-        let total = self.shards().count() + self.splits_under_way().count() + 1;
+        let total = self.all_shards() + 1;
         if total > MAX_CLUSTER_SHARDS {
             return Err(Refusal::TooManyShards(total));
         }

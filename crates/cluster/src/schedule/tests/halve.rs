@@ -163,6 +163,30 @@ fn halves_are_left_whole_for_a_while_and_what_was_cancelled_for_an_hour() {
 }
 
 #[test]
+fn shards_that_are_merged_are_left_alone_and_what_comes_of_them_is_left_whole_for_an_hour() {
+    let mut played = filled(1, 3, 2, 2 * ABOVE);
+    assert_eq!(shards(&played).len(), 1, "one at a time on each node");
+    let (floor, reason, unix_micros) = (Floor { term: 1, index: 1 << 32 }, String::new(), played.now);
+    let (left, right, left_epoch, right_epoch) = (16, 17, 1, 1);
+    played.apply(Command::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros });
+    assert_eq!(begun(&played), []);
+    while played.state.merges_under_way().next().is_some() {
+        assert_eq!(begun(&played), []);
+        played.step();
+    }
+    let ended = played.state.merges().next().and_then(|merge| merge.ended_unix_micros).expect("it has ended");
+    assert_eq!(played.state.shards().map(|(_, shard)| shard.id).collect::<Vec<_>>(), [18]);
+    played.points.insert(18, 2 * ABOVE);
+    for _ in 0..1_000 {
+        played.step();
+    }
+    played.now = ended + 3_600 * SECOND_US - 1;
+    assert_eq!(shards(&played), []);
+    played.now += 1;
+    assert_eq!(shards(&played), [18]);
+}
+
+#[test]
 fn a_collection_has_as_many_shards_as_it_may_have_at_most() {
     let mut played = filled(1, 40, MAX_SHARDS - 1, 2 * ABOVE);
     assert_eq!(begun(&played).len(), 1, "one more");

@@ -7,9 +7,10 @@ use std::time::Duration;
 use sagitta_model::{IndexPolicy, Metric, Schema, VectorSpec};
 
 use super::super::*;
+use crate::merge::MergeStep;
 use crate::node::{NodeStatus, Place, Roles};
 use crate::operation::MemberChange;
-use crate::report::ReplicaLoad;
+use crate::report::{MergeReport, MergeStage, ReplicaLoad};
 use crate::split::{Split, SplitStep};
 
 pub(super) struct Played {
@@ -41,6 +42,10 @@ pub(super) struct Played {
     pub(super) behind: BTreeSet<u64>,
     /// Where the replicas of shards that were split have applied that: by node and shard.
     pub(super) split: BTreeMap<(u64, u64), Floor>,
+    /// How far merges are, by shard: told by every node that hosts it.
+    pub(super) stages: BTreeMap<u64, MergeReport>,
+    /// Shards that are filled are never complete.
+    pub(super) merges_are_stuck: bool,
 }
 
 struct Group {
@@ -75,6 +80,8 @@ impl Played {
             broken: BTreeSet::new(),
             behind: BTreeSet::new(),
             split: BTreeMap::new(),
+            stages: BTreeMap::new(),
+            merges_are_stuck: false,
         };
         for id in 1..=nodes {
             played.join(id, &format!("z{}", id % zones));
@@ -198,6 +205,7 @@ impl Played {
             let deletions = if self.behind.contains(&id) { 0 } else { self.state.deletions() };
             let mut report = Report { shortage, deletions, search_threads: self.threads, ..Report::default() };
             for (shard, group) in self.groups.iter().filter(|(_, group)| group.copies.contains_key(&id)) {
+                report.merges.extend(self.stages.get(shard));
                 let leads = self.leader(*shard) == Some(id);
                 let role = match leads {
                     true => ReplicaRole::Leader,
@@ -289,6 +297,7 @@ impl Played {
         for command in commands.into_iter().take(heard.max(1)) {
             self.apply(command);
         }
+        self.follow_merges();
         for shard in self.groups.keys().copied().collect::<Vec<_>>() {
             self.go_on_alone(shard);
             self.host(shard);
@@ -343,6 +352,48 @@ impl Played {
         if group.term < recovery.term {
             group.members = GroupMembers { voters: vec![recovery.survivor], learners: Vec::new() };
             (group.term, group.committed) = (recovery.term + 1, group.copies[&recovery.survivor]);
+        }
+    }
+
+    /// Nodes found the groups of shards that are filled, and leaders do what the steps of merges ask for.
+    fn follow_merges(&mut self) {
+        for merge in self.state.merges().cloned().collect::<Vec<_>>() {
+            if !merge.is_under_way() {
+                // All of their groups, which no node names any more.
+                let gone: &[u64] = match merge.step {
+                    MergeStep::Done => &[merge.left, merge.right],
+                    _ => &[merge.into.id],
+                };
+                gone.iter().for_each(|shard| drop(self.groups.remove(shard)));
+                self.stages.retain(|_, stage| stage.merge != merge.id);
+                continue;
+            }
+            let (into, index) = (&merge.into, merge.floor.index);
+            self.groups.entry(into.id).or_insert_with(|| Group {
+                members: GroupMembers { voters: into.replicas.clone(), learners: Vec::new() },
+                term: merge.floor.term,
+                committed: index,
+                copies: into.replicas.iter().map(|node| (*node, index)).collect(),
+                founded: merge.floor,
+            });
+            let reached: &[(u64, MergeStage)] = match merge.step {
+                MergeStep::Copy => &[(into.id, MergeStage::Ready)],
+                MergeStep::Freeze if self.merges_are_stuck => {
+                    &[(merge.left, MergeStage::Frozen), (merge.right, MergeStage::Frozen)]
+                }
+                MergeStep::Freeze => &[
+                    (merge.left, MergeStage::Frozen),
+                    (merge.right, MergeStage::Frozen),
+                    (into.id, MergeStage::Filled),
+                ],
+                MergeStep::Thaw => &[(merge.left, MergeStage::Thawed), (merge.right, MergeStage::Thawed)],
+                _ => &[],
+            };
+            for (shard, stage) in reached {
+                if self.below(3) == 0 && self.leader(*shard).is_some() {
+                    self.stages.insert(*shard, MergeReport { shard: *shard, merge: merge.id, stage: *stage });
+                }
+            }
         }
     }
 
@@ -454,6 +505,7 @@ impl Played {
             self.step();
             let idle = self.plan() == Plan::default();
             let over = self.state.operations().all(|one| !one.is_under_way());
+            let over = over && self.state.merges_under_way().next().is_none();
             if idle && over && self.state.splits_under_way().next().is_none() {
                 for shard in self.groups.keys().copied().collect::<Vec<_>>() {
                     self.host(shard);

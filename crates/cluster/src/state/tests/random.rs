@@ -8,6 +8,7 @@ use proptest::test_runner::TestRunner;
 
 use super::*;
 use crate::collection::Floor;
+use crate::merge::MergeStep;
 use crate::operation::{OperationKind, OperationStep};
 use crate::split::SplitStep;
 
@@ -73,12 +74,32 @@ fn command() -> impl Strategy<Value = Command> {
     );
     let end_recovery = (16u64..40, 1u64..8).prop_map(|(shard, id)| Command::EndRecovery { shard, id });
     let cancel = (1u64..8).prop_map(|id| Command::CancelOperation { id });
+    let begin_merge =
+        (16u64..40, 1u64..3, 1u64..3, 0u64..2, 0u64..2).prop_map(|(left, between, epoch, index, unix_micros)| {
+            Command::BeginMerge {
+                left,
+                left_epoch: epoch,
+                right: left + between,
+                right_epoch: epoch,
+                floor: Floor { term: 1, index },
+                reason: "drawn".to_owned(),
+                unix_micros,
+            }
+        });
+    let merge_step = || prop::sample::select(MergeStep::NAMES.iter().map(|(step, _)| *step).collect::<Vec<_>>());
+    let advance_merge = (1u64..8, merge_step(), merge_step()).prop_map(|(id, from, to)| Command::AdvanceMerge {
+        id,
+        from,
+        to,
+        unix_micros: 7,
+    });
     let voters = prop::collection::vec(node, 0..3).prop_map(|voters| Command::SetVoters { voters });
     let replaces =
         prop_oneof![Just(Replaces::Any), Just(Replaces::Nothing), (0u8..3).prop_map(|at| Replaces::Token([at; 32]))];
     let token = (0u8..3, replaces).prop_map(|(digest, replaces)| token(digest, replaces));
     prop_oneof![5 => join, 4 => up, 4 => status, 4 => create, 2 => delete, 3 => free, 5 => replicas, 1 => voters, 2 => token, 6 => begin,
-        12 => advance, 1 => cancel, 4 => begin_split, 12 => advance_split, 3 => lose, 3 => give_up, 8 => recover, 2 => end_recovery]
+        12 => advance, 1 => cancel, 4 => begin_split, 12 => advance_split, 3 => lose, 3 => give_up, 8 => recover, 2 => end_recovery,
+        6 => begin_merge, 12 => advance_merge]
 }
 
 fn status_of(id: u64, status: NodeStatus) -> Command {
@@ -121,7 +142,7 @@ proptest! {
 fn random_commands_reach_every_outcome() {
     let mut runner = TestRunner::deterministic();
     let mut reached = BTreeSet::new();
-    for run in 0..2_000 {
+    for run in 0..4_000 {
         let steps = prop::collection::vec(command(), 80).new_tree(&mut runner).expect("drawn").current();
         let mut state = cluster(3, 2);
         if run % 2 == 0 {
@@ -151,6 +172,8 @@ fn random_commands_reach_every_outcome() {
         "other-step",
         "split",
         "other-split-step",
+        "merge",
+        "other-merge-step",
         "already-exists",
         "request-id-reused",
         "not-found",

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::collection::Floor;
+use crate::merge::MergeStep;
 use crate::operation::{OperationKind, OperationStep};
 use crate::recovery::Recovery;
 use crate::split::SplitStep;
@@ -242,6 +243,33 @@ fn a_collection_that_is_deleted_meanwhile_is_forgotten_with_what_is_under_way() 
     assert!(state.recoveries().next().is_none());
     apply(&mut state, Command::EndRecovery { shard: 16, id: 1 }).expect("harmless");
     assert_eq!(apply(&mut state, recover(3, 6, 12)), Err(Refusal::NoShard(16)));
+}
+
+#[test]
+fn a_shard_that_is_merged_goes_on_alone_only_once_the_merge_is_given_up() {
+    use MergeStep::{Cancelled, Copy, Freeze, Prepare, Thaw};
+    let mut state = state(9);
+    apply(&mut state, create_replicated(1, "docs", 2, 3)).expect("created");
+    for (shard, replicas) in [(16, vec![4, 5, 6]), (17, vec![7, 8, 9])] {
+        apply(&mut state, Command::SetReplicas { shard, epoch: 1, replicas }).expect("placed");
+    }
+    apply(&mut state, Command::SetVoters { voters: vec![1, 2, 3] }).expect("noted");
+    let (floor, reason) = (Floor { term: 1, index: 5_000 }, String::new());
+    let (left, right, left_epoch, right_epoch) = (16, 17, 2, 2);
+    let begin = Command::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros: 6 };
+    apply(&mut state, begin).expect("begun");
+    lose_for_ever(&mut state, &[4, 5]);
+    for (from, to) in [(Prepare, Copy), (Copy, Freeze), (Freeze, Thaw)] {
+        assert_eq!(apply(&mut state, recover(2, 6, 9)), Err(Refusal::Busy { shard: 16, operation: 1 }), "at {from}");
+        apply(&mut state, Command::AdvanceMerge { id: 1, from, to, unix_micros: 8 }).expect("further");
+    }
+    // Only with a leader it can be told to work on.
+    let begun = recovery(apply(&mut state, recover(2, 6, 9)));
+    assert_eq!((begun.id, begun.survivor), (2, 6));
+    apply(&mut state, Command::AdvanceMerge { id: 1, from: Thaw, to: Cancelled, unix_micros: 8 }).expect("ended");
+    let again =
+        Command::BeginMerge { left, left_epoch: 3, right, right_epoch, floor, reason: String::new(), unix_micros: 9 };
+    assert_eq!(apply(&mut state, again), Err(Refusal::Busy { shard: 16, operation: 2 }), "it is recovered");
 }
 
 #[test]
