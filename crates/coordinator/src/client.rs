@@ -102,4 +102,13 @@ pub trait NodeClient: Send + Sync + 'static {
         to: u64,
         deadline: Deadline,
     ) -> impl Future<Output = Result<(), ShardError>> + Send;
+
+    /// Asks the leader of a shard that is merged what it has, for whoever fills the new one; in the words of shards.
+    fn pull(
+        &self,
+        node: u64,
+        shard: ShardRef,
+        question: Bytes,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<Bytes, ShardError>> + Send;
 }

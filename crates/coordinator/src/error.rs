@@ -25,8 +25,8 @@ pub enum Error {
         /// What it said.
         error: ShardError,
     },
-    /// A shard was split while it was asked: what its points are has to be asked of two.
-    #[error("shard {shard} was split meanwhile: try again{}", if *in_doubt { IN_DOUBT } else { "" })]
+    /// A shard was split while it was asked, or merged with another: what its points are has to be asked of others.
+    #[error("shard {shard} was split or merged meanwhile: try again{}", if *in_doubt { IN_DOUBT } else { "" })]
     Split {
         /// Which shard.
         shard: u64,

@@ -38,25 +38,48 @@ impl<C: NodeClient> Coordinator<C> {
         gather(self.write_parts(collection, HashRange::FULL, change, call).await)
     }
 
+    /// Writes a change that concerns no other points than those of these hashes.
     async fn write_parts(&self, collection: &Collection, range: HashRange, change: Change, call: Call) -> Answers {
-        let parts = split(collection, range, change).into_iter();
-        join_all(parts.map(|part| self.write_part(collection, part, call))).await.into_iter().flatten().collect()
+        let (mut collection, mut change, mut doubt) = (Cow::Borrowed(collection), change, None);
+        loop {
+            let parts = split(&collection, range, change);
+            let written = join_all(parts.iter().map(|part| self.write_part(&collection, part, call))).await;
+            let answers: Answers = written.into_iter().flatten().collect();
+            let merged = answers.iter().flat_map(|answer| answer.as_ref().err()).find(|error| is_merged(error));
+            let Some(Error::Split { shard, .. }) = merged else {
+                let doubting = |error: Error| error.in_doubt_if(doubt.is_some(), doubt.unwrap_or_default());
+                return answers.into_iter().map(|answer| answer.map_err(doubting)).collect();
+            };
+            let merged = *shard;
+            let in_doubt = answers.iter().flat_map(|answer| answer.as_ref().err()).any(Error::is_in_doubt);
+            doubt = doubt.or(in_doubt.then_some(merged));
+            let present = match present(&self.control, &collection) {
+                Ok(present) => present,
+                Err(gone) => return vec![Err(gone.in_doubt_if(doubt.is_some(), merged))],
+            };
+            if !has_alone(&present, range) {
+                return vec![Err(Error::Split { shard: merged, in_doubt: doubt.is_some() })];
+            }
+            // The shard that it is part of now remembers the request as one. What the others have done they do not do again.
+            change = whole(parts);
+            collection = Cow::Owned(Arc::unwrap_or_clone(present));
+        }
     }
 
-    async fn write_part(&self, collection: &Collection, part: Part<'_>, call: Call) -> Answers {
+    async fn write_part(&self, collection: &Collection, part: &Part<'_>, call: Call) -> Answers {
         let Call { request_id, wait, deadline } = call;
         let Part { shard, change, positions } = part;
-        let change = Arc::new(change);
         let written = self.at_leader(collection, shard, deadline, |node, shard| {
             self.nodes.write(node, shard, request_id, change.clone(), wait, deadline)
         });
         let mut answers = match written.await {
+            Err(error @ Error::Split { .. }) if !self.has_alone_by_now(collection, shard.range) => vec![Err(error)],
             Err(Error::Split { in_doubt, .. }) => {
-                let halves = self.write_halves(collection, shard, change, call).await.into_iter();
+                let halves = self.write_halves(collection, shard, change.clone(), call).await.into_iter();
                 halves.map(|half| half.map_err(|error| error.in_doubt_if(in_doubt, shard.id))).collect()
             }
             Ok(mut result) => {
-                only_of(&change, &mut result);
+                only_of(change, &mut result);
                 vec![Ok(Written { before: before_split(collection, shard, &result), result })]
             }
             Err(error) => vec![Err(error)],
@@ -66,6 +89,11 @@ impl<C: NodeClient> Coordinator<C> {
             failures.for_each(|failure| failure.index = positions[failure.index]);
         }
         answers
+    }
+
+    /// Whether by now hashes have shards that have no others; so they have not if one of these was merged with another.
+    fn has_alone_by_now(&self, collection: &Collection, range: HashRange) -> bool {
+        present(&self.control, collection).map_or(true, |present| has_alone(&present, range))
     }
 
     /// Writes a shard's part to the shards that have its hashes by now.
@@ -174,7 +202,7 @@ impl<C: NodeClient> Coordinator<C> {
         }
     }
 
-    /// The collection to read by. A session may have written to a shard that was split off from another one since this coordinator looked: whoever
+    /// The collection to read by. A session may have written to a shard that was split off from another one, or merged of two, since this coordinator looked: whoever
     /// went by the route from before could be answered by a replica from before, which has nothing of that.
     pub(crate) async fn with_all_of<'a>(
         &self,
@@ -196,8 +224,11 @@ impl<C: NodeClient> Coordinator<C> {
             return Ok(present);
         }
         // One that is gone, or of another collection, promises nothing here.
-        let is_to_come =
-            |shard: u64| !state.has_placed(shard) || state.splits_under_way().any(|split| split.right.id == shard);
+        let is_to_come = |shard: u64| {
+            !state.has_placed(shard)
+                || state.splits_under_way().any(|split| split.right.id == shard)
+                || state.merges_under_way().any(|merge| merge.into.id == shard)
+        };
         if !tokens.iter().any(|(shard, _)| is_to_come(*shard)) {
             return Ok(present);
         }
@@ -205,7 +236,7 @@ impl<C: NodeClient> Coordinator<C> {
         self.split_meanwhile(collection)
     }
 
-    /// The collection with what a shard was split into.
+    /// The collection with what a shard was split into, or became part of.
     pub(crate) fn split_meanwhile(&self, collection: &Collection) -> Result<Cow<'static, Collection>, Error> {
         Ok(Cow::Owned(Arc::unwrap_or_clone(present(&self.control, collection)?)))
     }
@@ -308,18 +339,18 @@ pub(crate) fn only_of(change: &Change, written: &mut WriteResult) {
 /// A shard's part of a change.
 struct Part<'a> {
     shard: &'a ShardDescriptor,
-    change: Change,
+    change: Arc<Change>,
     /// Where the part's items stood in the whole change; `None` where that is the same.
     positions: Option<Vec<usize>>,
 }
 
 /// The parts of a change that concerns no other points than those of these hashes.
 fn split(collection: &Collection, range: HashRange, change: Change) -> Vec<Part<'_>> {
-    let whole = |shard, change| Part { shard, change, positions: None };
+    let whole = |shard, change| Part { shard, change: Arc::new(change), positions: None };
     if let [shard] = &collection.shards[..] {
         return vec![whole(shard, change)];
     }
-    let part = |shard, change, positions| Part { shard, change, positions: Some(positions) };
+    let part = |shard, change, positions| Part { shard, change: Arc::new(change), positions: Some(positions) };
     match change {
         Change::Upsert(points) => split_items(collection, points, |point| point.id)
             .map(|(shard, (points, positions))| part(shard, Change::Upsert(points), positions))
@@ -337,6 +368,50 @@ fn split(collection: &Collection, range: HashRange, change: Change) -> Vec<Part<
             collection.shards.iter().filter(within).map(|shard| whole(shard, change.clone())).collect()
         }
     }
+}
+
+/// What [`split`] made parts of.
+fn whole(parts: Vec<Part<'_>>) -> Change {
+    let mut parts = parts.into_iter().map(|part| (Arc::unwrap_or_clone(part.change), part.positions));
+    let Some((mut change, positions)) = parts.next() else { return Change::Delete(Vec::new()) };
+    let Some(mut positions) = positions else { return change };
+    for (more, at) in parts {
+        match (&mut change, more) {
+            (Change::Upsert(points), Change::Upsert(more)) => points.extend(more),
+            (Change::Delete(ids), Change::Delete(more)) => ids.extend(more),
+            (
+                Change::UpdatePayload { target: Target::Ids(ids), .. },
+                Change::UpdatePayload { target: Target::Ids(more), .. },
+            ) => ids.extend(more),
+            _ => {}
+        }
+        positions.extend(at.into_iter().flatten());
+    }
+    match &mut change {
+        Change::Upsert(points) => in_order(points, &positions),
+        Change::Delete(ids) | Change::UpdatePayload { target: Target::Ids(ids), .. } => in_order(ids, &positions),
+        Change::DeleteByFilter(_) | Change::UpdatePayload { .. } => {}
+    }
+    change
+}
+
+/// Puts items where they stood: one position for each.
+fn in_order<T>(items: &mut Vec<T>, positions: &[usize]) {
+    let mut placed: Vec<_> = positions.iter().copied().zip(items.drain(..)).collect();
+    placed.sort_unstable_by_key(|(at, _)| *at);
+    items.extend(placed.into_iter().map(|(_, item)| item));
+}
+
+/// Whether these hashes have shards that have no others.
+fn has_alone(collection: &Collection, range: HashRange) -> bool {
+    let touches = |shard: &&ShardDescriptor| shard.range.first <= range.last && range.first <= shard.range.last;
+    let is_within = |shard: &ShardDescriptor| range.first <= shard.range.first && shard.range.last <= range.last;
+    collection.shards.iter().filter(touches).all(is_within)
+}
+
+/// Whether a part has to be written anew together with others.
+fn is_merged(error: &Error) -> bool {
+    matches!(error, Error::Split { .. })
 }
 
 type Items<T> = (Vec<T>, Vec<usize>);

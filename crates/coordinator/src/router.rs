@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
-use sagitta_cluster::{Collection, Refusal, ShardDescriptor};
+use sagitta_cluster::{Collection, ShardDescriptor};
 use sagitta_env::Deadline;
 use sagitta_model::ErrorKind;
 
@@ -300,12 +300,12 @@ impl<'a> Route<'a> {
         Pause { shard: self.placed.id, split: split_index(&self.placed), node, wait }
     }
 
-    /// Goes by the present placement. The error is that the collection is gone, or the shard was split.
+    /// Goes by the present placement. The error is that the collection is gone, or the shard was split or has become part of another.
     pub(crate) fn follow(&mut self, control: &Control, collection: &Collection) -> Result<(), Error> {
         let present = present(control, collection)?;
         let placed = present.shards.iter().find(|shard| shard.id == self.placed.id);
-        let gone = || Error::Refused(Refusal::NotFound(collection.name.to_string()));
-        let placed = placed.ok_or_else(gone)?;
+        // Of a collection that is there no shard goes but by a merge.
+        let placed = placed.ok_or(Error::Split { shard: self.placed.id, in_doubt: false })?;
         // It would answer for the half of its points as if that were all.
         if placed.range != self.placed.range {
             return Err(Error::Split { shard: placed.id, in_doubt: false });

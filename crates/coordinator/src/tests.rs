@@ -1,6 +1,7 @@
 //! A coordinator over a control group of its own and nodes that do as the test says.
 
 mod doubts;
+mod merges;
 mod moves;
 mod names;
 mod operations;

@@ -119,6 +119,16 @@ pub enum NodeError {
         /// What the system said.
         source: io::Error,
     },
+    /// A shard that is merged does not say what it has.
+    #[error("shard {shard}, which is merged, does not say what it has: {message}")]
+    Source {
+        /// Which shard.
+        shard: u64,
+        /// What whoever asks should do.
+        kind: ErrorKind,
+        /// What its replicas say.
+        message: String,
+    },
     /// Threads could not be started.
     #[error("cannot start threads: {source}")]
     Threads {
@@ -153,6 +163,7 @@ impl NodeError {
             | Self::Shortage(_) => ErrorKind::Overloaded,
             Self::DatabaseFailing(error) => error.kind(),
             Self::Failed { .. } => ErrorKind::Internal,
+            Self::Source { kind, .. } => *kind,
             Self::Io { .. } | Self::Threads { .. } => ErrorKind::Unavailable,
             Self::Answer(_) | Self::LogGone { .. } => ErrorKind::Corrupt,
         }
@@ -163,11 +174,14 @@ impl NodeError {
         matches!(self, Self::Command(problem) if problem.kind == ErrorKind::Conflict)
     }
 
-    /// Whether the caller goes by another split of the shard than this replica: the route is to be looked up again, or another replica asked.
+    /// Whether the caller goes by another split of the shard than this replica, or the shard is being merged: the route is to be looked up
+    /// again, or another replica asked.
     pub fn is_of_other_points(&self) -> bool {
         matches!(
             self.cause(),
-            Self::Misrouted(_) | Self::NotSplit { .. } | Self::Shard { error: ShardError::OtherPoints { .. }, .. }
+            Self::Misrouted(_)
+                | Self::NotSplit { .. }
+                | Self::Shard { error: ShardError::OtherPoints { .. } | ShardError::Merging { .. }, .. }
         )
     }
 

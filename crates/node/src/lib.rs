@@ -7,6 +7,7 @@ mod builder;
 mod error;
 mod load;
 mod machine;
+mod merge;
 mod pool;
 mod replica;
 mod resources;
@@ -28,7 +29,7 @@ use sagitta_consensus::{
 };
 use sagitta_engine::kv::KvEngine;
 use sagitta_env::Env;
-use sagitta_shard::{Engines, Home, ShardOptions, ShardSpec};
+use sagitta_shard::{Beginning, Engines, Home, ShardOptions, ShardSpec};
 
 use crate::builder::Builder;
 use crate::machine::ShardMachine;
@@ -39,6 +40,7 @@ use crate::shipping::Shipping;
 use crate::whole::{Opener, Present, Whole};
 
 pub use error::NodeError;
+pub use merge::{Progress, Pull, Pulled, PulledPart, Pump, Source};
 pub use replica::{Freshness, Replica, Sight};
 pub use resources::{BudgetError, ByteSize, MemoryBudget, MemoryShares, Shortage, volume_bytes};
 pub use shipping::SegmentOrigins;
@@ -160,7 +162,7 @@ impl Node {
         founders: Vec<NodeId>,
         floor: Option<Position>,
     ) -> Result<(), NodeError> {
-        self.host_replica(spec, founders, (floor, None), None).await
+        self.host_replica(spec, founders, (floor, None), None, None).await
     }
 
     /// As [`Node::ensure`], or for a shard that is split off from the shard `left` as [`Node::ensure_half`], on the node that goes on alone with
@@ -172,16 +174,17 @@ impl Node {
         (floor, left): (Option<Position>, Option<u64>),
         alone_from: u64,
     ) -> Result<(), NodeError> {
-        self.host_replica(spec, founders, (floor, Some(alone_from)), left).await
+        self.host_replica(spec, founders, (floor, Some(alone_from)), left, None).await
     }
 
-    /// Hosts a replica; `left` is the shard that it is split off from, if it is.
+    /// Hosts a replica; `left` is the shard that it is split off from, if it is, and `beginning` how it begins if a merge fills it.
     async fn host_replica(
         &self,
         spec: ShardSpec,
         founders: Vec<NodeId>,
         (floor, alone_from): (Option<Position>, Option<u64>),
         left: Option<u64>,
+        beginning: Option<Beginning>,
     ) -> Result<(), NodeError> {
         let id = spec.shard;
         let goes_on = |replica: &Replica| alone_from.is_some_and(|term| replica.status().term < term);
@@ -194,7 +197,7 @@ impl Node {
         let dir = self.folder(id);
         let engine = self.engines.kv.clone();
         let (engines, env, options) = (self.engines.clone(), self.env.clone(), self.options.shard.clone());
-        let opener = Opener { spec, engines, env, options };
+        let opener = Opener { spec, beginning, engines, env, options };
         let opening = self.env.spawn_blocking(move || {
             let home = Home::create(&dir)?;
             home.settle()?;
@@ -320,7 +323,7 @@ impl Node {
         self.replicas.all()
     }
 
-    /// Changes whenever a replica comes, its shard is split, its group has another leader or other members or stops working, or data begins or ceases to be refused.
+    /// Changes whenever a replica comes, its shard is split, frozen, thawed or filled, its group has another leader or other members or stops working, or data begins or ceases to be refused.
     pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
         self.changes.subscribe()
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sagitta_consensus::{ApplyError, Committed, Fetching, Membership, NodeId, Offer, Offering, Position, StateMachine};
 use sagitta_model::ErrorKind;
 use sagitta_shard::codec::Record as _;
-use sagitta_shard::{Entry, ShardError};
+use sagitta_shard::{Entry, Frozen, ReadView, ShardError};
 use tokio::sync::watch;
 
 use crate::builder::Bell;
@@ -23,8 +23,24 @@ pub(crate) struct ShardMachine {
     /// The newest generation that the builder was told of.
     frozen: Option<u32>,
     changes: watch::Sender<u64>,
-    /// The last split that others were told of.
+    /// What others were told of last.
+    told: Told,
+}
+
+/// What a view is after of splits and merges: others wait for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Told {
     since: u64,
+    frozen: Option<Frozen>,
+    thawed: u64,
+    filled: Option<u64>,
+}
+
+impl From<&ReadView> for Told {
+    fn from(view: &ReadView) -> Self {
+        let (since, frozen, thawed, filled) = (view.since(), view.frozen_by(), view.thawed(), view.filled_by());
+        Self { since, frozen, thawed, filled }
+    }
 }
 
 impl ShardMachine {
@@ -38,14 +54,15 @@ impl ShardMachine {
         let view = shard.get().view();
         let (applied, seen) = watch::channel(view.applied_index());
         let meter = Arc::new(Meter::new(view.env().clone()));
-        let (told, since) = ((seen, meter.clone()), view.since());
-        (Self { shard, whole, meter, applied, builder, frozen: None, changes, since }, told)
+        let reported = (seen, meter.clone());
+        (Self { shard, whole, meter, applied, builder, frozen: None, changes, told: Told::from(&*view) }, reported)
     }
 
-    /// Whoever waits for the other half looks again.
-    fn tell_of_split(&mut self, since: u64) {
-        if since != self.since {
-            self.since = since;
+    /// Whoever waits for the other half, or for a merge, looks again.
+    fn tell(&mut self, view: &ReadView) {
+        let told = Told::from(view);
+        if told != self.told {
+            self.told = told;
             self.changes.send_modify(|count| *count += 1);
         }
     }
@@ -70,7 +87,7 @@ impl StateMachine for ShardMachine {
         // What else a write may lead to can wait for the builder's next round, and waking it costs as much as applying a point. A
         // generation may wait for long, for the segment of another replica.
         let view = shard.view();
-        self.tell_of_split(view.since());
+        self.tell(&view);
         let frozen = view.frozen().max();
         if frozen > self.frozen {
             self.builder.ring();
@@ -122,7 +139,7 @@ impl StateMachine for ShardMachine {
         self.whole.install(&self.shard, offer).map_err(apply_error)?;
         let view = self.shard.get().view();
         self.applied.send_replace(view.applied_index());
-        self.tell_of_split(view.since());
+        self.tell(&view);
         self.builder.ring();
         Ok(())
     }

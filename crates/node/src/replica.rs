@@ -1,7 +1,7 @@
 //! One hosted replica: a shard, its Raft group and the threads that search it.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -68,6 +68,8 @@ pub struct Replica {
     shipping: Arc<Shipping>,
     /// Set when it is closed: jobs on its shard end, so that its database can be opened anew or removed.
     closed: AtomicBool,
+    /// The merge that the shard is ready for, as whoever fills it has found last; 0 for none.
+    pub(crate) ready_for: AtomicU64,
     shared: Shared,
 }
 
@@ -89,8 +91,8 @@ impl Replica {
         shared: Shared,
     ) -> Self {
         let indexed = watch::Sender::new(shard.get().indexed_index());
-        let closed = AtomicBool::new(false);
-        Self { id, env, shard, doomed, group, applied, meter, indexed, shipping, closed, shared }
+        let (closed, ready_for) = (AtomicBool::new(false), AtomicU64::new(0));
+        Self { id, env, shard, doomed, group, applied, meter, indexed, shipping, closed, ready_for, shared }
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -186,6 +188,7 @@ impl Replica {
         if view.since() > asked {
             is_as_of(&view, asked).map_err(other_points)?;
         }
+        view.is_open().map_err(other_points)?;
         drop(view);
         let mut result = WriteResult::default();
         let by_filter = change.is_by_filter();
@@ -204,7 +207,7 @@ impl Replica {
             let view = self.shard().view();
             is_as_of(&view, asked).map_err(|error| begun(other_points(error)))?;
             // What it did before the split the other half tells, which is asked as well.
-            let is_told = by_filter && view.born().is_some_and(|(born, _)| outcome.index < born);
+            let is_told = by_filter && view.split_off().is_some_and(|(split, _)| outcome.index < split);
             if !is_told {
                 result.applied += outcome.applied;
                 result.failures.extend(outcome.failures);
@@ -315,6 +318,7 @@ impl Replica {
             pool.run_each(count, move |at| {
                 let view: &Arc<ReadView> = view.get_or_init(|| shard.get().view());
                 is_as_of(view, asked)?;
+                view.is_open()?;
                 let (query, selection) = &queries[at];
                 let waited = explain.then(|| view.env().now() - queued);
                 let context = SearchContext { explain, stop: &stop };
@@ -409,8 +413,19 @@ impl Replica {
         let work = move |stop: &dyn Stop| {
             let view = shard.get().view();
             is_as_of(&view, asked)?;
+            view.is_open()?;
             meter.measure(|| work(&view, stop))
         };
+        self.read_on_pool(freshness, deadline, work).await
+    }
+
+    /// Does something on a search thread once the replica is fresh enough.
+    pub(crate) async fn read_on_pool<T: Send + 'static>(
+        &self,
+        freshness: Freshness,
+        deadline: Deadline,
+        work: impl FnOnce(&dyn Stop) -> Result<T, ShardError> + Send + 'static,
+    ) -> Result<T, NodeError> {
         self.read(freshness, deadline, |pool, stop| pool.run(move || work(&stop))).await
     }
 

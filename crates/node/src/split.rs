@@ -26,7 +26,7 @@ impl Node {
         floor: Option<Position>,
         left: u64,
     ) -> Result<(), NodeError> {
-        self.host_replica(spec, founders, (floor, None), Some(left)).await
+        self.host_replica(spec, founders, (floor, None), Some(left), None).await
     }
 
     /// Refuses to begin a shard that is yet to be split off.

@@ -1,5 +1,6 @@
 //! A node over the twins in memory, with builds that fail or do not end where they are told to.
 
+mod merge;
 mod shipping;
 mod split;
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use sagitta_consensus::{Fetching, GroupId, Manifest, Membership, NodeId, Offer, Offering, Order, Position, States};
 use sagitta_engine::kv::KvEngine;
 use sagitta_env::{Env, Turn};
-use sagitta_shard::{Engines, Home, Shard, ShardError, ShardOptions, ShardSpec};
+use sagitta_shard::{Beginning, Engines, Home, Shard, ShardError, ShardOptions, ShardSpec};
 
 use crate::resources::{ByteSize, disk_space};
 
@@ -22,6 +22,8 @@ pub(crate) struct Present(Arc<ArcSwap<Shard>>);
 #[derive(Clone)]
 pub(crate) struct Opener {
     pub(crate) spec: ShardSpec,
+    /// How it begins, if a merge fills it.
+    pub(crate) beginning: Option<Beginning>,
     pub(crate) engines: Engines,
     pub(crate) env: Env,
     pub(crate) options: ShardOptions,
@@ -78,7 +80,12 @@ impl Present {
 
 impl Opener {
     pub(crate) fn open(&self, dir: &Path) -> Result<Arc<Shard>, ShardError> {
-        Shard::open(dir, self.spec.clone(), self.engines.clone(), self.env.clone(), self.options.clone())
+        let (spec, engines) = (self.spec.clone(), self.engines.clone());
+        let (env, options) = (self.env.clone(), self.options.clone());
+        match self.beginning {
+            Some(beginning) => Shard::open_filling(dir, spec, beginning, engines, env, options),
+            None => Shard::open(dir, spec, engines, env, options),
+        }
     }
 }
 

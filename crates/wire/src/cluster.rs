@@ -4,8 +4,8 @@ mod operation;
 mod shard;
 
 pub use operation::{
-    CancelOperation, ChangeNode, ListOperations, MoveReplica, NodeChanged, OperationPage, RecoverShard, ReplicaMoved,
-    ShardRecovered, ShardSplit, SplitShard,
+    CancelOperation, ChangeNode, ListOperations, MergeShards, MoveReplica, NodeChanged, OperationPage, RecoverShard,
+    ReplicaMoved, ShardRecovered, ShardSplit, ShardsMerged, SplitShard,
 };
 
 use sagitta_model::{

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use bytes::Bytes;
-use sagitta_cluster::{Floor, GroupMembers, Place, ReplicaLoad, ReplicaReport, ReplicaRole, Report, Roles, State};
+use sagitta_cluster::{
+    Floor, GroupMembers, MergeReport, MergeStage, Place, ReplicaLoad, ReplicaReport, ReplicaRole, Report, Roles, State,
+};
 use sagitta_model::{ErrorKind, Violation};
 use tonic::codegen::http::Uri;
 
@@ -171,8 +173,10 @@ impl Convert for Report {
             return Err(Violation::new(field, "is not above the one before"));
         }
         let shortage = optional_text("shortage", proto.shortage)?;
+        count("merges", proto.merges.len(), 0, MAX_REPLICAS)?;
+        let merges = each("merges", proto.merges, MergeReport::from_proto)?;
         let p::NodeReport { searches_waiting, search_threads, deletions, .. } = proto;
-        Ok(Self { replicas, searches_waiting, search_threads, shortage, deletions })
+        Ok(Self { replicas, searches_waiting, search_threads, shortage, deletions, merges })
     }
 
     fn into_proto(self) -> p::NodeReport {
@@ -182,7 +186,34 @@ impl Convert for Report {
             shortage: self.shortage.map(|text| shorten(&text, MAX_TEXT_BYTES)),
             deletions: self.deletions,
             search_threads: self.search_threads,
+            merges: self.merges.into_iter().map(Convert::into_proto).collect(),
         }
+    }
+}
+
+impl Convert for MergeReport {
+    type Proto = p::MergeReport;
+    type Error = Violation;
+
+    fn from_proto(proto: p::MergeReport) -> Result<Self, Violation> {
+        let stage = match p::MergeStage::try_from(proto.stage) {
+            Ok(p::MergeStage::Ready) => MergeStage::Ready,
+            Ok(p::MergeStage::Filled) => MergeStage::Filled,
+            Ok(p::MergeStage::Frozen) => MergeStage::Frozen,
+            Ok(p::MergeStage::Thawed) => MergeStage::Thawed,
+            Ok(p::MergeStage::Unspecified) | Err(_) => return Err(unknown_enum("stage", proto.stage)),
+        };
+        Ok(Self { shard: proto.shard, merge: proto.merge, stage })
+    }
+
+    fn into_proto(self) -> p::MergeReport {
+        let stage = match self.stage {
+            MergeStage::Ready => p::MergeStage::Ready,
+            MergeStage::Filled => p::MergeStage::Filled,
+            MergeStage::Frozen => p::MergeStage::Frozen,
+            MergeStage::Thawed => p::MergeStage::Thawed,
+        };
+        p::MergeReport { shard: self.shard, merge: self.merge, stage: stage.into() }
     }
 }
 

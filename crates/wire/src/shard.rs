@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use sagitta_model::{
     Change, CollectionStatistics, Filter, Page, PayloadChange, PointId, Record, Selection, ShardError, ShardRef,
     Target, Tokens, Violation, Wait, WriteResult, limits,
@@ -27,6 +28,8 @@ pub use search::{MAX_SHARDS, Search, search_answer, search_request};
 pub const MAX_REQUEST_BYTES: usize = 80 << 20;
 /// The largest answer. Larger than a public one, because a coordinator picks the best out of the answers of several shards.
 pub const MAX_ANSWER_BYTES: usize = limits::MAX_ANSWER_WEIGHT;
+/// The largest question to a shard that is merged: a few thousand ids.
+const MAX_QUESTION_BYTES: usize = 1 << 20;
 
 /// What a replica answers.
 pub type Answer<T> = Result<T, ShardError>;
@@ -86,6 +89,15 @@ pub struct HandOver {
     pub shard: ShardRef,
     /// The voter.
     pub to: u64,
+}
+
+/// Asks the leader of a shard that is merged what it has. Neither the question nor the answer is looked into on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pull {
+    /// Where.
+    pub shard: ShardRef,
+    /// The question.
+    pub question: Bytes,
 }
 
 impl Convert for ShardRef {
@@ -293,6 +305,23 @@ impl Convert for HandOver {
     }
 }
 
+impl Convert for Pull {
+    type Proto = p::PullRequest;
+    type Error = Violation;
+
+    fn from_proto(proto: p::PullRequest) -> Result<Self, Violation> {
+        let (bytes, most) = (proto.question.len(), MAX_QUESTION_BYTES);
+        if bytes > most {
+            return Err(Violation::new("question", format!("has {bytes} bytes, at most {most} are allowed")));
+        }
+        Ok(Self { shard: shard_from(proto.shard)?, question: proto.question })
+    }
+
+    fn into_proto(self) -> p::PullRequest {
+        p::PullRequest { shard: Some(self.shard.into_proto()), question: self.question }
+    }
+}
+
 /// An answer that can be read from its message, given what it was asked for.
 pub trait Answered: Sized {
     /// What must be known of the request.
@@ -421,6 +450,21 @@ impl Answered for p::HandOverResponse {
 
     fn answered(self, (): &()) -> Result<Self::Value, Violation> {
         outcome(self.error, || Ok(()))
+    }
+}
+
+/// The answer to a [`Pull`].
+pub fn pull_answer(answer: Answer<Bytes>) -> p::PullResponse {
+    let (answer, error) = fields(answer);
+    p::PullResponse { answer: answer.unwrap_or_default(), error }
+}
+
+impl Answered for p::PullResponse {
+    type Asked = ();
+    type Value = Answer<Bytes>;
+
+    fn answered(self, (): &()) -> Result<Self::Value, Violation> {
+        outcome(self.error, || Ok(self.answer))
     }
 }
 

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use sagitta_cluster::schedule::{self, ByHand};
-use sagitta_cluster::{Command, Effect, Floor, Limits, NodeStatus, Operation, Refusal, Split, SplitStep, State, plan};
+use sagitta_cluster::{
+    Command, Effect, Floor, Limits, Merge, MergeStep, NodeStatus, Operation, Refusal, Split, SplitStep, State, plan,
+};
 use sagitta_env::Deadline;
 use sagitta_model::{CollectionName, ErrorKind, NodeChange, NodeInfo, OperationInfo, Work};
 
@@ -25,7 +27,10 @@ impl<C> Coordinator<C> {
         let is_later = |id: u64| after.is_none_or(|after| id > after);
         let operations = state.operations().filter(|one| is_later(one.id)).map(|one| info(&state, &view, one));
         let splits = state.splits().filter(|one| is_later(one.id)).map(|one| split_info(&state, &view, one));
-        let mut infos: Vec<_> = operations.take(limit + 1).chain(splits.take(limit + 1)).collect();
+        let now = self.env.unix_micros();
+        let merges = state.merges().filter(|one| is_later(one.id)).map(|one| merge_info(&state, &view, one, now));
+        let infos = operations.take(limit + 1).chain(splits.take(limit + 1)).chain(merges.take(limit + 1));
+        let mut infos: Vec<_> = infos.collect();
         infos.sort_by_key(|one| one.id);
         let more = infos.len() > limit;
         infos.truncate(limit);
@@ -37,9 +42,10 @@ impl<C> Coordinator<C> {
         let state = self.control.state();
         let told = self.told(&state, Duration::ZERO);
         let view = schedule::View::new(&told);
-        match state.split(id) {
-            Ok(split) => Ok(split_info(&state, &view, split)),
-            Err(_) => Ok(info(&state, &view, state.operation(id)?)),
+        match (state.split(id), state.merge(id)) {
+            (Ok(split), _) => Ok(split_info(&state, &view, split)),
+            (_, Ok(merge)) => Ok(merge_info(&state, &view, merge, self.env.unix_micros())),
+            _ => Ok(info(&state, &view, state.operation(id)?)),
         }
     }
 
@@ -182,6 +188,34 @@ impl<C: NodeClient> Coordinator<C> {
         }
     }
 
+    /// Merges two neighbouring shards into a new one, or only tells whether they could be. Each comes with the epoch of its placement that
+    /// the caller has seen. Answers with the operation that does it, and what there is to say about it.
+    pub async fn merge_shards(
+        &self,
+        shards: [(u64, u64); 2],
+        dry_run: bool,
+        deadline: Deadline,
+    ) -> Result<(Option<OperationInfo>, Vec<String>), Error> {
+        self.catch_up(deadline).await?;
+        let (state, [(left, _), (right, _)]) = (self.control.state(), shards);
+        // The first answer was lost.
+        if let Some(known) = state.merges().rev().find(|merge| {
+            (merge.left, merge.right) == (left, right) && !matches!(merge.step, MergeStep::Thaw | MergeStep::Cancelled)
+        }) {
+            return Ok((Some(self.operation_info(known.id)?), Vec::new()));
+        }
+        let told = self.told(&state, Duration::ZERO);
+        let begun = schedule::merge_by_hand(&state, &told, &self.limits, shards, self.env.unix_micros());
+        let (command, notes) = begun.map_err(|refused| why_not(left, refused))?;
+        if dry_run {
+            return Ok((None, notes));
+        }
+        match self.decide(command, deadline).await? {
+            Effect::Merge(begun) => Ok((Some(self.operation_info(begun.id)?), notes)),
+            other => Err(unexpected(left, &other)),
+        }
+    }
+
     /// Wants an operation not to come about, or only tells whether it could be.
     pub async fn cancel_operation(&self, id: u64, dry_run: bool, deadline: Deadline) -> Result<OperationInfo, Error> {
         self.catch_up(deadline).await?;
@@ -191,7 +225,15 @@ impl<C: NodeClient> Coordinator<C> {
                 let (from, to, at) = (SplitStep::Prepare, SplitStep::Cancelled, Floor { term: 0, index: 0 });
                 Command::AdvanceSplit { id, from, to, at, unix_micros: self.env.unix_micros() }
             }
-            Err(_) => Command::CancelOperation { id },
+            Err(_) => match state.merge(id) {
+                Ok(merge) => {
+                    // A step from which it cannot be is refused with what to do.
+                    let from = if merge.step == MergeStep::Copy { MergeStep::Copy } else { MergeStep::Prepare };
+                    let (to, unix_micros) = (MergeStep::Cancelled, self.env.unix_micros());
+                    Command::AdvanceMerge { id, from, to, unix_micros }
+                }
+                Err(_) => Command::CancelOperation { id },
+            },
         };
         State::clone(&state).apply(command.clone())?;
         if !dry_run {
@@ -264,6 +306,20 @@ fn split_info(state: &State, told: &schedule::View<'_>, split: &Split) -> Operat
         cancelled: split.step == SplitStep::Cancelled,
         begun_unix_micros: split.begun_unix_micros,
         ended_unix_micros: split.ended_unix_micros,
+    }
+}
+
+fn merge_info(state: &State, told: &schedule::View<'_>, merge: &Merge, unix_micros: u64) -> OperationInfo {
+    OperationInfo {
+        id: merge.id,
+        work: Work::Merge { right: merge.right, into: merge.into.id, step: merge.step },
+        collection: owner(state, merge.left).or_else(|| owner(state, merge.into.id)),
+        shard: merge.left,
+        reason: merge.reason.clone(),
+        waits_for: schedule::merge_waits_for(state, told, merge, unix_micros),
+        cancelled: matches!(merge.step, MergeStep::Thaw | MergeStep::Cancelled),
+        begun_unix_micros: merge.begun_unix_micros,
+        ended_unix_micros: merge.ended_unix_micros,
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use sagitta_cluster::schedule::{Handover, View, handovers, split_steps};
+use sagitta_cluster::schedule::{Handover, View, handovers, merge_steps, next_merge_deadline, split_steps};
 use sagitta_cluster::{Command, State, Told, plan};
 use sagitta_env::Deadline;
 
@@ -44,34 +44,48 @@ impl<C: NodeClient> Coordinator<C> {
         Ok(())
     }
 
-    /// Decides which splits are a step further.
+    /// Decides which splits and merges are a step further.
     pub(super) async fn keep_splits(&self, since: Duration, deadline: Deadline) -> Result<(), Error> {
         for command in self.split_steps(since) {
-            if let Command::AdvanceSplit { id, from, to, .. } = &command {
-                tracing::info!(split = id, before = %from, now = %to, "a split goes on");
+            match &command {
+                Command::AdvanceSplit { id, from, to, .. } => {
+                    tracing::info!(split = id, before = %from, now = %to, "a split goes on");
+                }
+                Command::AdvanceMerge { id, from, to, .. } => {
+                    tracing::info!(merge = id, before = %from, now = %to, "a merge goes on");
+                }
+                _ => {}
             }
             self.note(command, deadline).await?;
         }
         Ok(())
     }
 
-    /// Waits until nodes have told what brings a split a step further, if this coordinator leads since then.
+    /// Waits until nodes have told what brings a split or a merge a step further, or it is time to give a merge up, if this coordinator
+    /// leads since then.
     pub(super) async fn a_split_goes_on(&self, since: Option<Duration>) {
-        match since {
-            Some(since) => self.reports.find(|_| (!self.split_steps(since).is_empty()).then_some(())).await,
-            None => std::future::pending().await,
+        let Some(since) = since else { return std::future::pending().await };
+        let told = self.reports.find(|_| (!self.split_steps(since).is_empty()).then_some(()));
+        match next_merge_deadline(&self.control.state(), self.env.unix_micros()) {
+            Some(left) => drop(self.env.timeout(left, told).await),
+            None => told.await,
         }
     }
 
     fn split_steps(&self, since: Duration) -> Vec<Command> {
         let state = self.control.state();
         let under_way = state.splits_under_way();
-        let nodes: BTreeSet<u64> = under_way.flat_map(|split| split.right.replicas.iter().copied()).collect();
+        let mut nodes: BTreeSet<u64> = under_way.flat_map(|split| split.right.replicas.iter().copied()).collect();
+        for merge in state.merges_under_way() {
+            let merged = [merge.left, merge.right].into_iter().filter_map(|shard| Some(state.shard(shard).ok()?.1));
+            nodes.extend(merged.chain([&merge.into]).flat_map(|shard| shard.replicas.iter().copied()));
+        }
         if nodes.is_empty() {
             return Vec::new();
         }
         let told = told(nodes, &self.reports, self.env.now(), since);
-        split_steps(&state, &View::new(&told), self.env.unix_micros())
+        let (view, now) = (View::new(&told), self.env.unix_micros());
+        [split_steps(&state, &view, now), merge_steps(&state, &view, now)].concat()
     }
 
     /// Has leaders hand over, so that nodes lead alike.

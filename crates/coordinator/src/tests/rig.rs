@@ -408,4 +408,8 @@ impl NodeClient for Scripts {
     async fn hand_over(&self, node: u64, shard: ShardRef, _to: u64, _deadline: Deadline) -> Result<(), ShardError> {
         self.one(node, shard).map(drop)
     }
+
+    async fn pull(&self, _: u64, _: ShardRef, _: Bytes, _: Deadline) -> Result<Bytes, ShardError> {
+        Err(not_leader(None))
+    }
 }

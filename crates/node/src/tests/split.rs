@@ -24,11 +24,11 @@ use sagitta_shard::{Engines, Home, ShardOptions, ShardSpec, Split, Step, StepHoo
 use super::{USUAL, point};
 use crate::{Freshness, MemoryBudget, Node, NodeError, NodeOptions, Replica, Sight};
 
-const LEFT: u64 = 7;
-const RIGHT: u64 = 8;
-const AT: u64 = 1 << 63;
-const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
-const ALL: [usize; 3] = [0, 1, 2];
+pub(super) const LEFT: u64 = 7;
+pub(super) const RIGHT: u64 = 8;
+pub(super) const AT: u64 = 1 << 63;
+pub(super) const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
+pub(super) const ALL: [usize; 3] = [0, 1, 2];
 
 /// The shelves of all nodes, from which files are copied.
 #[derive(Clone, Default)]
@@ -74,25 +74,25 @@ struct Life {
     over: Arc<AtomicBool>,
 }
 
-struct Fleet {
-    env: Env,
+pub(super) struct Fleet {
+    pub(super) env: Env,
     network: MemoryNetwork,
     couriers: Couriers,
     disks: Vec<Disk>,
     lives: Vec<Option<Life>>,
     /// The node whose shards end at this step, once.
     cut: Arc<Mutex<Option<(usize, Step)>>>,
-    requests: u128,
+    pub(super) requests: u128,
     /// The split that whoever reads and writes goes by.
     asked: u64,
     /// What was written and not deleted.
-    written: BTreeSet<u64>,
+    pub(super) written: BTreeSet<u64>,
     dir: tempfile::TempDir,
 }
 
 impl Fleet {
     /// Three nodes with a shard, which has points.
-    async fn start(seed: u64) -> Self {
+    pub(super) async fn start(seed: u64) -> Self {
         println!("seed {seed}");
         let disk = |_| Disk { log: MemoryLog::new(), kv: MemoryEngine::new() };
         let mut fleet = Self {
@@ -115,7 +115,7 @@ impl Fleet {
     }
 
     /// Starts a node, which hosts the left shard.
-    async fn run(&mut self, at: usize) {
+    pub(super) async fn run(&mut self, at: usize) {
         self.run_empty(at);
         self.open_left(at).await;
     }
@@ -163,12 +163,12 @@ impl Fleet {
         self.node(at).ensure(spec(LEFT), NODES.to_vec(), None).await.expect("hosted");
     }
 
-    async fn open_right(&self, at: usize) -> Result<(), NodeError> {
+    pub(super) async fn open_right(&self, at: usize) -> Result<(), NodeError> {
         self.node(at).ensure_half(spec(RIGHT), NODES.to_vec(), None, LEFT).await
     }
 
     /// Has all nodes open the right shard, and asks for both as of the split from now on.
-    async fn serve(&mut self, split: Position) {
+    pub(super) async fn serve(&mut self, split: Position) {
         self.asked = split.index;
         for at in ALL {
             while let Err(error) = self.open_right(at).await {
@@ -179,7 +179,7 @@ impl Fleet {
     }
 
     /// Ends a node as a power cut would.
-    async fn crash(&mut self, at: usize) {
+    pub(super) async fn crash(&mut self, at: usize) {
         let Life { node, host, over } = self.lives[at].take().expect("it runs");
         over.store(true, Ordering::Release);
         let disk = &mut self.disks[at];
@@ -192,15 +192,15 @@ impl Fleet {
         let _ = host.shutdown(self.env.now() + Duration::from_secs(1)).await;
     }
 
-    fn sight(&self, freshness: Freshness) -> Sight {
+    pub(super) fn sight(&self, freshness: Freshness) -> Sight {
         Sight { freshness, split: self.asked }
     }
 
-    fn node(&self, at: usize) -> &Node {
+    pub(super) fn node(&self, at: usize) -> &Node {
         &self.lives[at].as_ref().expect("it runs").node
     }
 
-    fn replica(&self, at: usize, shard: u64) -> Arc<Replica> {
+    pub(super) fn replica(&self, at: usize, shard: u64) -> Arc<Replica> {
         self.node(at).replica(shard).expect("hosted")
     }
 
@@ -208,7 +208,7 @@ impl Fleet {
         self.dir.path().join(NODES[at].0.to_string()).join(shard.to_string())
     }
 
-    async fn leader(&self, shard: u64) -> usize {
+    pub(super) async fn leader(&self, shard: u64) -> usize {
         for _ in 0..6_000 {
             let leads = |at: &usize| {
                 let replica = self.lives[*at].as_ref().and_then(|life| life.node.replica(shard).ok());
@@ -223,7 +223,7 @@ impl Fleet {
     }
 
     /// Does something at whoever leads, until somebody has.
-    async fn at_leader<T>(&self, shard: u64, act: impl AsyncFn(&Replica) -> Result<T, NodeError>) -> T {
+    pub(super) async fn at_leader<T>(&self, shard: u64, act: impl AsyncFn(&Replica) -> Result<T, NodeError>) -> T {
         loop {
             let leader = self.replica(self.leader(shard).await, shard);
             match act(&leader).await {
@@ -237,7 +237,7 @@ impl Fleet {
     }
 
     /// Writes those of the points whose hashes are the shard's, ten at a time.
-    async fn write(&mut self, shard: u64, ids: std::ops::Range<u64>) {
+    pub(super) async fn write(&mut self, shard: u64, ids: std::ops::Range<u64>) {
         let (range, _) = HashRange::FULL.split(AT).expect("halves");
         let is_of = |id: &u64| shard == LEFT && self.replicas_split() == 0 || range.holds(num(*id)) == (shard == LEFT);
         let ids: Vec<u64> = ids.filter(is_of).collect();
@@ -259,12 +259,12 @@ impl Fleet {
         replicas.filter(|replica| replica.shard().view().since() > 0).count()
     }
 
-    async fn split(&self) -> Position {
+    pub(super) async fn split(&self) -> Position {
         self.at_leader(LEFT, async |leader| leader.split(u128::MAX, AT, RIGHT, Deadline::NEVER).await).await
     }
 
     /// Waits until all replicas of both shards have exactly what was written, each its half.
-    async fn all_have_all(&self) {
+    pub(super) async fn all_have_all(&self) {
         for shard in [LEFT, RIGHT] {
             let wanted: Vec<u64> =
                 self.written.iter().copied().filter(|id| (shard_hash(num(*id)) < AT) == (shard == LEFT)).collect();
@@ -284,7 +284,7 @@ impl Fleet {
     }
 
     /// The ids of the points that a replica has.
-    fn held(&self, at: usize, shard: u64) -> Vec<u64> {
+    pub(super) fn held(&self, at: usize, shard: u64) -> Vec<u64> {
         let view = self.replica(at, shard).shard().view();
         let records = view.scroll(None, None, usize::MAX, &Selection::default(), &Never).expect("scrolled");
         let id = |id| if let PointId::Num(id) = id { id } else { panic!("{id}") };
@@ -306,7 +306,7 @@ impl Fleet {
         }
     }
 
-    async fn stop(mut self) {
+    pub(super) async fn stop(mut self) {
         for life in self.lives.iter_mut().filter_map(Option::take) {
             life.over.store(true, Ordering::Release);
             life.node.close().await;
@@ -315,12 +315,12 @@ impl Fleet {
     }
 }
 
-fn spec(shard: u64) -> ShardSpec {
+pub(super) fn spec(shard: u64) -> ShardSpec {
     let vectors = [("v".to_owned(), VectorSpec { dim: USUAL, metric: Metric::L2, index: IndexPolicy::Flat })];
     ShardSpec { collection: 1, shard, schema: Schema { vectors: vectors.into(), ..Schema::default() } }
 }
 
-fn num(id: u64) -> PointId {
+pub(super) fn num(id: u64) -> PointId {
     PointId::Num(id)
 }
 
@@ -328,7 +328,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn pause(env: &Env, time: Duration) {
+pub(super) async fn pause(env: &Env, time: Duration) {
     let _ = env.timeout(time, std::future::pending::<()>()).await;
 }
 

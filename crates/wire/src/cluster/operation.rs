@@ -1,7 +1,8 @@
 //! Operations, and what operators make of nodes.
 
 use sagitta_model::{
-    CollectionName, NodeChange, NodeInfo, OperationInfo, OperationKind, OperationStep, SplitStep, Violation, Work,
+    CollectionName, MergeStep, NodeChange, NodeInfo, OperationInfo, OperationKind, OperationStep, SplitStep, Violation,
+    Work,
 };
 
 use super::id_from;
@@ -97,11 +98,31 @@ pub struct RecoverShard {
     pub dry_run: bool,
 }
 
+/// Merges two neighbouring shards into a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MergeShards {
+    /// The shard of the lower hashes, and the epoch of its placement that the caller has seen.
+    pub left: (u64, u64),
+    /// The same of the shard of the higher hashes.
+    pub right: (u64, u64),
+    /// Only tell whether they could be.
+    pub dry_run: bool,
+}
+
 /// What comes of that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardRecovered {
     /// The node whose replica goes on.
     pub survivor: u64,
+    /// What there is to say about it, for people.
+    pub notes: Vec<String>,
+}
+
+/// What comes of that.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShardsMerged {
+    /// The operation that does it; `None` if nothing was to be done but to tell.
+    pub operation: Option<OperationInfo>,
     /// What there is to say about it, for people.
     pub notes: Vec<String>,
 }
@@ -269,6 +290,36 @@ impl Convert for ShardRecovered {
     }
 }
 
+impl Convert for MergeShards {
+    type Proto = v1::MergeShardsRequest;
+    type Error = Violation;
+
+    fn from_proto(proto: v1::MergeShardsRequest) -> Result<Self, Violation> {
+        let left = (id_from("left", proto.left)?, id_from("left_epoch", proto.left_epoch)?);
+        let right = (id_from("right", proto.right)?, id_from("right_epoch", proto.right_epoch)?);
+        Ok(Self { left, right, dry_run: proto.dry_run })
+    }
+
+    fn into_proto(self) -> v1::MergeShardsRequest {
+        let Self { left: (left, left_epoch), right: (right, right_epoch), dry_run } = self;
+        v1::MergeShardsRequest { left, left_epoch, right, right_epoch, dry_run }
+    }
+}
+
+impl Convert for ShardsMerged {
+    type Proto = v1::MergeShardsResponse;
+    type Error = Violation;
+
+    fn from_proto(proto: v1::MergeShardsResponse) -> Result<Self, Violation> {
+        let operation = proto.operation.map(OperationInfo::from_proto).transpose();
+        Ok(Self { operation: operation.map_err(|v| v.within("operation"))?, notes: proto.notes })
+    }
+
+    fn into_proto(self) -> v1::MergeShardsResponse {
+        v1::MergeShardsResponse { operation: self.operation.map(Convert::into_proto), notes: self.notes }
+    }
+}
+
 impl Convert for CancelOperation {
     type Proto = v1::CancelOperationRequest;
     type Error = Violation;
@@ -311,9 +362,17 @@ impl Convert for OperationInfo {
     fn into_proto(self) -> v1::Operation {
         let time = |micros: u64| micros_into(i64::try_from(micros).unwrap_or(i64::MAX));
         let (kind, step) = named(self.work);
-        let (from, to, split) = match self.work {
-            Work::Replica { from, to, .. } => (from, to, None),
-            Work::Split { right, at, .. } => (None, 0, Some(v1::SplitOff { shard: right, first_hash: at })),
+        let (from, to) = match self.work {
+            Work::Replica { from, to, .. } => (from, to),
+            Work::Split { .. } | Work::Merge { .. } => (None, 0),
+        };
+        let split = match self.work {
+            Work::Split { right, at, .. } => Some(v1::SplitOff { shard: right, first_hash: at }),
+            _ => None,
+        };
+        let merge = match self.work {
+            Work::Merge { right, into, .. } => Some(v1::MergeInto { right, shard: into }),
+            _ => None,
         };
         v1::Operation {
             id: self.id,
@@ -329,6 +388,7 @@ impl Convert for OperationInfo {
             begin_time: Some(time(self.begun_unix_micros)),
             end_time: self.ended_unix_micros.map(time),
             split,
+            merge,
         }
     }
 }
@@ -358,11 +418,25 @@ const SPLIT_STEPS: [(SplitStep, v1::OperationStep); 5] = [
     (SplitStep::Cancelled, v1::OperationStep::Cancelled),
 ];
 
+const MERGE_STEPS: [(MergeStep, v1::OperationStep); 6] = [
+    (MergeStep::Prepare, v1::OperationStep::Prepare),
+    (MergeStep::Copy, v1::OperationStep::Copy),
+    (MergeStep::Freeze, v1::OperationStep::Freeze),
+    (MergeStep::Thaw, v1::OperationStep::Thaw),
+    (MergeStep::Done, v1::OperationStep::Done),
+    (MergeStep::Cancelled, v1::OperationStep::Cancelled),
+];
+
 fn work_from(proto: &v1::Operation) -> Result<Work, Violation> {
     if proto.kind == i32::from(v1::OperationKind::Split) {
         let split = required("split", proto.split)?;
         let step = from_table("step", &SPLIT_STEPS, proto.step)?;
         return Ok(Work::Split { right: split.shard, at: split.first_hash, step });
+    }
+    if proto.kind == i32::from(v1::OperationKind::Merge) {
+        let merge = required("merge", proto.merge)?;
+        let step = from_table("step", &MERGE_STEPS, proto.step)?;
+        return Ok(Work::Merge { right: merge.right, into: merge.shard, step });
     }
     let (kind, step) = (from_table("kind", &KINDS, proto.kind)?, from_table("step", &STEPS, proto.step)?);
     Ok(Work::Replica { kind, from: proto.from, to: proto.to, step })
@@ -372,6 +446,7 @@ fn named(work: Work) -> (v1::OperationKind, v1::OperationStep) {
     match work {
         Work::Replica { kind, step, .. } => (into_table(&KINDS, kind), into_table(&STEPS, step)),
         Work::Split { step, .. } => (v1::OperationKind::Split, into_table(&SPLIT_STEPS, step)),
+        Work::Merge { step, .. } => (v1::OperationKind::Merge, into_table(&MERGE_STEPS, step)),
     }
 }
 

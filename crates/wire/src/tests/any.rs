@@ -6,7 +6,9 @@ use std::time::Duration;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
-use sagitta_cluster::{Floor, GroupMembers, Place, ReplicaLoad, ReplicaReport, ReplicaRole, Report, Roles};
+use sagitta_cluster::{
+    Floor, GroupMembers, MergeReport, MergeStage, Place, ReplicaLoad, ReplicaReport, ReplicaRole, Report, Roles,
+};
 use sagitta_model::filter::Bounds;
 use sagitta_model::*;
 
@@ -401,8 +403,12 @@ pub(super) fn report() -> impl Strategy<Value = Report> {
         option::of(members),
         split,
     );
-    let report = (btree_map(any::<u64>(), replica, 0..5), any::<[u32; 2]>(), text(), any::<u64>());
-    report.prop_map(|(replicas, threads, shortage, deletions)| {
+    let stages = [MergeStage::Ready, MergeStage::Filled, MergeStage::Frozen, MergeStage::Thawed];
+    let merge = (any::<[u64; 2]>(), proptest::sample::select(stages.to_vec()));
+    let merge = merge.prop_map(|([shard, merge], stage)| MergeReport { shard, merge, stage });
+    let replicas = btree_map(any::<u64>(), replica, 0..5);
+    let report = (replicas, any::<[u32; 2]>(), text(), any::<u64>(), vec(merge, 0..4));
+    report.prop_map(|(replicas, threads, shortage, deletions, merges)| {
         let replicas = replicas.into_iter().map(|(shard, (figures, role, leader, problem, members, split))| {
             let [epoch, term, applied, points, disk_bytes, data_bytes, recent_us, lasting_us] = figures;
             let load = ReplicaLoad { recent_us, lasting_us };
@@ -425,7 +431,7 @@ pub(super) fn report() -> impl Strategy<Value = Report> {
             }
         });
         let [searches_waiting, search_threads] = threads;
-        Report { replicas: replicas.collect(), searches_waiting, search_threads, shortage, deletions }
+        Report { replicas: replicas.collect(), searches_waiting, search_threads, shortage, deletions, merges }
     })
 }
 

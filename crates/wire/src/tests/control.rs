@@ -6,7 +6,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message as _;
 use sagitta_cluster::{
-    Command, Floor, GroupMembers, Place, ReplicaLoad, ReplicaReport, ReplicaRole, Report, Roles, State,
+    Command, Floor, GroupMembers, MergeReport, MergeStage, Place, ReplicaLoad, ReplicaReport, ReplicaRole, Report,
+    Roles, State,
 };
 use sagitta_model::Violation;
 
@@ -54,7 +55,8 @@ fn report() -> Report {
     let healthy =
         ReplicaReport { shard: 18, role: ReplicaRole::Leader, leader: None, problem: None, members, ..replica.clone() };
     let (searches_waiting, search_threads, shortage) = (3, 0, Some("disk".to_owned()));
-    Report { replicas: vec![replica, healthy], searches_waiting, search_threads, shortage, deletions: 7 }
+    let (replicas, merges) = (vec![replica, healthy], Vec::new());
+    Report { replicas, searches_waiting, search_threads, shortage, deletions: 7, merges }
 }
 
 /// What older nodes do not tell.
@@ -151,6 +153,7 @@ fn each_message_keeps_its_bytes() {
         ("ProposeRequest", hex(&p::ProposeRequest { command: "command".into() })),
         ("ProposeResponse", hex(&propose_answer(Ok("outcome".into())))),
         ("ReadIndexResponse", hex(&read_index_answer(Ok(300)))),
+        ("MergeReport", hex(&MergeReport { shard: 17, merge: 300, stage: MergeStage::Frozen }.into_proto())),
         ("ControlState", hex(&p::ControlState { applied_index: 300, state: "state".into() })),
         ("NodeReport.load", hex(&report_of_load().into_proto())),
     ];
@@ -199,6 +202,8 @@ fn what_is_nonsense_is_refused_with_the_fields_name() {
     let twice = vec![good().replicas.remove(0); 2];
     refused("replicas[1].shard", "above", read(p::NodeReport { replicas: twice, ..good() }));
     refused("shortage", "1025 bytes", read(p::NodeReport { shortage: Some("x".repeat(1_025)), ..good() }));
+    let merges = vec![p::MergeReport { shard: 17, merge: 1, stage: 5 }];
+    refused("merges[0].stage", "is 5", read(p::NodeReport { merges, ..good() }));
     let replica = |change: fn(&mut p::ReplicaReport)| {
         let mut report = good();
         change(&mut report.replicas[1]);

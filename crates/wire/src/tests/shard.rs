@@ -52,6 +52,7 @@ proptest! {
         check(Count { shard, filter: filter.clone(), tokens: tokens.clone() })?;
         check(Scroll { shard, page: Page { after, limit, filter, selection }, tokens })?;
         check(HandOver { shard, to })?;
+        check(Pull { shard, question: to.to_le_bytes().to_vec().into() })?;
     }
 
     #[test]
@@ -174,6 +175,8 @@ fn read_as_everything(bytes: &[u8]) -> usize {
         decode(bytes, Get::from_proto),
         decode(bytes, Count::from_proto),
         decode(bytes, Scroll::from_proto),
+        decode(bytes, Pull::from_proto),
+        decode(bytes, |message: p::PullResponse| message.answered(&())),
         decode(bytes, HandOver::from_proto),
         decode(bytes, |message: p::ShardWriteResponse| message.answered(&())),
         decode(bytes, |message: p::ShardGetResponse| message.answered(&points)),
@@ -227,6 +230,8 @@ fn each_message_keeps_its_bytes() {
         ("ShardScrollRequest", hex(&Scroll { shard: SHARD, page, tokens: Tokens::Any }.into_proto())),
         ("ShardScrollResponse", hex(&scroll_answer(Ok(vec![golden::record()])))),
         ("ShardStatisticsResponse", hex(&statistics_answer(Ok(statistics)))),
+        ("PullRequest", hex(&Pull { shard: SHARD, question: "question".into() }.into_proto())),
+        ("PullResponse", hex(&pull_answer(Ok("answer".into())))),
         ("HandOverRequest", hex(&HandOver { shard: SHARD, to: 9 }.into_proto())),
         ("HandOverResponse", hex(&hand_over_answer(Err(error(None))))),
         ("ShardError.not_hosted", busy(Some(Elsewhere::NotHosted))),
@@ -295,6 +300,8 @@ fn requests_that_are_nonsense_are_refused_with_the_fields_name() {
 
     let scroll = p::ShardScrollRequest { shard: Some(SHARD.into_proto()), limit: 10_001, ..Default::default() };
     refused("limit", "10001", Scroll::from_proto(scroll));
+    let question = vec![0; (1 << 20) + 1].into();
+    refused("question", "at most", Pull::from_proto(p::PullRequest { shard: Some(SHARD.into_proto()), question }));
     let hand_over = p::HandOverRequest { shard: Some(SHARD.into_proto()), to: 0 };
     refused("to", "no node", HandOver::from_proto(hand_over));
 }

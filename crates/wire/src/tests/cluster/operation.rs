@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::cluster::{
-    CancelOperation, ChangeNode, ListOperations, MoveReplica, NodeChanged, OperationPage, RecoverShard, ReplicaMoved,
-    ShardRecovered, ShardSplit, SplitShard,
+    CancelOperation, ChangeNode, ListOperations, MergeShards, MoveReplica, NodeChanged, OperationPage, RecoverShard,
+    ReplicaMoved, ShardRecovered, ShardSplit, ShardsMerged, SplitShard,
 };
 
 fn operation() -> impl Strategy<Value = OperationInfo> {
@@ -13,9 +13,11 @@ fn operation() -> impl Strategy<Value = OperationInfo> {
     let replica = replica.prop_map(|(kind, from, to, step)| Work::Replica { kind, from, to, step });
     let steps = select(SplitStep::NAMES.iter().map(|(step, _)| *step).collect::<Vec<_>>());
     let split = (any::<[u64; 2]>(), steps).prop_map(|([right, at], step)| Work::Split { right, at, step });
+    let steps = select(MergeStep::NAMES.iter().map(|(step, _)| *step).collect::<Vec<_>>());
+    let merge = (any::<[u64; 2]>(), steps).prop_map(|([right, into], step)| Work::Merge { right, into, step });
     let times = (0..i64::MAX as u64, option::of(0..i64::MAX as u64));
     let texts = (option::of(any::name()), ".{0,20}", ".{0,20}");
-    (any::<[u64; 2]>(), prop_oneof![replica, split], any::<bool>(), times, texts).prop_map(
+    (any::<[u64; 2]>(), prop_oneof![replica, split, merge], any::<bool>(), times, texts).prop_map(
         |([id, shard], work, cancelled, times, (collection, reason, waits_for))| OperationInfo {
             id,
             work,
@@ -45,6 +47,8 @@ proptest! {
         }
         check(ReplicaMoved { operation: operations.first().cloned(), notes: follows.clone() })?;
         check(ShardSplit { operation: operations.last().cloned(), notes: follows.clone() })?;
+        check(ShardsMerged { operation: operations.last().cloned(), notes: follows.clone() })?;
+        check(MergeShards { left: (id, others.0), right: others, dry_run })?;
         check(SplitShard { shard: id, epoch: others.0, dry_run })?;
         check(RecoverShard { shard: id, epoch: others.0, dry_run })?;
         check(ShardRecovered { survivor: id, notes: follows.clone() })?;
@@ -80,6 +84,15 @@ fn what_no_operation_can_be_is_refused_by_field() {
         |shard, epoch| RecoverShard::from_proto(v1::RecoverShardRequest { shard, epoch, dry_run: false }).unwrap_err();
     refused("shard", recovers(0, 1).into());
     refused("epoch", recovers(16, 0).into());
+    let merges = |left, right_epoch| {
+        let request = v1::MergeShardsRequest { left, left_epoch: 1, right: 17, right_epoch, dry_run: false };
+        MergeShards::from_proto(request).unwrap_err()
+    };
+    refused("left", merges(0, 1).into());
+    refused("right_epoch", merges(16, 0).into());
+    let merge = golden_merge().into_proto();
+    let answer = v1::MergeShardsResponse { operation: Some(v1::Operation { merge: None, ..merge }), notes: Vec::new() };
+    refused("operation.merge", ShardsMerged::from_proto(answer).unwrap_err().into());
     let good = golden_operation().into_proto();
     let moved =
         v1::MoveReplicaResponse { operation: Some(v1::Operation { kind: 99, ..good.clone() }), notes: Vec::new() };
@@ -120,6 +133,10 @@ fn golden_split() -> OperationInfo {
     OperationInfo { work: Work::Split { right: 17, at: 1 << 63, step: SplitStep::Found }, ..golden_operation() }
 }
 
+fn golden_merge() -> OperationInfo {
+    OperationInfo { work: Work::Merge { right: 17, into: 300, step: MergeStep::Freeze }, ..golden_operation() }
+}
+
 /// One message of each kind, for the golden bytes.
 pub(super) fn golden() -> Vec<(&'static str, String)> {
     let page = OperationPage { operations: vec![golden_operation()], next_page_token: "next".to_owned() };
@@ -127,7 +144,11 @@ pub(super) fn golden() -> Vec<(&'static str, String)> {
     let change = ChangeNode { id: 300, change: NodeChange::Remove, dry_run: true };
     let moved = ReplicaMoved { operation: Some(golden_operation()), notes: vec!["n".to_owned()] };
     let split = ShardSplit { operation: Some(golden_split()), notes: vec!["n".to_owned()] };
+    let merged = ShardsMerged { operation: Some(golden_merge()), notes: vec!["n".to_owned()] };
+    let merge = MergeShards { left: (16, 1), right: (17, 300), dry_run: true };
     vec![
+        ("MergeShardsRequest", hex(&merge.into_proto())),
+        ("MergeShardsResponse", hex(&merged.into_proto())),
         ("SplitShardRequest", hex(&SplitShard { shard: 16, epoch: 300, dry_run: true }.into_proto())),
         ("SplitShardResponse", hex(&split.into_proto())),
         ("MoveReplicaRequest", hex(&MoveReplica { shard: 16, from: 1, to: 300, dry_run: true }.into_proto())),
