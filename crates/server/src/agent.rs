@@ -10,14 +10,15 @@ use std::{fs, io};
 use arc_swap::ArcSwap;
 use futures_util::future::{Either, select};
 use sagitta_cluster::{
-    Collection, Floor, GroupMembers, ReplicaReport, ReplicaRole, Report, ShardDescriptor, SnapshotError, State,
+    Collection, Floor, GroupMembers, MergeReport, MergeStage, ReplicaReport, ReplicaRole, Report, ShardDescriptor,
+    SnapshotError, State,
 };
 use sagitta_consensus::{Condition, GroupStatus, NodeId, Position, Role, write_whole};
 use sagitta_coordinator::Control;
 use sagitta_env::Env;
 use sagitta_model::ErrorKind;
 use sagitta_node::{Node, NodeError, Replica};
-use sagitta_shard::ShardSpec;
+use sagitta_shard::{Beginning, ShardSpec};
 use tokio::sync::watch;
 
 use crate::data_dir::DataDirError;
@@ -349,6 +350,11 @@ impl Agent {
             // After a restart an older state would be followed, and the members that are lost for ever be heard again.
             return Err(NodeError::Failed { what: "keeping the control state" });
         }
+        if let Some(merge) = state.merges_under_way().find(|merge| merge.into.id == shard.id) {
+            let (range, Floor { term, index }) = (shard.range, merge.floor);
+            let beginning = Beginning { merge: merge.id, range, index, term };
+            return self.node.ensure_filling(spec, founders, None, beginning).await;
+        }
         let left = shard.parent;
         let floor = floor.or(shard.split.as_ref().filter(|_| left.is_some())).map(position);
         match (recovery, left) {
@@ -379,6 +385,7 @@ fn report(node: &Node, placed: &Placed, me: u64, deletions: u64) -> Report {
     let placed = placed.0.load();
     let epoch = |shard: u64| placed.get(&shard).map_or(0, |placement| placement.epoch);
     let replicas = node.replicas();
+    let merges = replicas.iter().flat_map(|(shard, replica)| merges_of(*shard, replica)).collect();
     let replicas = replicas.iter().map(|(shard, replica)| of_replica(*shard, epoch(*shard), me, replica));
     Report {
         replicas: replicas.collect(),
@@ -386,6 +393,7 @@ fn report(node: &Node, placed: &Placed, me: u64, deletions: u64) -> Report {
         search_threads: u32::try_from(node.search_threads()).unwrap_or(u32::MAX),
         shortage: node.room().err().map(|shortage| shortage.to_string()),
         deletions,
+        merges,
     }
 }
 
@@ -416,6 +424,16 @@ fn of_replica(shard: u64, epoch: u64, me: u64, replica: &Replica) -> ReplicaRepo
         members,
         last: Floor { term: status.last_term, index: status.last },
     }
+}
+
+/// What a replica tells of merges: what is in its log is so, whoever tells it.
+fn merges_of(shard: u64, replica: &Replica) -> Vec<MergeReport> {
+    let of = |stage| move |merge| MergeReport { shard, merge, stage };
+    let ready = replica.ready_for().filter(|_| replica.status().role == Role::Leader).map(of(MergeStage::Ready));
+    let filled = replica.filled_by().map(of(MergeStage::Filled));
+    let frozen = replica.frozen_by().map(|frozen| frozen.merge).map(of(MergeStage::Frozen));
+    let thawed = Some(replica.thawed()).filter(|merge| *merge > 0).map(of(MergeStage::Thawed));
+    [ready, filled, frozen, thawed].into_iter().flatten().collect()
 }
 
 /// Who belongs to a group, if this replica leads it and no change of that is under way.

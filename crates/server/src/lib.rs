@@ -11,6 +11,7 @@ mod deadline;
 mod encryption;
 mod entrance;
 mod failure;
+mod filler;
 mod gate;
 pub mod inspect;
 mod net;

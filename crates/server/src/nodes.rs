@@ -96,4 +96,8 @@ impl<O: NodeClient, R: NodeClient> NodeClient for Nodes<O, R> {
     async fn hand_over(&self, node: u64, shard: ShardRef, to: u64, deadline: Deadline) -> Result<(), ShardError> {
         at!(self, node, hand_over(shard, to, deadline))
     }
+
+    async fn pull(&self, node: u64, shard: ShardRef, question: Bytes, deadline: Deadline) -> Result<Bytes, ShardError> {
+        at!(self, node, pull(shard, question, deadline))
+    }
 }

@@ -13,7 +13,8 @@ use sagitta_env::Deadline;
 use sagitta_model::{
     Change, ErrorKind, Filter, PointId, Record, SearchQuery, SearchResult, Selection, Wait, WriteResult,
 };
-use sagitta_node::{Freshness, Node, NodeError, Replica, Sight};
+use sagitta_node::{Freshness, Node, NodeError, Pull, Replica, Sight};
+use sagitta_shard::codec::Record as _;
 
 use crate::agent::Placed;
 
@@ -183,6 +184,19 @@ impl NodeClient for OwnNode {
 
     async fn hand_over(&self, _node: u64, shard: ShardRef, to: u64, deadline: Deadline) -> Result<(), ShardError> {
         self.replica(shard)?.hand_over(NodeId(to), deadline).await.map_err(shard_error)
+    }
+
+    async fn pull(
+        &self,
+        _node: u64,
+        shard: ShardRef,
+        question: Bytes,
+        deadline: Deadline,
+    ) -> Result<Bytes, ShardError> {
+        let question = Pull::from_sealed(&question);
+        let question = question.map_err(|error| ShardError::new(ErrorKind::Invalid, error.to_string()))?;
+        let pulled = self.replica(shard)?.pull(question, deadline).await.map_err(shard_error)?;
+        Ok(pulled.to_sealed().into())
     }
 }
 

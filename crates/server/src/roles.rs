@@ -20,6 +20,7 @@ use crate::agent::{Agent, Followed, Placed, Seen};
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError, Layout};
 use crate::data_plane::{Attendant, RemoteNodes, control_service, shard_service};
+use crate::filler::Filler;
 use crate::gate::{Gate, coordinators};
 use crate::net::{Door, Net};
 use crate::nodes::Nodes;
@@ -133,6 +134,10 @@ impl Parts<'_> {
         self.follow_first(&mut agent, alone, last).await?;
         let steward = Steward::new(env.clone(), me.node.0, node.clone());
         tasks.push(env.spawn(steward.run(states.subscribe())));
+        let nodes = Nodes::new(me.node.0, own.clone(), RemoteNodes::new(env.clone(), me, books.all.clone()));
+        let throttle = Throttle::new(env, config.copy_rate.0);
+        let filler = Filler::new(env.clone(), node.clone(), Arc::new(nodes), throttle);
+        tasks.push(env.spawn(filler.run(states.subscribe())));
         tasks.push(env.spawn(agent.run(states.subscribe())));
 
         let network = match (self.peers, connected) {

@@ -1,4 +1,5 @@
-//! Makes the members of the groups that this node leads those that operations ask for, and has shards split, which the others prepare.
+//! Makes the members of the groups that this node leads those that operations ask for, has shards split, which the others prepare, and freezes and
+//! thaws those that are merged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::{Discriminant, discriminant};
@@ -6,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use sagitta_cluster::{GroupMembers, MemberChange, Operation, Split, SplitStep, State};
+use sagitta_cluster::{GroupMembers, MemberChange, Merge, MergeStep, Operation, Split, SplitStep, State};
 use sagitta_consensus::{Members, NodeId, Role};
 use sagitta_env::Env;
 use sagitta_node::{Node, NodeError, Replica};
@@ -54,7 +55,7 @@ impl Steward {
     }
 
     /// Whether there is something to be looked at again.
-    async fn look(&self, state: &State) -> bool {
+    pub(crate) async fn look(&self, state: &State) -> bool {
         let here = state.operations_under_way().filter_map(|operation| {
             let replica = self.node.replica(operation.shard).ok()?;
             Some(self.advance(operation, replica))
@@ -63,10 +64,44 @@ impl Steward {
         let halves = state.splits().filter(|split| matches!(split.step, SplitStep::Prepare | SplitStep::Divide));
         let halves = halves.filter_map(|split| Some(self.divide(split, self.node.replica(split.shard).ok()?)));
         let halves: Vec<_> = halves.collect();
+        let merged = state.merges().flat_map(|merge| [merge.left, merge.right].map(|shard| (merge, shard)));
+        let merged = merged.filter_map(|(merge, shard)| {
+            let replica = self.node.replica(shard).ok()?;
+            let is_left = match merge.step {
+                MergeStep::Freeze | MergeStep::Thaw => true,
+                // What told that it was thawed may have been lost for ever since, with the entry that says so.
+                MergeStep::Cancelled => replica.frozen_by().is_some_and(|frozen| frozen.merge == merge.id),
+                MergeStep::Prepare | MergeStep::Copy | MergeStep::Done => false,
+            };
+            if !is_left {
+                return None;
+            }
+            Some(self.close(merge, shard, replica))
+        });
+        let merged: Vec<_> = merged.collect();
         self.forget_all_but(state);
-        let busy = !here.is_empty() || !halves.is_empty();
-        futures_util::future::join(join_all(here), join_all(halves)).await;
+        let busy = !here.is_empty() || !halves.is_empty() || !merged.is_empty();
+        futures_util::future::join3(join_all(here), join_all(halves), join_all(merged)).await;
         busy
+    }
+
+    /// Freezes a shard that is merged, or thaws it, if it is led here.
+    async fn close(&self, merge: &Merge, shard: u64, replica: Arc<Replica>) {
+        let (id, freezes) = (merge.id, merge.step == MergeStep::Freeze);
+        let is_so = match freezes {
+            true => replica.frozen_by().is_some_and(|frozen| frozen.merge == id),
+            false => replica.thawed() >= id,
+        };
+        if is_so || replica.status().role != Role::Leader {
+            return;
+        }
+        let deadline = self.env.deadline(CHANGE_WITHIN);
+        let done = if freezes { replica.freeze(id, deadline).await } else { replica.thaw(id, deadline).await };
+        match done {
+            Ok(()) if freezes => tracing::info!(merge = id, shard, "froze a shard"),
+            Ok(()) => tracing::info!(merge = id, shard, "thawed a shard"),
+            Err(error) => tracing::debug!(merge = id, shard, %error, "a shard was neither frozen nor thawed"),
+        }
     }
 
     /// Prepares a split, and has the shard split if it is led here, unless it was.
@@ -101,13 +136,17 @@ impl Steward {
         failed.insert(split, discriminant(error)) != Some(discriminant(error))
     }
 
-    /// Lets go of what there is of splits that are over.
+    /// Lets go of what there is of splits and merges that are over.
     fn forget_all_but(&self, state: &State) {
         let under_way = state.splits_under_way();
         let (splits, shards): (BTreeSet<_>, BTreeSet<_>) = under_way.map(|split| (split.id, split.shard)).unzip();
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).retain(|split, _| splits.contains(split));
         for (_, replica) in self.node.replicas().into_iter().filter(|(shard, _)| !shards.contains(shard)) {
             replica.forget_split();
+        }
+        let merged: BTreeSet<u64> = state.merges_under_way().flat_map(|merge| [merge.left, merge.right]).collect();
+        for (_, replica) in self.node.replicas().into_iter().filter(|(shard, _)| !merged.contains(shard)) {
+            replica.unwatch();
         }
     }
 

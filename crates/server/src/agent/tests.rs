@@ -1,14 +1,15 @@
 //! An agent of a node over the twins of its engines.
 
+use sagitta_cluster::schedule::{View, merge_steps};
 use sagitta_cluster::{
-    Command, Floor, Limits, NodeStatus, OperationKind, OperationStep, Place, Roles, SplitStep, Told, plan,
+    Command, Floor, Limits, MergeStep, NodeStatus, OperationKind, OperationStep, Place, Roles, SplitStep, Told, plan,
 };
 use sagitta_consensus::{ClusterId, Host, HostSettings, Membership, MemoryLog, SilentTransport, States};
 use sagitta_engine::index::exact::ExactEngine;
 use sagitta_engine::kv::{EngineMemory, FamilySpec, Kv, KvEngine, KvError, KvOptions, KvRead, MemoryEngine};
 use sagitta_env::Deadline;
 use sagitta_model::{Change, IndexPolicy, Metric, Object, Point, PointId, Schema, VectorSpec, Wait};
-use sagitta_node::{Freshness, MemoryBudget, NodeOptions, Sight};
+use sagitta_node::{Freshness, MemoryBudget, NodeOptions, Progress, Pull, Pulled, Pump, Sight, Source};
 use sagitta_shard::{Engines, ShardOptions, Step, StepHook};
 
 use super::*;
@@ -482,5 +483,93 @@ async fn a_replica_that_is_left_alone_goes_on_alone_once_the_state_that_says_so_
     let last = report.replicas[0].last;
     assert!(last.term > term && last.index >= report.replicas[0].applied, "{report:?}");
     drop(replica);
+    node.close().await;
+}
+
+/// A replica that is the only one of its shard.
+struct Alone(Arc<Replica>);
+
+impl Source for Alone {
+    async fn pull(&self, pull: Pull) -> Result<Pulled, NodeError> {
+        self.0.pull(pull, Deadline::NEVER).await
+    }
+}
+
+#[tokio::test]
+async fn two_shards_become_one_step_by_step_of_the_control_state_and_are_removed_then() {
+    const INTO: u64 = 18;
+    let (dir, env) = (tempfile::tempdir().unwrap(), Env::real());
+    let (_host, node) = node(dir.path());
+    let followed = Followed::open(dir.path().join("followed.json")).unwrap();
+    let mut agent = Agent::new(env.clone(), ME, node.clone(), Placed::default(), followed);
+    let (reports, steward) = (agent.reports(), crate::steward::Steward::new(env.clone(), ME, node.clone()));
+    let mut state = State::new(1);
+    let Command::CreateCollection { request_id, id, name, schema, replication, unix_micros, .. } = create(1) else {
+        panic!("another command")
+    };
+    let shards = 2;
+    let create = Command::CreateCollection { request_id, id, name, schema, shards, replication, unix_micros };
+    for command in [join(), Command::SetNodeStatus { id: ME, status: NodeStatus::Up }, create] {
+        state.apply(command).unwrap();
+    }
+    let mut index = 1;
+    agent.follow(&Seen { index, state: Arc::new(state.clone()) }).await.unwrap();
+    let collection = state.collections().values().next().unwrap().clone();
+    let points = (0..100).map(PointId::Num).map(|id| Point {
+        id,
+        vectors: [("v".into(), vec![1.0])].into(),
+        payload: Object::new(),
+    });
+    for point in points {
+        let replica = node.replica(collection.shard_of(point.id).id).unwrap();
+        let change = Arc::new(Change::Upsert(vec![point.clone()]));
+        let PointId::Num(n) = point.id else { panic!("{}", point.id) };
+        while replica.write(n.into(), change.clone(), Wait::Committed, Deadline::NEVER).await.is_err() {
+            env.sleep(Duration::from_millis(10)).await;
+        }
+    }
+    let (floor, reason) = (Floor { term: 1, index: 1 << 32 }, String::new());
+    let (left, right, left_epoch, right_epoch) = (LEFT, RIGHT, 1, 1);
+    state.apply(Command::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros }).unwrap();
+    let mut pump = None;
+    let mut steps = vec![MergeStep::Prepare];
+    while steps.last() != Some(&MergeStep::Done) {
+        index += 1;
+        agent.follow(&Seen { index, state: Arc::new(state.clone()) }).await.unwrap();
+        steward.look(&state).await;
+        let source = |shard| Alone(node.replica(shard).unwrap());
+        let new = || Pump::new(node.replica(INTO).unwrap(), 1, [source(LEFT), source(RIGHT)]);
+        let filled = pump.get_or_insert_with(new);
+        if let Ok(Progress::Settled) = filled.round(Deadline::NEVER).await {
+            filled.complete(Deadline::NEVER).await.unwrap();
+        }
+        agent.report().await;
+        let report = Some(Arc::new(reports.borrow().clone()));
+        let told = BTreeMap::from([(ME, Told { report, silence: Duration::ZERO })]);
+        for command in merge_steps(&state, &View::new(&told), unix_micros) {
+            state.apply(command).unwrap();
+            steps.push(state.merge(1).unwrap().step);
+        }
+        env.sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(steps, [MergeStep::Prepare, MergeStep::Copy, MergeStep::Freeze, MergeStep::Done]);
+    drop(pump);
+    agent.follow(&Seen { index: index + 1, state: Arc::new(state.clone()) }).await.unwrap();
+    assert_eq!(node.hosted().unwrap(), [INTO]);
+    let into = node.replica(INTO).unwrap();
+    assert_eq!(into.count(None, Freshness::Latest, Deadline::NEVER).await.unwrap(), 100);
+    // What one of the two had done is not done again, whichever it was.
+    for n in 0..100 {
+        let change = Arc::new(Change::Upsert(vec![Point {
+            id: PointId::Num(n),
+            vectors: [("v".into(), vec![2.0])].into(),
+            payload: Object::new(),
+        }]));
+        into.write(n.into(), change, Wait::Committed, Deadline::NEVER).await.unwrap();
+    }
+    let records =
+        into.get((0..100).map(PointId::Num).collect(), Default::default(), Freshness::Latest, Deadline::NEVER);
+    assert!(records.await.unwrap().iter().all(|record| record.version < floor.index));
+    drop(into);
     node.close().await;
 }

@@ -16,7 +16,7 @@ use sagitta_wire::internal::control_service_client::ControlServiceClient;
 use sagitta_wire::internal::shard_service_client::ShardServiceClient;
 use sagitta_wire::peer::{HELLO_METADATA, refusal};
 use sagitta_wire::shard::{
-    Answered, Count, Get, HandOver, MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, Scroll, Write, search_request,
+    Answered, Count, Get, HandOver, MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, Pull, Scroll, Write, search_request,
 };
 use sagitta_wire::{Convert as _, Failure};
 use tokio::sync::watch;
@@ -259,5 +259,10 @@ impl NodeClient for RemoteNodes {
             |calls, request| async move { shards(calls).hand_over(request).await },
         )
         .await?
+    }
+
+    async fn pull(&self, node: u64, shard: ShardRef, question: Bytes, deadline: Deadline) -> Result<Bytes, ShardError> {
+        let pull = || Pull { shard, question }.into_proto();
+        self.call(node, deadline, pull, &(), |calls, request| async move { shards(calls).pull(request).await }).await?
     }
 }

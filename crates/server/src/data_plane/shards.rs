@@ -7,8 +7,8 @@ use sagitta_env::Env;
 use sagitta_wire::internal as p;
 use sagitta_wire::internal::shard_service_server::{ShardService, ShardServiceServer};
 use sagitta_wire::shard::{
-    Count, Get, HandOver, MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, Scroll, Search, Write, count_answer, get_answer,
-    hand_over_answer, scroll_answer, search_answer, shard_from, statistics_answer, write_answer,
+    Count, Get, HandOver, MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, Pull, Scroll, Search, Write, count_answer, get_answer,
+    hand_over_answer, pull_answer, scroll_answer, search_answer, shard_from, statistics_answer, write_answer,
 };
 use sagitta_wire::{Convert as _, Failure};
 use tonic::{Request, Response, Status};
@@ -89,5 +89,11 @@ impl<N: NodeClient> ShardService for Shards<N> {
         let (message, deadline) = admit(request, &self.guests, &self.env)?;
         let HandOver { shard, to } = HandOver::from_proto(message).map_err(Failure::from)?;
         Ok(Response::new(hand_over_answer(self.node.hand_over(self.guests.me().node.0, shard, to, deadline).await)))
+    }
+
+    async fn pull(&self, request: Request<p::PullRequest>) -> Result<Response<p::PullResponse>, Status> {
+        let (message, deadline) = admit(request, &self.guests, &self.env)?;
+        let Pull { shard, question } = Pull::from_proto(message).map_err(Failure::from)?;
+        Ok(Response::new(pull_answer(self.node.pull(self.guests.me().node.0, shard, question, deadline).await)))
     }
 }

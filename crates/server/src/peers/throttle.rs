@@ -24,7 +24,7 @@ impl Throttle {
     }
 
     /// Waits until it is the turn of so many bytes, which come after all that were asked for before. Who stops waiting has had its turn.
-    pub(super) async fn pass(&self, bytes: usize) {
+    pub(crate) async fn pass(&self, bytes: usize) {
         if let Some(rate) = &self.0 {
             let wait = rate.reserve(bytes);
             if !wait.is_zero() {

@@ -6,9 +6,9 @@ use sagitta_cluster::schedule::ByHand;
 use sagitta_coordinator::{Error, NodeClient};
 use sagitta_model::{NewCluster, PointId};
 use sagitta_wire::cluster::{
-    CancelOperation, ChangeNode, ListNodes, ListOperations, ListShards, MoveReplica, NodeChanged, NodePage,
-    OperationPage, RecoverShard, ReplicaMoved, ShardPage, ShardRecovered, ShardSplit, SplitShard, TransferLeader,
-    id_from,
+    CancelOperation, ChangeNode, ListNodes, ListOperations, ListShards, MergeShards, MoveReplica, NodeChanged,
+    NodePage, OperationPage, RecoverShard, ReplicaMoved, ShardPage, ShardRecovered, ShardSplit, ShardsMerged,
+    SplitShard, TransferLeader, id_from,
 };
 use sagitta_wire::v1::cluster_service_server::ClusterService;
 use sagitta_wire::{ById, Convert as _, Failure, v1};
@@ -106,6 +106,15 @@ impl<C: NodeClient> ClusterService for Services<C> {
         Ok(Response::new(ShardRecovered { survivor, notes }.into_proto()))
     }
 
+    async fn merge_shards(&self, request: Request<v1::MergeShardsRequest>) -> Answer<v1::MergeShardsResponse> {
+        let deadline = deadline(request.metadata(), &self.env);
+        let MergeShards { left, right, dry_run } =
+            MergeShards::from_proto(request.into_inner()).map_err(Failure::from)?;
+        let merged = self.coordinator.merge_shards([left, right], dry_run, deadline).await;
+        let (operation, notes) = merged.map_err(told)?;
+        Ok(Response::new(ShardsMerged { operation, notes }.into_proto()))
+    }
+
     async fn change_node(&self, request: Request<v1::ChangeNodeRequest>) -> Answer<v1::ChangeNodeResponse> {
         let deadline = deadline(request.metadata(), &self.env);
         let ChangeNode { id, change, dry_run } = ChangeNode::from_proto(request.into_inner()).map_err(Failure::from)?;
@@ -186,6 +195,10 @@ impl<F: Founding> ClusterService for Unfounded<F> {
     }
 
     async fn recover_shard(&self, _: Request<v1::RecoverShardRequest>) -> Answer<v1::RecoverShardResponse> {
+        Err(Failure::no_cluster().into())
+    }
+
+    async fn merge_shards(&self, _: Request<v1::MergeShardsRequest>) -> Answer<v1::MergeShardsResponse> {
         Err(Failure::no_cluster().into())
     }
 

@@ -72,10 +72,12 @@ async fn every_call_arrives_as_it_was_made_and_its_answer_comes_back() {
     assert_eq!(remote.propose(2, Bytes::from_static(b"abc"), never).await, Ok(Bytes::from_static(b"cba")));
     assert_eq!(remote.read_index(2, never).await, Ok(300));
     assert_eq!(remote.hand_over(2, SHARD, 3, never).await, Ok(()));
+    assert_eq!(remote.pull(2, SHARD, Bytes::from_static(b"abc"), never).await, Ok(Bytes::from_static(b"cba")));
     expected.push(Call::Statistics(2, SHARD));
     expected.push(Call::Propose(2, Bytes::from_static(b"abc")));
     expected.push(Call::ReadIndex(2));
     expected.push(Call::HandOver(2, SHARD, 3));
+    expected.push(Call::Pull(2, SHARD, Bytes::from_static(b"abc")));
     assert_eq!(served.node.calls(), expected);
 }
 

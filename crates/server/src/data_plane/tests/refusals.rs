@@ -44,6 +44,7 @@ async fn call_everything(channel: Channel, hello: Option<Hello>) -> Vec<Result<(
     let scroll = p::ShardScrollRequest { shard: shard(), limit: 1, ..Default::default() };
     let statistics = p::ShardStatisticsRequest { shard: shard() };
     let hand_over = HandOver { shard: SHARD, to: 3 }.into_proto();
+    let pull = p::PullRequest { shard: shard(), question: "x".into() };
     let propose = p::ProposeRequest { command: "x".into() };
     vec![
         shards.write(request(hello, write)).await.map(drop),
@@ -53,6 +54,7 @@ async fn call_everything(channel: Channel, hello: Option<Hello>) -> Vec<Result<(
         shards.scroll(request(hello, scroll)).await.map(drop),
         shards.statistics(request(hello, statistics)).await.map(drop),
         shards.hand_over(request(hello, hand_over)).await.map(drop),
+        shards.pull(request(hello, pull)).await.map(drop),
         control.propose(request(hello, propose)).await.map(drop),
         control.read_index(request(hello, p::ReadIndexRequest {})).await.map(drop),
         control.attend(request(hello, tokio_stream::iter([p::NodeReport::default()]))).await.map(drop),

@@ -35,6 +35,7 @@ pub(super) enum Call {
     Propose(u64, Bytes),
     ReadIndex(u64),
     HandOver(u64, ShardRef, u64),
+    Pull(u64, ShardRef, Bytes),
 }
 
 /// A node that does as it is told.
@@ -200,6 +201,11 @@ impl NodeClient for Scripted {
 
     async fn hand_over(&self, node: u64, shard: ShardRef, to: u64, deadline: Deadline) -> Result<(), ShardError> {
         self.enter(Call::HandOver(node, shard, to), deadline).await.map(|_| ())
+    }
+
+    async fn pull(&self, node: u64, shard: ShardRef, question: Bytes, deadline: Deadline) -> Result<Bytes, ShardError> {
+        let answer = question.iter().rev().copied().collect();
+        self.enter(Call::Pull(node, shard, question), deadline).await.map(|_| answer)
     }
 }
 
