@@ -2,8 +2,9 @@
 
 use sagitta_model::{ClusterInfo, NewCluster, NodeChange, NodeInfo, OperationInfo, ShardInfo};
 use sagitta_wire::cluster::{
-    CancelOperation, ChangeNode, ListNodes, ListOperations, ListShards, MoveReplica, NodeChanged, NodePage,
-    OperationPage, RecoverShard, ReplicaMoved, ShardPage, ShardRecovered, ShardSplit, SplitShard, TransferLeader,
+    CancelOperation, ChangeNode, ListNodes, ListOperations, ListShards, MergeShards, MoveReplica, NodeChanged,
+    NodePage, OperationPage, RecoverShard, ReplicaMoved, ShardPage, ShardRecovered, ShardSplit, ShardsMerged,
+    SplitShard, TransferLeader,
 };
 use sagitta_wire::{Convert as _, v1};
 
@@ -132,6 +133,22 @@ impl Client {
         };
         let (answer, attempts) = self.call(&RecoverShard { shard, epoch, dry_run }.into_proto(), call).await?;
         ShardRecovered::from_proto(answer).map_err(|error| ClientError::unreadable(error, attempts))
+    }
+
+    /// Merges two neighbouring shards into a new one, or only tells whether they could be. Each comes with the epoch of its placement,
+    /// as it was last seen.
+    pub async fn merge_shards(
+        &self,
+        left: (u64, u64),
+        right: (u64, u64),
+        dry_run: bool,
+    ) -> Result<ShardsMerged, ClientError> {
+        let call = |request| {
+            let mut service = self.cluster_service();
+            async move { service.merge_shards(request).await }
+        };
+        let (answer, attempts) = self.call(&MergeShards { left, right, dry_run }.into_proto(), call).await?;
+        ShardsMerged::from_proto(answer).map_err(|error| ClientError::unreadable(error, attempts))
     }
 
     /// Changes how a node stands to the cluster, or only tells what would follow.

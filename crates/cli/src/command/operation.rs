@@ -58,7 +58,7 @@ Examples:
 
 All is as before then. The cluster begins it anew for as long as there is a reason: a node that is being drained
 is left alone after sagitta node undrain, and a replica that was to be moved for balance, or by hand, for a day.
-A split can be cancelled only until the shard is divided, which is soon if it is well.")]
+A split can be cancelled only until the shard is divided, which is soon if it is well, and a merge only while it copies.")]
 pub struct Cancel {
     /// The operation's id, as sagitta operation list shows it
     id: u64,
@@ -148,7 +148,9 @@ fn table(operations: &[OperationInfo], nodes: &Nodes) -> Table {
             Work::Replica { from, to, .. } => {
                 (from.map(|from| nodes.short(from)).unwrap_or_default(), nodes.short(to), String::new())
             }
-            Work::Split { right, .. } => (String::new(), String::new(), right.to_string()),
+            Work::Split { right: into, .. } | Work::Merge { into, .. } => {
+                (String::new(), String::new(), into.to_string())
+            }
         };
         table.row(vec![
             operation.id.to_string(),
@@ -178,12 +180,18 @@ fn people(operation: &OperationInfo, nodes: &Nodes, out: &mut dyn io::Write) -> 
         Work::Split { right, at, .. } => {
             (String::new(), String::new(), format!("shard {right}, which has the hashes from {at:016x} on"))
         }
+        Work::Merge { .. } => Default::default(),
+    };
+    let merged = match operation.work {
+        Work::Merge { right, into, .. } => format!("shard {right}, into shard {into}"),
+        _ => String::new(),
     };
     let lines = [
         ("shard", format!("{}{of}", operation.shard)),
         ("from", from),
         ("to", to),
         ("splits off", into),
+        ("and", merged),
         ("why", operation.reason.clone()),
         ("waits for", operation.waits_for.clone()),
         ("took", took(operation)),
@@ -196,9 +204,10 @@ fn people(operation: &OperationInfo, nodes: &Nodes, out: &mut dyn io::Write) -> 
 
 /// Ids of nodes are text: they have more digits than JSON's readers keep of a number.
 pub(super) fn document(operation: &OperationInfo) -> JsonValue {
-    let (from, to, split) = match operation.work {
-        Work::Replica { from, to, .. } => (from, Some(to), None),
-        Work::Split { right, at, .. } => (None, None, Some((right, at))),
+    let (from, to, split, merge) = match operation.work {
+        Work::Replica { from, to, .. } => (from, Some(to), None, None),
+        Work::Split { right, at, .. } => (None, None, Some((right, at)), None),
+        Work::Merge { right, into, .. } => (None, None, None, Some((right, into))),
     };
     json!({
         "id": operation.id,
@@ -208,6 +217,7 @@ pub(super) fn document(operation: &OperationInfo) -> JsonValue {
         "from": from.map(|from| from.to_string()),
         "to": to.map(|to| to.to_string()),
         "split": split.map(|(shard, at)| json!({ "shard": shard, "first_hash": format!("{at:016x}") })),
+        "merge": merge.map(|(right, into)| json!({ "right": right, "into": into })),
         "step": operation.work.step(),
         "reason": operation.reason,
         "waits_for": operation.waits_for,

@@ -1,5 +1,6 @@
 //! `sagitta shard`.
 
+mod merge;
 mod moving;
 mod recover;
 mod split;
@@ -31,6 +32,8 @@ pub enum Shard {
     Split(split::Split),
     /// Go on with what is left of a shard that has lost its majority for ever
     UnsafeRecover(recover::UnsafeRecover),
+    /// Merge two neighbouring shards into a new one
+    Merge(merge::Merge),
 }
 
 /// List the shards.
@@ -116,6 +119,7 @@ impl Shard {
             Self::Move(moving) => moving.run(session).await,
             Self::Split(split) => split.run(session).await,
             Self::UnsafeRecover(recover) => recover.run(session).await,
+            Self::Merge(merge) => merge.run(session).await,
         }
     }
 }

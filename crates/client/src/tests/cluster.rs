@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use sagitta_model::*;
 use sagitta_wire::cluster::{
-    ListNodes, ListShards, NodePage, RecoverShard, ShardPage, ShardRecovered, ShardSplit, SplitShard, TransferLeader,
+    ListNodes, ListShards, MergeShards, NodePage, RecoverShard, ShardPage, ShardRecovered, ShardSplit, ShardsMerged,
+    SplitShard, TransferLeader,
 };
 use sagitta_wire::v1::cluster_service_server::ClusterService;
 use sagitta_wire::{ById, Convert as _, Failure, reason, v1};
@@ -139,6 +140,14 @@ impl ClusterService for Fake {
         Ok(Response::new(ShardSplit { operation: None, notes }.into_proto()))
     }
 
+    async fn merge_shards(&self, request: Request<v1::MergeShardsRequest>) -> Answer<v1::MergeShardsResponse> {
+        self.turn(&request, None).await?;
+        let MergeShards { left, right, dry_run } =
+            MergeShards::from_proto(request.into_inner()).map_err(Failure::from)?;
+        let notes = vec![format!("{left:?} and {right:?}, dry run: {dry_run}")];
+        Ok(Response::new(ShardsMerged { operation: None, notes }.into_proto()))
+    }
+
     async fn change_node(&self, _: Request<v1::ChangeNodeRequest>) -> Answer<v1::ChangeNodeResponse> {
         Err(Status::unimplemented("not asked for here"))
     }
@@ -191,6 +200,8 @@ async fn every_call_arrives_and_its_answer_comes_back() {
     assert_eq!(client.split_shard(16, 3, true).await.unwrap().notes, ["16 at 3, dry run: true"]);
     let recovered = client.recover_shard(16, 3, false).await.unwrap();
     assert_eq!((recovered.survivor, &*recovered.notes[0]), (7, "16 at 3, dry run: false"));
+    let merged = client.merge_shards((16, 3), (17, 1), true).await.unwrap();
+    assert_eq!(merged.notes, ["(16, 3) and (17, 1), dry run: true"]);
     assert_eq!(client.transfer_leader(17, 2).await.unwrap_err().kind, ErrorKind::NotFound);
 }
 

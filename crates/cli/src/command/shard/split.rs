@@ -19,7 +19,7 @@ Examples:
   sagitta operation list                   # how far it is
 
 The shard keeps the lower half of its hashes, a new shard on the same nodes has the upper one. Nothing is copied.
-Reads and writes of the shard wait for the moment that it takes. Shards are not put together again.")]
+Reads and writes of the shard wait for the moment that it takes. sagitta shard merge puts shards together again.")]
 pub struct Split {
     /// The collection that the shard is of
     collection: CollectionName,
