@@ -12,6 +12,7 @@ mod grow;
 mod heal;
 mod lookout;
 mod merge;
+mod merges;
 mod network;
 mod partial;
 mod points;
