@@ -14,7 +14,7 @@ use std::sync::Arc;
 use sagitta_model::CollectionName;
 
 use crate::collection::{Collection, ShardDescriptor};
-use crate::command::Command;
+use crate::command::{Command, Replaces};
 use crate::limits::REMEMBERED_REQUESTS;
 use crate::merge::Merge;
 use crate::node::{Node, NodeStatus};
@@ -222,14 +222,7 @@ impl State {
                 self.join(new)?
             }
             Command::SetNodeStatus { id, status } => self.set_node_status(id, status)?,
-            Command::SetJoinToken { digest, replaces } => {
-                let is_done = self.join_token == Some(digest);
-                if !is_done && !replaces.holds(self.join_token.as_ref()) {
-                    return Err(Refusal::TokenReplaced);
-                }
-                self.join_token = Some(digest);
-                Effect::JoinToken
-            }
+            Command::SetJoinToken { digest, replaces } => self.set_join_token(digest, &replaces)?,
             Command::SetVoters { voters } => self.set_voters(voters)?,
             Command::SetReplicas { shard, epoch, replicas } => self.set_replicas(shard, epoch, replicas)?,
             Command::BeginOperation { kind, shard, epoch, from, to, reason, unix_micros } => {
@@ -270,6 +263,15 @@ impl State {
             Command::EndRecovery { shard, id } => self.end_recovery(shard, id),
         };
         Ok(effect)
+    }
+
+    fn set_join_token(&mut self, digest: [u8; 32], replaces: &Replaces) -> Result<Effect, Refusal> {
+        let is_done = self.join_token == Some(digest);
+        if !is_done && !replaces.holds(self.join_token.as_ref()) {
+            return Err(Refusal::TokenReplaced);
+        }
+        self.join_token = Some(digest);
+        Ok(Effect::JoinToken)
     }
 
     /// The collection that a request was about, if it was applied before; refused if it asked for something else then.

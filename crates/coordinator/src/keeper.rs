@@ -54,8 +54,8 @@ impl<C: NodeClient> Coordinator<C> {
                 if let Err(error) = self.keep_replicas(since, self.env.deadline(DECIDE_WITHIN)).await {
                     tracing::debug!(%error, "the replicas could not be looked after; trying again");
                 }
-                // Another one may have decided otherwise since.
-                if self.control.group().status().role == Role::Leader {
+                // Another one may have decided otherwise since; and while shards are frozen nothing is waited for that is less urgent.
+                if self.control.group().status().role == Role::Leader && !self.control.state().is_any_frozen() {
                     self.keep_leaders(since).await;
                 }
             }

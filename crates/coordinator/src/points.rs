@@ -202,8 +202,8 @@ impl<C: NodeClient> Coordinator<C> {
         }
     }
 
-    /// The collection to read by. A session may have written to a shard that was split off from another one, or merged of two, since this coordinator looked: whoever
-    /// went by the route from before could be answered by a replica from before, which has nothing of that.
+    /// The collection to read by. A session may have written to a shard that was split off from another one, or merged of two, since this
+    /// coordinator looked: whoever went by the route from before could be answered by a replica from before, which has nothing of that.
     pub(crate) async fn with_all_of<'a>(
         &self,
         collection: &'a Collection,

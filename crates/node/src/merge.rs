@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use sagitta_consensus::{NodeId, Position};
 use sagitta_env::Deadline;
-use sagitta_model::{HashRange, PayloadSelection, PointId, Record, Selection, VectorSelection};
+use sagitta_model::{PayloadSelection, PointId, Record, Selection, VectorSelection};
 use sagitta_shard::codec::Record as _;
 use sagitta_shard::{
     Beginning, Filling, Frozen, Import, MergeEntry, ReadView, RememberedRequest, Shard, ShardError, ShardSpec,
@@ -25,8 +25,8 @@ const PAGE_IDS: usize = 10_000;
 const PAGE_WEIGHT: usize = 1 << 20;
 /// Points that are read between two looks at their weight.
 const BLOCK_POINTS: usize = 32;
-/// Remembered requests that one answer has at most.
-const PAGE_REQUESTS: usize = 1_000;
+/// Remembered requests that one answer has at most of either kind: each may list hundreds of failures, and all of them have to fit into an entry.
+const PAGE_REQUESTS: usize = 250;
 
 /// What whoever fills a shard wants to know of one that is merged into it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,8 +57,6 @@ pub enum Pull {
 pub struct Pulled {
     /// The log index: everything acknowledged before it was asked is in the answer.
     pub as_of: u64,
-    /// The shard's hashes.
-    pub range: HashRange,
     /// Where a merge froze the shard, if one had by then: nothing changes any more.
     pub frozen: Option<Frozen>,
     /// What was asked for.
@@ -104,7 +102,7 @@ impl Node {
         floor: Option<Position>,
         beginning: Beginning,
     ) -> Result<(), NodeError> {
-        self.host_replica(spec, founders, floor, None, Some(beginning)).await
+        self.host_replica(spec, founders, (floor, None), None, Some(beginning)).await
     }
 }
 
@@ -175,8 +173,9 @@ impl Replica {
     /// # Errors
     /// As those of reads, frozen or not.
     pub async fn pull(&self, pull: Pull, deadline: Deadline) -> Result<Pulled, NodeError> {
-        let shard = self.shard();
-        self.read_on_pool(Freshness::Latest, deadline, move |_| pulled(&shard, &pull)).await
+        // Which shard that is is known once it is read: a whole state may take its place meanwhile.
+        let present = self.shard.clone();
+        self.read_on_pool(Freshness::Latest, deadline, move |_| pulled(&present.get(), &pull)).await
     }
 }
 
@@ -215,18 +214,21 @@ fn pulled(shard: &Shard, pull: &Pull) -> Result<Pulled, ShardError> {
     };
     // What was touched between the two is not known.
     let frozen = view.frozen_by().filter(|frozen| frozen.index <= as_of);
-    Ok(Pulled { as_of, range: view.range(), frozen, part })
+    Ok(Pulled { as_of, frozen, part })
 }
 
 /// Those of the points that exist, and of how many of the ids: an answer is full from a weight on.
 fn points(view: &ReadView, ids: &[PointId]) -> Result<(Vec<Record>, usize), ShardError> {
     let selection = Selection { payload: PayloadSelection::All, vectors: VectorSelection::All };
-    let (mut records, mut of, mut weight) = (Vec::new(), 0, 0);
-    for block in ids.chunks(BLOCK_POINTS) {
+    let (mut records, mut of, mut weight, mut size) = (Vec::new(), 0, 0, BLOCK_POINTS);
+    while of < ids.len() {
+        let block = &ids[of..ids.len().min(of + size)];
         let found = view.get(block, &selection)?;
         weight += found.iter().map(Record::weight).sum::<usize>();
         records.extend(found);
         of += block.len();
+        // What is heavy is looked at one by one.
+        size = if weight >= PAGE_WEIGHT / 8 { 1 } else { BLOCK_POINTS };
         if weight >= PAGE_WEIGHT {
             break;
         }

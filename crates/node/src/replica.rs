@@ -59,7 +59,7 @@ impl From<Freshness> for Sight {
 pub struct Replica {
     id: u64,
     env: Env,
-    shard: Present,
+    pub(crate) shard: Present,
     doomed: Doomed,
     group: GroupHandle,
     applied: watch::Receiver<u64>,
@@ -201,7 +201,12 @@ impl Replica {
             steps += 1;
             let misrouted = outcome.is_misrouted();
             if let Some(problem) = outcome.refused {
-                return Err(if misrouted { NodeError::Misrouted(problem) } else { NodeError::Command(problem) });
+                return Err(match misrouted {
+                    // A merge froze the shard between two steps.
+                    true if steps > 1 => begun(NodeError::Misrouted(problem)),
+                    true => NodeError::Misrouted(problem),
+                    false => NodeError::Command(problem),
+                });
             }
             // What goes by a filter has reached one half of the points, if the split came first.
             let view = self.shard().view();

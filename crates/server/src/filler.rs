@@ -2,21 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use sagitta_cluster::{Merge, MergeStep, ShardDescriptor, State};
+use sagitta_cluster::{MergeStep, ShardDescriptor, State};
 use sagitta_consensus::Role;
 use sagitta_coordinator::{Elsewhere, NodeClient, ShardError, ShardRef};
-use sagitta_env::Env;
+use sagitta_env::{Env, JoinHandle};
 use sagitta_model::ErrorKind;
-use sagitta_node::{Node, NodeError, Progress, Pull, Pulled, Pump, Source};
+use sagitta_node::{Node, NodeError, Progress, Pull, Pulled, Pump, Replica, Source};
 use sagitta_shard::codec::Record as _;
 use tokio::sync::watch;
 
 use crate::agent::Seen;
 use crate::peers::Throttle;
+use crate::steward::next_state;
 
 /// How often it looks while a shard is filled here, or may come to be led here.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -24,6 +24,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const ASK_WITHIN: Duration = Duration::from_secs(2);
 /// How long it takes at most until what has been asked for is in the log of the new shard.
 const FILL_WITHIN: Duration = Duration::from_secs(3_600);
+/// How long nothing is done for a shard that cannot take what the others remember.
+const FULL_PAUSE: Duration = Duration::from_secs(60);
 
 /// Follows the merges. What it has done is in the logs of the shards, so another leader goes on.
 pub(crate) struct Filler<C> {
@@ -31,6 +33,20 @@ pub(crate) struct Filler<C> {
     node: Arc<Node>,
     nodes: Arc<C>,
     throttle: Throttle,
+}
+
+/// A shard that is filled: by itself, so that none waits for another. An import that is cut off does no harm, since they are counted.
+struct Task {
+    into: Arc<Replica>,
+    /// Set once the others are frozen: what is left is little, and waited for.
+    hurries: Arc<AtomicBool>,
+    handle: JoinHandle<()>,
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.handle.abort();
+    }
 }
 
 /// The replicas of a shard that is merged.
@@ -41,6 +57,7 @@ struct Replicas<C> {
     /// Which of the replicas led last.
     leader: AtomicUsize,
     throttle: Throttle,
+    hurries: Arc<AtomicBool>,
 }
 
 impl<C: NodeClient> Filler<C> {
@@ -51,67 +68,73 @@ impl<C: NodeClient> Filler<C> {
 
     /// Follows the states until nobody sends any more.
     pub(crate) async fn run(self, mut states: watch::Receiver<Option<Seen>>) {
-        let mut pumps = BTreeMap::new();
-        loop {
+        let (mut tasks, mut wait) = (BTreeMap::new(), Some(Duration::ZERO));
+        while next_state(&self.env, &mut states, wait).await {
             let seen = states.borrow_and_update().clone();
-            let busy = match seen {
-                Some(seen) => self.look(&seen.state, &mut pumps).await,
-                None => false,
-            };
-            if busy {
-                self.env.sleep(LOOK_EVERY).await;
-                if states.has_changed().is_err() {
-                    return;
-                }
-            } else if states.changed().await.is_err() {
-                return;
-            }
+            let may_lead = seen.is_some_and(|seen| self.look(&seen.state, &mut tasks));
+            wait = may_lead.then_some(LOOK_EVERY);
         }
     }
 
-    /// Does one round for each shard that is filled here; whether there may be something to be looked at again.
-    async fn look(&self, state: &State, pumps: &mut BTreeMap<u64, Pump<Replicas<C>>>) -> bool {
-        let (mut led, mut hosted) = (Vec::new(), false);
-        for merge in state.merges_under_way().filter(|merge| matches!(merge.step, MergeStep::Copy | MergeStep::Freeze))
-        {
-            let Ok(into) = self.node.replica(merge.into.id) else { continue };
-            hosted = true;
-            // Whoever leads later knows nothing of what was read here.
-            if into.status().role == Role::Leader && into.filling().is_some() {
-                led.push((merge, into));
+    /// Has each shard filled that is led here, and no other; whether one is hosted here that is to be filled.
+    fn look(&self, state: &State, tasks: &mut BTreeMap<u64, Task>) -> bool {
+        let filled = state.merges_under_way().filter(|merge| matches!(merge.step, MergeStep::Copy | MergeStep::Freeze));
+        let hosted: Vec<_> = filled.filter_map(|merge| Some((merge, self.node.replica(merge.into.id).ok()?))).collect();
+        // Whoever leads later knows nothing of what was read here.
+        let led = |into: &Replica| into.status().role == Role::Leader && into.filling().is_some();
+        let led: BTreeMap<u64, _> =
+            hosted.iter().filter(|(_, into)| led(into)).map(|(merge, into)| (merge.id, (*merge, into))).collect();
+        tasks.retain(|id, task| {
+            led.get(id).is_some_and(|(_, into)| Arc::ptr_eq(into, &task.into)) && !task.handle.is_finished()
+        });
+        for (id, (merge, into)) in led {
+            if !tasks.contains_key(&id)
+                && let (Ok((_, left)), Ok((_, right))) = (state.shard(merge.left), state.shard(merge.right))
+            {
+                let hurries = Arc::<AtomicBool>::default();
+                let sources = [left, right].map(|shard| (self.replicas(shard, hurries.clone()), shard.range));
+                let handle = self.env.spawn(fill(self.env.clone(), id, Pump::new(into.clone(), id, sources)));
+                tasks.insert(id, Task { into: into.clone(), hurries, handle });
+            }
+            if let Some(task) = tasks.get(&id) {
+                task.hurries.store(merge.step == MergeStep::Freeze, Ordering::Relaxed);
             }
         }
-        pumps.retain(|id, _| led.iter().any(|(merge, _)| merge.id == *id));
-        for (merge, into) in led {
-            let sources = [merge.left, merge.right].map(|shard| state.shard(shard).ok());
-            if let ([Some((_, left)), Some((_, right))], false) = (sources, pumps.contains_key(&merge.id)) {
-                let sources = [left, right].map(|shard| self.replicas(shard));
-                pumps.insert(merge.id, Pump::new(into, merge.id, sources));
-            }
-        }
-        let steps: BTreeMap<u64, &Merge> = state.merges_under_way().map(|merge| (merge.id, &**merge)).collect();
-        let rounds = pumps.iter_mut().filter_map(|(id, pump)| Some(self.round(steps.get(id)?, pump)));
-        join_all(rounds).await;
-        hosted
+        !hosted.is_empty()
     }
 
-    fn replicas(&self, shard: &ShardDescriptor) -> Replicas<C> {
+    fn replicas(&self, shard: &ShardDescriptor, hurries: Arc<AtomicBool>) -> Replicas<C> {
         let (env, nodes, throttle) = (self.env.clone(), self.nodes.clone(), self.throttle.clone());
-        Replicas { env, nodes, shard: shard.clone(), leader: AtomicUsize::new(0), throttle }
+        Replicas { env, nodes, shard: shard.clone(), leader: AtomicUsize::new(0), throttle, hurries }
     }
+}
 
-    async fn round(&self, merge: &Merge, pump: &mut Pump<Replicas<C>>) {
-        let deadline = self.env.deadline(FILL_WITHIN);
+/// Fills a shard until it takes writes.
+async fn fill<C: NodeClient>(env: Env, merge: u64, mut pump: Pump<Replicas<C>>) {
+    let mut failed = false;
+    loop {
+        let deadline = env.deadline(FILL_WITHIN);
         let filled = match pump.round(deadline).await {
             Ok(Progress::Settled) => pump.complete(deadline).await.map(|()| true),
             Ok(_) => Ok(false),
             Err(error) => Err(error),
         };
         match filled {
-            Ok(true) => tracing::info!(merge = merge.id, shard = merge.into.id, "a shard has all of two others"),
+            Ok(true) => {
+                tracing::info!(merge, "a shard has all of two others");
+                return;
+            }
             Ok(false) => {}
-            Err(error) => tracing::debug!(merge = merge.id, %error, "filling a shard begins anew"),
+            // It would come to the same point again and again.
+            Err(error @ NodeError::Command(_)) if error.kind() == ErrorKind::Overloaded => {
+                if !std::mem::replace(&mut failed, true) {
+                    tracing::warn!(merge, %error, "a shard cannot be filled: `sagitta operation cancel {merge}`");
+                }
+                env.sleep(FULL_PAUSE).await;
+            }
+            Err(error) => tracing::debug!(merge, %error, "filling a shard goes on in a moment"),
         }
+        env.sleep(LOOK_EVERY).await;
     }
 }
 
@@ -133,7 +156,9 @@ impl<C: NodeClient> Source for Replicas<C> {
             let answered = self.env.until(deadline, self.nodes.pull(*node, shard, question.clone(), deadline)).await;
             let error = match answered {
                 Ok(Ok(answer)) => {
-                    self.throttle.pass(answer.len()).await;
+                    if !self.hurries.load(Ordering::Relaxed) {
+                        self.throttle.pass(answer.len()).await;
+                    }
                     return Pulled::from_sealed(&answer)
                         .map_err(|error| self.failed(ErrorKind::Internal, error.to_string()));
                 }

@@ -134,9 +134,7 @@ impl Parts<'_> {
         self.follow_first(&mut agent, alone, last).await?;
         let steward = Steward::new(env.clone(), me.node.0, node.clone());
         tasks.push(env.spawn(steward.run(states.subscribe())));
-        let nodes = Nodes::new(me.node.0, own.clone(), RemoteNodes::new(env.clone(), me, books.all.clone()));
-        let throttle = Throttle::new(env, config.copy_rate.0);
-        let filler = Filler::new(env.clone(), node.clone(), Arc::new(nodes), throttle);
+        let filler = self.filler(&node, own.clone(), books.all.clone());
         tasks.push(env.spawn(filler.run(states.subscribe())));
         tasks.push(env.spawn(agent.run(states.subscribe())));
 
@@ -177,6 +175,13 @@ impl Parts<'_> {
             let _ = agent.follow(&seen).await;
         }
         Ok(())
+    }
+
+    /// What fills the new shards of merges.
+    fn filler(&self, node: &Arc<Node>, own: Arc<OwnNode>, all: AddressBook) -> Filler<AllNodes> {
+        let Self { env, me, .. } = *self;
+        let nodes = Arc::new(Nodes::new(me.node.0, own, RemoteNodes::new(env.clone(), me, all)));
+        Filler::new(env.clone(), node.clone(), nodes, Throttle::new(env, self.config.copy_rate.0))
     }
 
     /// Who answers requests here.

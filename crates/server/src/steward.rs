@@ -6,7 +6,7 @@ use std::mem::{Discriminant, discriminant};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use sagitta_cluster::{GroupMembers, MemberChange, Merge, MergeStep, Operation, Split, SplitStep, State};
 use sagitta_consensus::{Members, NodeId, Role};
 use sagitta_env::Env;
@@ -20,6 +20,8 @@ use crate::agent::{Seen, members};
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How long one change may take; what was not changed is looked at again.
 const CHANGE_WITHIN: Duration = Duration::from_secs(5);
+/// How long it may take to freeze a shard or to thaw it: whether it should be frozen may be decided anew in as short a time.
+const FREEZE_WITHIN: Duration = Duration::from_millis(500);
 
 /// Follows the operations. It does what a step asks for and nothing else, so it may do it again, and so may another leader.
 pub(crate) struct Steward {
@@ -35,26 +37,36 @@ impl Steward {
         Self { env, me, node, failed: Mutex::default() }
     }
 
-    /// Follows the states until nobody sends any more.
-    pub(crate) async fn run(self, mut states: watch::Receiver<Option<Seen>>) {
-        loop {
+    /// Follows the states until nobody sends any more. What is frozen answers nobody, so nothing else holds that up.
+    pub(crate) async fn run(self, states: watch::Receiver<Option<Seen>>) {
+        join(self.change_all(states.clone()), self.close_all(states)).await;
+    }
+
+    async fn change_all(&self, mut states: watch::Receiver<Option<Seen>>) {
+        let mut wait = Some(Duration::ZERO);
+        while next_state(&self.env, &mut states, wait).await {
             let seen = states.borrow_and_update().clone();
-            let busy = match seen {
+            let is_busy = match seen {
                 Some(seen) => self.look(&seen.state).await,
                 None => false,
             };
-            if busy {
-                self.env.sleep(LOOK_EVERY).await;
-                if states.has_changed().is_err() {
-                    return;
-                }
-            } else if states.changed().await.is_err() {
-                return;
-            }
+            wait = is_busy.then_some(LOOK_EVERY);
         }
     }
 
-    /// Whether there is something to be looked at again.
+    async fn close_all(&self, mut states: watch::Receiver<Option<Seen>>) {
+        let mut wait = Some(Duration::ZERO);
+        while next_state(&self.env, &mut states, wait).await {
+            let seen = states.borrow_and_update().clone();
+            let is_busy = match seen {
+                Some(seen) => self.look_at_merges(&seen.state).await,
+                None => false,
+            };
+            wait = is_busy.then_some(LOOK_EVERY);
+        }
+    }
+
+    /// Whether there is something to be looked at again, but for merges.
     pub(crate) async fn look(&self, state: &State) -> bool {
         let here = state.operations_under_way().filter_map(|operation| {
             let replica = self.node.replica(operation.shard).ok()?;
@@ -64,6 +76,14 @@ impl Steward {
         let halves = state.splits().filter(|split| matches!(split.step, SplitStep::Prepare | SplitStep::Divide));
         let halves = halves.filter_map(|split| Some(self.divide(split, self.node.replica(split.shard).ok()?)));
         let halves: Vec<_> = halves.collect();
+        self.forget_all_but(state);
+        let busy = !here.is_empty() || !halves.is_empty();
+        join(join_all(here), join_all(halves)).await;
+        busy
+    }
+
+    /// Whether a shard is to be frozen or thawed that may be led here.
+    pub(crate) async fn look_at_merges(&self, state: &State) -> bool {
         let merged = state.merges().flat_map(|merge| [merge.left, merge.right].map(|shard| (merge, shard)));
         let merged = merged.filter_map(|(merge, shard)| {
             let replica = self.node.replica(shard).ok()?;
@@ -79,9 +99,8 @@ impl Steward {
             Some(self.close(merge, shard, replica))
         });
         let merged: Vec<_> = merged.collect();
-        self.forget_all_but(state);
-        let busy = !here.is_empty() || !halves.is_empty() || !merged.is_empty();
-        futures_util::future::join3(join_all(here), join_all(halves), join_all(merged)).await;
+        let busy = !merged.is_empty();
+        join_all(merged).await;
         busy
     }
 
@@ -95,7 +114,7 @@ impl Steward {
         if is_so || replica.status().role != Role::Leader {
             return;
         }
-        let deadline = self.env.deadline(CHANGE_WITHIN);
+        let deadline = self.env.deadline(FREEZE_WITHIN);
         let done = if freezes { replica.freeze(id, deadline).await } else { replica.thaw(id, deadline).await };
         match done {
             Ok(()) if freezes => tracing::info!(merge = id, shard, "froze a shard"),
@@ -181,6 +200,21 @@ impl Steward {
                 handed
             }
         }
+    }
+}
+
+/// Waits for another state, at most so long if that is said; false once nobody sends any more.
+pub(crate) async fn next_state(
+    env: &Env,
+    states: &mut watch::Receiver<Option<Seen>>,
+    at_most: Option<Duration>,
+) -> bool {
+    match at_most {
+        Some(at_most) => match env.timeout(at_most, states.changed()).await {
+            Ok(changed) => changed.is_ok(),
+            Err(_) => states.has_changed().is_ok(),
+        },
+        None => states.changed().await.is_ok(),
     }
 }
 

@@ -94,15 +94,20 @@ fn a_power_cut_at_any_step_of_a_split_loses_nothing_and_leaves_nothing_twice() {
 
 #[test]
 fn shards_that_are_merged_at_any_point_answer_together_as_a_map() {
-    let mut thawed = 0;
+    let (mut merges, mut thawed, mut repeated, mut in_part) = (0, 0, 0, 0);
     for seed in 1..=5 {
         let report = in_folder(|dir| testing::merge::run(&TwinRig::default(), dir, seed, 3_000));
-        println!("{report:?}");
-        thawed += report.thawed;
-        let merged = report.merges >= 3 && report.imports > 100 && report.late > 3 && report.passes > 10;
+        println!("seed {seed}: {report:?}");
+        (merges, thawed) = (merges + report.merges, thawed + report.thawed);
+        (repeated, in_part) = (repeated + report.repeated, in_part + report.in_part);
+        let copied = report.imports > 100 && report.late > 3 && report.passes > 10;
         let closed = report.rounds > 100 && report.closed > 20 && report.crashes > 30;
-        let again = report.repeated > 0 && report.in_part > 0;
-        assert!(merged && closed && again && report.most_points > 60, "seed {seed} did too little: {report:?}");
+        assert!(copied && closed && report.most_points > 60, "seed {seed} did too little: {report:?}");
     }
-    assert!(thawed > 0, "no merge was given up");
+    let some = (merges >= 15, thawed > 0, repeated > 5, in_part > 5);
+    assert_eq!(
+        some,
+        (true, true, true, true),
+        "{merges} merges, {thawed} thawed, {repeated} and {in_part} requests came again"
+    );
 }

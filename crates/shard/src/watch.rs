@@ -81,6 +81,9 @@ impl Watch {
 
 impl Touches {
     fn note(&mut self, index: u64, ids: Vec<PointId>, most: usize) {
+        if ids.is_empty() {
+            return;
+        }
         self.ids += ids.len();
         self.batches.push_back((index, ids));
         while self.ids > most

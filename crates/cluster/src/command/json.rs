@@ -188,52 +188,30 @@ impl From<&Command> for CommandJson {
             Command::SetReplicas { shard, epoch, replicas } => {
                 Self::SetReplicas { shard: *shard, epoch: *epoch, replicas: replicas.clone() }
             }
-            Command::BeginOperation { kind, shard, epoch, from, to, reason, unix_micros } => Self::BeginOperation {
-                kind: kind.to_string(),
-                shard: *shard,
-                epoch: *epoch,
-                from: *from,
-                to: *to,
-                reason: reason.clone(),
-                unix_micros: *unix_micros,
-            },
-            Command::AdvanceOperation { id, from, to, at, unix_micros } => Self::AdvanceOperation {
-                id: *id,
-                from: from.to_string(),
-                to: to.to_string(),
-                at: *at,
-                unix_micros: *unix_micros,
-            },
-            Command::BeginSplit { shard, epoch, at, reason, unix_micros } => Self::BeginSplit {
-                shard: *shard,
-                epoch: *epoch,
-                at: *at,
-                reason: reason.clone(),
-                unix_micros: *unix_micros,
-            },
-            Command::AdvanceSplit { id, from, to, at, unix_micros } => {
-                Self::AdvanceSplit { id: *id, from: *from, to: *to, at: *at, unix_micros: *unix_micros }
+            &Command::BeginOperation { kind, shard, epoch, from, to, ref reason, unix_micros } => {
+                let (kind, reason) = (kind.to_string(), reason.clone());
+                Self::BeginOperation { kind, shard, epoch, from, to, reason, unix_micros }
             }
-            Command::CancelOperation { id } => Self::CancelOperation { id: *id },
+            &Command::AdvanceOperation { id, from, to, at, unix_micros } => {
+                Self::AdvanceOperation { id, from: from.to_string(), to: to.to_string(), at, unix_micros }
+            }
+            &Command::BeginSplit { shard, epoch, at, ref reason, unix_micros } => {
+                Self::BeginSplit { shard, epoch, at, reason: reason.clone(), unix_micros }
+            }
+            &Command::AdvanceSplit { id, from, to, at, unix_micros } => {
+                Self::AdvanceSplit { id, from, to, at, unix_micros }
+            }
+            &Command::CancelOperation { id } => Self::CancelOperation { id },
             &Command::GiveUpNode { id } => Self::GiveUpNode { id },
             &Command::RecoverShard { shard, epoch, survivor, term, at, unix_micros } => {
                 Self::RecoverShard { shard, epoch, survivor, term, at, unix_micros }
             }
             &Command::EndRecovery { shard, id } => Self::EndRecovery { shard, id },
-            Command::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros } => {
-                Self::BeginMerge {
-                    left: *left,
-                    left_epoch: *left_epoch,
-                    right: *right,
-                    right_epoch: *right_epoch,
-                    floor: *floor,
-                    reason: reason.clone(),
-                    unix_micros: *unix_micros,
-                }
+            &Command::BeginMerge { left, left_epoch, right, right_epoch, floor, ref reason, unix_micros } => {
+                let reason = reason.clone();
+                Self::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros }
             }
-            Command::AdvanceMerge { id, from, to, unix_micros } => {
-                Self::AdvanceMerge { id: *id, from: *from, to: *to, unix_micros: *unix_micros }
-            }
+            &Command::AdvanceMerge { id, from, to, unix_micros } => Self::AdvanceMerge { id, from, to, unix_micros },
         }
     }
 }

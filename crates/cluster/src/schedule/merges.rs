@@ -24,13 +24,14 @@ pub(super) fn next_step(state: &State, view: &View<'_>, merge: &Merge, unix_micr
         return Err(String::new());
     };
     let into = &merge.into;
-    let lasts = Duration::from_micros(unix_micros.saturating_sub(merge.since_unix_micros));
+    // Nothing where the clock of whoever leads now is behind that of the one before.
+    let lasts = unix_micros.checked_sub(merge.since_unix_micros).map(Duration::from_micros);
     match merge.step {
         MergeStep::Prepare | MergeStep::Copy => {
             let is_up = |node: &u64| state.nodes().get(node).is_some_and(|node| node.status == NodeStatus::Up);
             // A replica that is lost is made anew first, which cannot begin while this is under way.
             let all = [left, right, into].into_iter().flat_map(|shard| &shard.replicas);
-            if !all.into_iter().all(is_up) || lasts > COPIES_AT_MOST {
+            if !all.into_iter().all(is_up) || lasts.is_some_and(|lasts| lasts > COPIES_AT_MOST) {
                 return Ok(MergeStep::Cancelled);
             }
             let unwell = |shard: &ShardDescriptor| {
@@ -53,7 +54,8 @@ pub(super) fn next_step(state: &State, view: &View<'_>, merge: &Merge, unix_micr
             if view.merge_stages(merge, into).any(|stage| stage == MergeStage::Filled) {
                 return Ok(MergeStep::Done);
             }
-            if lasts > FROZEN_AT_MOST {
+            // What is frozen must not wait for a clock to come right.
+            if lasts.is_none_or(|lasts| lasts > FROZEN_AT_MOST) {
                 return Ok(MergeStep::Thaw);
             }
             Err(format!("shard {} to be complete", into.id))
@@ -81,8 +83,11 @@ pub fn merge_steps(state: &State, view: &View<'_>, unix_micros: u64) -> Vec<Comm
 /// How long it is until a merge that is under way is given up, whatever is told until then; none if none can be.
 pub fn next_merge_deadline(state: &State, unix_micros: u64) -> Option<Duration> {
     let left = |merge: &Merge| {
-        let most = if merge.step == MergeStep::Freeze { FROZEN_AT_MOST } else { COPIES_AT_MOST };
-        most.saturating_sub(Duration::from_micros(unix_micros.saturating_sub(merge.since_unix_micros)))
+        let lasts = unix_micros.checked_sub(merge.since_unix_micros).map(Duration::from_micros);
+        match (merge.step, lasts) {
+            (MergeStep::Freeze, lasts) => lasts.map_or(Duration::ZERO, |lasts| FROZEN_AT_MOST.saturating_sub(lasts)),
+            (_, lasts) => COPIES_AT_MOST.saturating_sub(lasts.unwrap_or_default()),
+        }
     };
     let timed = state.merges_under_way().filter(|merge| merge.step != MergeStep::Thaw);
     timed.map(|merge| left(merge)).min()

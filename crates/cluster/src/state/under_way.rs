@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::State;
 use crate::limits::MAX_OPERATIONS;
-use crate::merge::Merge;
+use crate::merge::{Merge, MergeStep};
 use crate::operation::Operation;
 use crate::outcome::Refusal;
 use crate::split::Split;
@@ -39,6 +39,11 @@ impl State {
     /// The merge that is under way of a shard and a neighbour of it.
     pub fn merge_on(&self, shard: u64) -> Option<&Arc<Merge>> {
         self.merges_under_way().find(|merge| merge.concerns(shard))
+    }
+
+    /// Whether a merge has shards frozen, or may have.
+    pub fn is_any_frozen(&self) -> bool {
+        self.merges_under_way().any(|merge| matches!(merge.step, MergeStep::Freeze | MergeStep::Thaw))
     }
 
     /// How many operations, splits and merges are under way.

@@ -152,7 +152,8 @@ async fn a_session_that_wrote_to_the_new_shard_is_answered_by_it_whichever_coord
         assert_eq!((counted, rig.asked()), (1, vec![(INTO, 0)]), "{known:?}");
         // What the old shards promised the new one has.
         let old = [LEFT, RIGHT].map(|shard| VersionToken { shard, index: 900 });
-        let counted = rig.coordinator.count(&before, None, &Consistency::Session(old.to_vec()), rig.deadline()).await;
+        let now = rig.collection();
+        let counted = rig.coordinator.count(&now, None, &Consistency::Session(old.to_vec()), rig.deadline()).await;
         assert_eq!((counted.expect("counted"), rig.asked()), (1, vec![(INTO, 0)]), "{known:?}");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use sagitta_model::{HashRange, Object, PointId, Record};
+use sagitta_model::{Object, PointId, Record};
 use sagitta_shard::codec::{DecodeError, Encode, Reader, Record as Sealed, Writer};
 
 use super::{Pull, Pulled, PulledPart};
@@ -57,7 +57,6 @@ impl Sealed for Pulled {
 impl Encode for Pulled {
     fn encode(&self, writer: &mut Writer) {
         writer.u64(self.as_of);
-        self.range.encode(writer);
         writer.option(self.frozen.as_ref());
         match &self.part {
             PulledPart::Versions { page, is_last } => {
@@ -90,12 +89,12 @@ impl Encode for Pulled {
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let (as_of, range, frozen) = (reader.u64()?, HashRange::decode(reader)?, reader.option()?);
+        let (as_of, frozen) = (reader.u64()?, reader.option()?);
         let part = match reader.u8()? {
             VERSIONS => {
                 let count = reader.count(3)?;
-                let page =
-                    (0..count).map(|_| Ok((PointId::decode(reader)?, reader.u64()?))).collect::<Result<_, _>>()?;
+                let one = |_| Ok((PointId::decode(reader)?, reader.u64()?));
+                let page = (0..count).map(one).collect::<Result<_, DecodeError>>()?;
                 PulledPart::Versions { page, is_last: reader.bool()? }
             }
             POINTS => {
@@ -112,7 +111,7 @@ impl Encode for Pulled {
             }
             _ => return Err(reader.fail("an answer is of an unknown type")),
         };
-        Ok(Self { as_of, range, frozen, part })
+        Ok(Self { as_of, frozen, part })
     }
 }
 
@@ -155,6 +154,7 @@ fn decode_record(reader: &mut Reader<'_>) -> Result<Record, DecodeError> {
 
 #[cfg(test)]
 mod tests {
+    use sagitta_model::HashRange;
     use sagitta_shard::{Frozen, RememberedRequest, WriteOutcome};
 
     use super::*;
@@ -193,7 +193,7 @@ mod tests {
         ];
         for part in parts {
             for frozen in [None, Some(Frozen { merge: 3, index: 300 })] {
-                check(&Pulled { as_of: 301, range, frozen, part: part.clone() });
+                check(&Pulled { as_of: 301, frozen, part: part.clone() });
             }
         }
     }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sagitta_env::Deadline;
-use sagitta_model::{ErrorKind, Point, PointId, Record};
-use sagitta_shard::{Frozen, Import, MergeEntry};
+use sagitta_model::{ErrorKind, HashRange, Point, PointId, Record};
+use sagitta_shard::{Frozen, Import, MergeEntry, RememberedRequest};
 
-use super::{Pull, Pulled, PulledPart};
+use super::{PAGE_IDS, Pull, Pulled, PulledPart};
 use crate::{NodeError, Replica};
 
 /// Points and requests that a round brings over at most for the new shard to lack next to nothing: a moment's work.
@@ -46,7 +46,7 @@ pub enum Progress {
 pub struct Pump<S> {
     into: Arc<Replica>,
     merge: u64,
-    sources: [(S, Known); 2],
+    sources: [(S, HashRange, Known); 2],
     /// Imports that the shard has.
     step: Option<u64>,
 }
@@ -69,9 +69,10 @@ impl Default for Known {
 }
 
 impl<S: Source> Pump<S> {
-    /// Fills a shard for a merge of two others.
-    pub fn new(into: Arc<Replica>, merge: u64, sources: [S; 2]) -> Self {
-        let sources = sources.map(|source| (source, Known::default()));
+    /// Fills a shard for a merge of two others, each with the hashes that are its own: one that was never split takes all for its own.
+    pub fn new(into: Arc<Replica>, merge: u64, sources: [(S, HashRange); 2]) -> Self {
+        into.note_ready(None);
+        let sources = sources.map(|(source, range)| (source, range, Known::default()));
         Self { into, merge, sources, step: None }
     }
 
@@ -80,11 +81,23 @@ impl<S: Source> Pump<S> {
     /// # Errors
     /// What the shards that are merged say, or the one that is filled: [`NodeError::Command`] when somebody else fills it, or nobody.
     pub async fn round(&mut self, deadline: Deadline) -> Result<Progress, NodeError> {
-        let brought = self.bring_both(deadline).await;
-        let brought = brought.inspect_err(|_| self.begin_anew())?;
+        // A shard that is passed over for the first time takes a while, in which a lot may be written to the other one.
+        let passes = self.sources.iter().any(|(.., known)| known.since.is_none());
+        let brought = match self.bring_both(deadline).await {
+            Ok(brought) => brought,
+            Err(error) => {
+                // What is known stays true when a question was not answered.
+                if matches!(error, NodeError::Source { .. }) {
+                    self.into.note_ready(None);
+                } else {
+                    self.begin_anew();
+                }
+                return Err(error);
+            }
+        };
         let progress = match brought {
-            _ if self.sources.iter().all(|(_, known)| known.settled.is_some()) => Progress::Settled,
-            0..=FEW => Progress::Ready,
+            _ if self.sources.iter().all(|(.., known)| known.settled.is_some()) => Progress::Settled,
+            0..=FEW if !passes => Progress::Ready,
             _ => Progress::Copying,
         };
         self.into.note_ready((progress != Progress::Copying).then_some(self.merge));
@@ -94,7 +107,7 @@ impl<S: Source> Pump<S> {
     /// What has come of the last import is not known, or somebody else has made others.
     fn begin_anew(&mut self) {
         self.step = None;
-        self.sources.iter_mut().for_each(|(_, known)| *known = Known::default());
+        self.sources.iter_mut().for_each(|(.., known)| *known = Known::default());
         self.into.note_ready(None);
     }
 
@@ -103,7 +116,7 @@ impl<S: Source> Pump<S> {
     /// # Errors
     /// [`NodeError::Command`] when somebody else fills it, or its log has begun too low; then the merge cannot come about.
     pub async fn complete(&mut self, deadline: Deadline) -> Result<(), NodeError> {
-        let settled = self.sources.iter().map(|(_, known)| known.settled);
+        let settled = self.sources.iter().map(|(.., known)| known.settled);
         let indexes: Option<Vec<u64>> = settled.map(|settled| settled.map(|frozen| frozen.index)).collect();
         let (Some(indexes), Some(step)) = (indexes, self.step) else {
             return Err(NodeError::Failed { what: "completing a shard that is not filled" });
@@ -121,7 +134,7 @@ impl<S: Source> Pump<S> {
         }
         let mut brought = 0;
         for which in 0..self.sources.len() {
-            if self.sources[which].1.since.is_none() {
+            if self.sources[which].2.since.is_none() {
                 brought += self.pass(which, deadline).await?;
             }
             brought += self.follow(which, deadline).await?;
@@ -133,7 +146,9 @@ impl<S: Source> Pump<S> {
     async fn pass(&mut self, which: usize, deadline: Deadline) -> Result<usize, NodeError> {
         let (mut after, mut since, mut brought) = (None, None, 0);
         loop {
-            let Pulled { as_of, range, part, .. } = self.sources[which].0.pull(Pull::Versions { after }).await?;
+            let (source, range, _) = &self.sources[which];
+            let range = *range;
+            let Pulled { as_of, part, .. } = source.pull(Pull::Versions { after }).await?;
             let PulledPart::Versions { page, is_last } = part else { return Err(unexpected()) };
             // What is touched from the first page on is told by what follows.
             since.get_or_insert(as_of);
@@ -146,7 +161,7 @@ impl<S: Source> Pump<S> {
             brought += compared.other.len() + compared.gone.len();
             self.bring(which, compared.other, compared.gone, deadline).await?;
             if is_last {
-                self.sources[which].1.since = since;
+                self.sources[which].2.since = since;
                 return Ok(brought);
             }
             after = last;
@@ -157,13 +172,20 @@ impl<S: Source> Pump<S> {
     async fn follow(&mut self, which: usize, deadline: Deadline) -> Result<usize, NodeError> {
         let mut brought = 0;
         loop {
-            let (source, known) = &self.sources[which];
+            let (source, of, known) = &self.sources[which];
+            let of = *of;
             let Some(since) = known.since else { return Ok(MANY) };
             let pull = Pull::Changes { since, requests: known.requests, imported: known.imported };
             let Pulled { as_of, frozen, part, .. } = source.pull(pull).await?;
-            let PulledPart::Changes { touched, requests, next, has_more } = part else { return Err(unexpected()) };
+            let PulledPart::Changes { touched, mut requests, next, has_more } = part else { return Err(unexpected()) };
+            // What was applied there is done for its own points, and for no other.
+            requests.iter_mut().for_each(|request| {
+                let RememberedRequest { range, .. } = request;
+                *range = HashRange { first: range.first.max(of.first), last: range.last.min(of.last) };
+            });
+            requests.retain(|RememberedRequest { range, .. }| range.first <= range.last);
             let Some(touched) = touched else {
-                self.sources[which].1.since = None;
+                self.sources[which].2.since = None;
                 return Ok(MANY);
             };
             brought += touched.len() + requests.len();
@@ -171,7 +193,7 @@ impl<S: Source> Pump<S> {
             if !requests.is_empty() {
                 self.import(Import { requests, ..Import::default() }, deadline).await?;
             }
-            let known = &mut self.sources[which].1;
+            let known = &mut self.sources[which].2;
             (known.since, (known.requests, known.imported)) = (Some(as_of), next);
             // The points were read after the entry that froze it, if it was frozen when it told which ones these are.
             known.settled = frozen.filter(|frozen| frozen.merge == self.merge && !has_more);
@@ -189,8 +211,8 @@ impl<S: Source> Pump<S> {
         gone: Vec<PointId>,
         deadline: Deadline,
     ) -> Result<(), NodeError> {
-        if !gone.is_empty() {
-            self.import(Import { deleted: gone, ..Import::default() }, deadline).await?;
+        for gone in gone.chunks(PAGE_IDS) {
+            self.import(Import { deleted: gone.to_vec(), ..Import::default() }, deadline).await?;
         }
         while !ids.is_empty() {
             let asked = ids[..ids.len().min(ASKED)].to_vec();
@@ -200,8 +222,10 @@ impl<S: Source> Pump<S> {
                 return Err(unexpected());
             }
             let mut import = Import::default();
-            let mut found = records.iter().map(|record| record.id).peekable();
-            import.deleted.extend(ids.drain(..of).filter(|id| found.next_if_eq(id).is_none()));
+            {
+                let mut found = records.iter().map(|record| record.id).peekable();
+                import.deleted.extend(ids.drain(..of).filter(|id| found.next_if_eq(id).is_none()));
+            }
             for Record { id, version, payload, vectors } in records {
                 let payload = payload.ok_or_else(unexpected)?;
                 import.points.push(Point { id, vectors, payload });

@@ -7,7 +7,7 @@ use sagitta_env::{Deadline, Env};
 use sagitta_model::{Change, ErrorKind, HashRange, Wait};
 use sagitta_shard::{Beginning, Filling};
 
-use super::split::{ALL, Fleet, LEFT, NODES, RIGHT, num, pause, spec};
+use super::split::{ALL, AT, Fleet, LEFT, NODES, RIGHT, num, pause, spec};
 use super::{USUAL, point};
 use crate::{Freshness, NodeError, Progress, Pull, Pulled, Pump, Replica, Source};
 
@@ -66,7 +66,8 @@ impl Fleet {
     async fn pump(&self) -> Pump<Replicas> {
         let source = |shard| Replicas { env: self.env.clone(), all: ALL.map(|at| self.replica(at, shard)).into() };
         let into = self.replica(self.leader(INTO).await, INTO);
-        Pump::new(into, MERGE, [source(LEFT), source(RIGHT)])
+        let (left, right) = HashRange::FULL.split(AT).expect("halves");
+        Pump::new(into, MERGE, [(source(LEFT), left), (source(RIGHT), right)])
     }
 
     /// Has the new shard filled until there is next to nothing left, or nothing.
@@ -105,7 +106,7 @@ impl Fleet {
     }
 
     /// Waits until all replicas of the new shard have exactly what was written.
-    async fn into_has_all(&self) {
+    async fn has_all_of_both(&self) {
         let wanted: Vec<u64> = self.written.iter().copied().collect();
         for at in ALL {
             for _ in 0..6_000 {
@@ -151,13 +152,13 @@ async fn a_new_shard_has_all_of_two_whoever_is_killed_and_nobody_is_answered_twi
         fleet.fill(&mut pump, Progress::Settled).await;
         pump.complete(Deadline::NEVER).await.expect("it has everything");
         drop((pump, into));
-        fleet.into_has_all().await;
+        fleet.has_all_of_both().await;
         fleet.put(INTO, 5_000..5_100).await;
         for at in ALL {
             fleet.restart(at).await;
         }
         fleet.put(INTO, 5_100..5_150).await;
-        fleet.into_has_all().await;
+        fleet.has_all_of_both().await;
         let leader = fleet.replica(fleet.leader(INTO).await, INTO);
         assert_eq!((leader.filled_by(), leader.filling()), (Some(MERGE), None));
         let count = leader.count(None, Freshness::Latest, Deadline::NEVER).await.expect("counted");
@@ -180,10 +181,13 @@ async fn whoever_fills_a_shard_that_another_one_fills_begins_anew() {
     let refused = one.complete(Deadline::NEVER).await.expect_err("it has not looked since");
     println!("{refused}");
     fleet.fill(&mut one, Progress::Settled).await;
+    // Nothing was left to be brought over, so it has not come to know of the other's imports before it asks.
+    one.complete(Deadline::NEVER).await.expect_err("another one has made imports");
+    fleet.fill(&mut one, Progress::Settled).await;
     one.complete(Deadline::NEVER).await.expect("it has everything");
     other.complete(Deadline::NEVER).await.expect("it is complete already");
     drop((one, other));
-    fleet.into_has_all().await;
+    fleet.has_all_of_both().await;
     fleet.stop().await;
 }
 

@@ -525,7 +525,7 @@ async fn two_shards_become_one_step_by_step_of_the_control_state_and_are_removed
         let change = Arc::new(Change::Upsert(vec![point.clone()]));
         let PointId::Num(n) = point.id else { panic!("{}", point.id) };
         while replica.write(n.into(), change.clone(), Wait::Committed, Deadline::NEVER).await.is_err() {
-            env.sleep(Duration::from_millis(10)).await;
+            tokio::task::yield_now().await;
         }
     }
     let (floor, reason) = (Floor { term: 1, index: 1 << 32 }, String::new());
@@ -537,7 +537,10 @@ async fn two_shards_become_one_step_by_step_of_the_control_state_and_are_removed
         index += 1;
         agent.follow(&Seen { index, state: Arc::new(state.clone()) }).await.unwrap();
         steward.look(&state).await;
-        let source = |shard| Alone(node.replica(shard).unwrap());
+        steward.look_at_merges(&state).await;
+        let source = |shard| {
+            (Alone(node.replica(shard).unwrap()), collection.shards.iter().find(|one| one.id == shard).unwrap().range)
+        };
         let new = || Pump::new(node.replica(INTO).unwrap(), 1, [source(LEFT), source(RIGHT)]);
         let filled = pump.get_or_insert_with(new);
         if let Ok(Progress::Settled) = filled.round(Deadline::NEVER).await {
@@ -550,7 +553,7 @@ async fn two_shards_become_one_step_by_step_of_the_control_state_and_are_removed
             state.apply(command).unwrap();
             steps.push(state.merge(1).unwrap().step);
         }
-        env.sleep(Duration::from_millis(10)).await;
+        tokio::task::yield_now().await;
     }
     assert_eq!(steps, [MergeStep::Prepare, MergeStep::Copy, MergeStep::Freeze, MergeStep::Done]);
     drop(pump);
