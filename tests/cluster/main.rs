@@ -11,6 +11,7 @@ mod harness;
 mod heal;
 mod history;
 mod merge;
+mod merges;
 mod network;
 mod partial;
 mod partitions;

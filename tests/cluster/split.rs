@@ -17,14 +17,14 @@ use crate::harness::{Cluster, Member, breathe, eventually, run};
 use crate::ran::{CONFLICT, DONE, NOT_FOUND, USAGE};
 use crate::workload::{CALL, Workload, at_rest, create};
 
-const IDS: u64 = 24;
+pub(crate) const IDS: u64 = 24;
 const STEADY: u64 = 300;
-const WRITES: u64 = 60;
+pub(crate) const WRITES: u64 = 60;
 /// Times that the leader of a shard that is being split is killed; `SAGITTA_SPLITS` runs more.
 const KILLS: u64 = 4;
 
 /// Reads the steady points again and again, by all kinds of reads.
-struct Readers {
+pub(crate) struct Readers {
     stop: Arc<AtomicBool>,
     looks: Arc<AtomicU64>,
     /// The longest that a read took, by whether it had to be of the latest.
@@ -33,43 +33,55 @@ struct Readers {
 }
 
 impl Readers {
-    fn start(cluster: &Cluster, steady: &Steady) -> Self {
+    pub(crate) fn start(cluster: &Cluster, steady: &Steady) -> Self {
+        Self::start_all(cluster, steady, &[true, false], false)
+    }
+
+    /// Of a cluster in trouble: a read of the latest may fail, but must not be wrong. Others may be of what a node had that comes back.
+    pub(crate) fn start_in_trouble(cluster: &Cluster, steady: &Steady) -> Self {
+        Self::start_all(cluster, steady, &[true], true)
+    }
+
+    fn start_all(cluster: &Cluster, steady: &Steady, kinds: &[bool], may_fail: bool) -> Self {
         let (stop, looks, longest) =
             <(Arc<AtomicBool>, Arc<AtomicU64>, Arc<Mutex<BTreeMap<bool, Duration>>>)>::default();
-        let start = |(number, look): (usize, Look)| {
+        let start = |(number, (look, latest)): (usize, (Look, bool))| {
             let client = cluster.client(cluster.coordinators()[number % cluster.coordinators().len()], CALL);
             let (steady, stop, looks, longest) = (steady.clone(), stop.clone(), looks.clone(), longest.clone());
-            let latest = number < Look::ALL.len();
             let consistency = if latest { Consistency::Strong } else { Consistency::Eventual };
             Env::real().spawn(async move {
                 while !stop.load(Ordering::Acquire) {
                     let env = Env::real();
                     let began = env.now();
                     let seen = steady.look(&client, look, consistency.clone()).await;
-                    seen.unwrap_or_else(|error| panic!("{look:?}, latest: {latest}: {error}"));
-                    let took = env.now() - began;
-                    note(&longest, latest, took);
-                    looks.fetch_add(1, Ordering::AcqRel);
+                    match seen {
+                        Ok(()) => {
+                            note(&longest, latest, env.now() - began);
+                            looks.fetch_add(1, Ordering::AcqRel);
+                        }
+                        Err(error) => assert!(may_fail, "{look:?}, latest: {latest}: {error}"),
+                    }
                     breathe(5).await;
                 }
             })
         };
-        let tasks = Look::ALL.into_iter().chain(Look::ALL).enumerate().map(start).collect();
+        let all = kinds.iter().flat_map(|latest| Look::ALL.map(|look| (look, *latest)));
+        let tasks = all.enumerate().map(start).collect();
         Self { stop, looks, longest, tasks }
     }
 
-    fn looks(&self) -> u64 {
+    pub(crate) fn looks(&self) -> u64 {
         self.looks.load(Ordering::Acquire)
     }
 
     /// The longest reads since this was asked last: eventual ones, and those of the latest.
-    fn longest(&self) -> (Duration, Duration) {
+    pub(crate) fn longest(&self) -> (Duration, Duration) {
         let longest = std::mem::take(&mut *self.longest.lock().unwrap_or_else(PoisonError::into_inner));
         let of = |latest| longest.get(&latest).copied().unwrap_or_default();
         (of(false), of(true))
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.store(true, Ordering::Release);
         for task in self.tasks {
             task.await.expect("every read has shown each point once");
@@ -83,7 +95,7 @@ fn note(longest: &Mutex<BTreeMap<bool, Duration>>, latest: bool, took: Duration)
     *known = took.max(*known);
 }
 
-async fn write_steady(cluster: &Cluster, client: &Client) -> Steady {
+pub(crate) async fn write_steady(cluster: &Cluster, client: &Client) -> Steady {
     let steady = Steady::new("points", IDS, STEADY);
     client.upsert(sagitta_callers::name("points"), steady.points()).await.expect("written");
     // Any replica may be asked.
@@ -98,7 +110,7 @@ async fn write_steady(cluster: &Cluster, client: &Client) -> Steady {
 }
 
 /// Waits until every replica has applied what the leader has.
-async fn settle(cluster: &Cluster) {
+pub(crate) async fn settle(cluster: &Cluster) {
     let settled = async || {
         for shard in shards(cluster) {
             let shown = cluster.json(&["shard", "show", &shard["id"].to_string()]);
@@ -112,7 +124,7 @@ async fn settle(cluster: &Cluster) {
     eventually("replicas that lack nothing", settled).await;
 }
 
-fn shards(cluster: &Cluster) -> Vec<Value> {
+pub(crate) fn shards(cluster: &Cluster) -> Vec<Value> {
     list(&cluster.json(&["shard", "list", "--collection", "points"]), "shards").clone()
 }
 
@@ -141,7 +153,7 @@ async fn done(client: &Client, operation: u64) {
 }
 
 /// The points at rest must be what was acknowledged, or may have been, and those that nobody changed.
-async fn settled(cluster: &Cluster, history: &History<PointInput, PointOutput>) {
+pub(crate) async fn settled(cluster: &Cluster, history: &History<PointInput, PointOutput>) {
     for client in cluster.clients(CALL * 4) {
         let mut found = at_rest(&client, "points", IDS + STEADY).await;
         let all = found.len() as u64;
@@ -151,7 +163,7 @@ async fn settled(cluster: &Cluster, history: &History<PointInput, PointOutput>) 
 }
 
 /// Each shard has the points whose hashes are its own, by what its leader tells.
-async fn each_has_its_own(cluster: &Cluster, client: &Client) {
+pub(crate) async fn each_has_its_own(cluster: &Cluster, client: &Client) {
     let found = contents(client, "points").await.expect("a cluster at rest answers");
     let hash = |shard: &Value, key: &str| u64::from_str_radix(text(shard, key), 16).expect("a hash");
     let own = async || {
@@ -310,7 +322,7 @@ fn a_shard_that_has_grown_is_split_unasked() {
 }
 
 /// The member that leads a shard.
-async fn leader(cluster: &Cluster, client: &Client, shard: u64) -> usize {
+pub(crate) async fn leader(cluster: &Cluster, client: &Client, shard: u64) -> usize {
     let leader = eventually("a leader", async || {
         let shown = client.get_shard(shard).await.map_err(|error| error.to_string())?;
         shown.leader.ok_or_else(|| "nobody leads".to_owned())

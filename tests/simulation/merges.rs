@@ -12,7 +12,7 @@ use sagitta_model::OperationInfo;
 
 use crate::heal::{CLIENTS, IDS};
 use crate::readers::{Readers, written_at_rest};
-use crate::split::shards;
+use crate::split::wait_for_shards;
 use crate::trouble::Trouble;
 use crate::workload::Workload;
 use crate::world::{CALL, Shape, World, breathe};
@@ -106,7 +106,7 @@ fn points_are_linearizable_and_seen_once_while_shards_are_merged_in_trouble() {
         require(&Points, &history, &format!("points of seed {seed}"));
         let found = written_at_rest(&mut world);
         assert_eq!(unsettled(&history, &found), [], "seed {seed}");
-        assert_eq!(shards(&mut world).len(), 1, "seed {seed}");
+        wait_for_shards(&mut world, 1);
         let (acknowledged, errors) = (workload.acknowledged(), workload.errors());
         println!(
             "seed {seed}: {acknowledged} writes, {looks} looks, {:?}, {:?} of virtual time, errors {errors:?}",
@@ -180,7 +180,7 @@ fn a_merge_is_done_or_given_up_whoever_is_killed_at_any_moment_of_it() {
         require(&Points, &history, &format!("points of seed {seed}"));
         let found = written_at_rest(&mut world);
         assert_eq!(unsettled(&history, &found), [], "seed {seed}");
-        assert_eq!(shards(&mut world).len() as u64, left, "seed {seed}");
+        wait_for_shards(&mut world, left);
         println!("seed {seed}: {looks} looks, {left} shards, {:?} of virtual time, killed at {steps:?}", world.now());
     }
     assert!(steps.keys().any(|step| step != "done"), "nobody was killed in the middle: {steps:?}");

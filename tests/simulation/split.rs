@@ -116,7 +116,7 @@ fn points_are_linearizable_and_seen_once_while_shards_are_split_in_trouble() {
 
 /// Waits until the first coordinator lists so many shards: it may have learned of the last split after the one that was
 /// asked.
-fn wait_for_shards(world: &mut World, count: u64) {
+pub(crate) fn wait_for_shards(world: &mut World, count: u64) {
     let (client, env) = (world.client(0, CALL), world.client_env());
     world.ask(async move {
         let client = client();

@@ -12,7 +12,7 @@ use std::time::Duration;
 use sagitta_callers::{number, seed};
 use sagitta_client::{Client, ClientError};
 use sagitta_history::{Points, require, unsettled};
-use sagitta_model::{Consistency, ErrorKind, NodeChange, OperationKind, ShardInfo};
+use sagitta_model::{Consistency, ErrorKind, MergeStep, NodeChange, OperationKind, ShardInfo};
 
 use crate::disk::Disk;
 use crate::heal::{IDS, wait_for};
@@ -21,7 +21,7 @@ use crate::merge::differences;
 use crate::readers::{Readers, everything_at_rest, write};
 use crate::workload::Workload;
 use crate::world::{CALL, NEVER, Shape, World, breathe};
-use cases::{Case, Doing, Moment, Seen, Victim, cases, is_done};
+use cases::{Case, Doing, Event, Moment, Seen, Victim, cases, is_done};
 use rest::{Goal, Told};
 
 /// How many of those who can be killed at a moment are, one case each; `SAGITTA_VICTIMS` kills more, and 6 all of them.
@@ -51,8 +51,8 @@ struct Cast {
     shards: Vec<ShardInfo>,
     /// A node that was killed for its replica to be made anew.
     gone: Option<usize>,
-    /// One of which whoever leads the control group hears nothing.
-    unheard: Option<usize>,
+    /// Those of which whoever leads the control group hears nothing.
+    unheard: Vec<usize>,
     /// The nodes that a replica is moved from and to where that is for the test to choose.
     from: u64,
     to: u64,
@@ -92,7 +92,16 @@ impl Cast {
         // The harder way, unless somebody else than the source is to lead.
         let from = follower.filter(|_| !case.victim.allows_the_source_to_lead()).unwrap_or(leader);
         let free = world.shard_nodes().into_iter().map(|at| ids[at]).find(|id| !holds(id));
-        Self { control, asked, ids, shards, gone, unheard: None, from: lost.unwrap_or(from), to: free.unwrap_or(from) }
+        Self {
+            control,
+            asked,
+            ids,
+            shards,
+            gone,
+            unheard: Vec::new(),
+            from: lost.unwrap_or(from),
+            to: free.unwrap_or(from),
+        }
     }
 
     /// The machine of a node; one that was not there when these were told is the one that has joined.
@@ -127,6 +136,7 @@ impl Run {
             Doing::Replica(OperationKind::Rebalance) => (3, 2, NEVER),
             Doing::OnlyReplica => (2, 1, NEVER),
             Doing::Split => (3, 1, NEVER),
+            Doing::Merge => (3, 2, NEVER),
         };
         let shape = Shape { coordinators: 3, shards: nodes };
         let mut world = World::found_with(seed, shape, |_| Disk::honest(), repair_after);
@@ -179,6 +189,15 @@ impl Run {
                     client.split_shard(shard, epoch, false).await.map(drop)
                 });
             }
+            Doing::Merge => {
+                if self.case.cancelled_at == Some(Event::Merge(MergeStep::Prepare)) {
+                    self.part();
+                }
+                let right = (self.cast.shards[1].id, self.cast.shards[1].epoch);
+                self.insist(is_over, async move |client: &Client| {
+                    client.merge_shards((shard, epoch), right, false).await.map(drop)
+                });
+            }
         }
     }
 
@@ -189,7 +208,21 @@ impl Run {
         let unheard = self.cast.at(nodes.find(|node| Some(*node) != shard.leader).expect("three have a replica"));
         self.world.part(unheard, self.cast.control);
         self.world.run_for(UNHEARD);
-        self.cast.unheard = Some(unheard);
+        self.cast.unheard.push(unheard);
+    }
+
+    /// Has whoever leads the control group hear nothing of all nodes, so that what is frozen takes too long.
+    fn part_from_all(&mut self) {
+        for at in self.world.shard_nodes() {
+            self.world.part(at, self.cast.control);
+            self.cast.unheard.push(at);
+        }
+    }
+
+    fn reconnect(&mut self) {
+        for at in std::mem::take(&mut self.cast.unheard) {
+            self.world.reconnect(at);
+        }
     }
 
     fn cancel(&self, id: u64) {
@@ -232,7 +265,20 @@ impl Run {
             seen.is_some()
         });
         let cancelled = seen.map(|seen| seen.id)?;
-        self.cancel(cancelled);
+        if at != Event::Merge(MergeStep::Freeze) {
+            self.cancel(cancelled);
+            return self.moment(&mut lookout, Some(cancelled));
+        }
+        self.part_from_all();
+        if self.case.event == Event::Merge(MergeStep::Cancelled) {
+            let Self { world, cast, case, .. } = self;
+            let thaw = Event::Merge(MergeStep::Thaw);
+            world.until("a merge that takes too long", || {
+                let state = lookout.state(cast.control);
+                state.is_some_and(|state| thaw.agreed(state, case.doing).is_some() || is_done(state, cancelled))
+            });
+            self.reconnect();
+        }
         self.moment(&mut lookout, Some(cancelled))
     }
 
@@ -280,9 +326,7 @@ impl Run {
                 self.world.cut_power(at, None, kept);
             }
         }
-        if let Some(unheard) = self.cast.unheard.take() {
-            self.world.reconnect(unheard);
-        }
+        self.reconnect();
         // Others may take over, or not.
         let down = 200 + self.world.dice.below(3_800);
         self.world.run_for(Duration::from_millis(down));
@@ -302,7 +346,9 @@ impl Run {
             Doing::Replica(OperationKind::Repair) if case.cancelled_at.is_none() || cast.gone.is_some() => {
                 (Some([moved.clone(), moved]), seen.from)
             }
-            Doing::Replica(OperationKind::Repair | OperationKind::Rebalance) | Doing::Split => (None, None),
+            Doing::Replica(OperationKind::Repair | OperationKind::Rebalance) | Doing::Split | Doing::Merge => {
+                (None, None)
+            }
         };
         let down = cast.gone.map(|at| cast.ids[at]);
         Goal { case: *case, replicas, empty, down, shards: cast.shards.len() }
@@ -434,4 +480,9 @@ fn a_rebalance_ends_well_whoever_is_killed_at_a_step_of_it() {
 #[test]
 fn a_split_ends_well_whoever_is_killed_at_a_step_of_it() {
     run_all(Doing::Split);
+}
+
+#[test]
+fn a_merge_ends_well_whoever_is_killed_at_a_step_of_it() {
+    run_all(Doing::Merge);
 }

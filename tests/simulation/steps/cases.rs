@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use sagitta_cluster::{Command, Operation, Split, State};
-use sagitta_model::{OperationKind, OperationStep, SplitStep};
+use sagitta_cluster::{Command, Merge, Operation, Split, State};
+use sagitta_model::{MergeStep, OperationKind, OperationStep, SplitStep};
 
 /// What the cluster does meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,13 +13,14 @@ pub(super) enum Doing {
     /// The only replica of a shard is moved by hand: there is no other copy of what it holds.
     OnlyReplica,
     Split,
+    Merge,
 }
 
 impl Doing {
     /// How many replicas a shard has.
     pub(super) fn replication(self) -> u32 {
         match self {
-            Self::Replica(_) | Self::Split => 3,
+            Self::Replica(_) | Self::Split | Self::Merge => 3,
             Self::OnlyReplica => 1,
         }
     }
@@ -29,7 +30,17 @@ impl Doing {
         match self {
             Self::Replica(kind) => Some(kind),
             Self::OnlyReplica => Some(OperationKind::Move),
-            Self::Split => None,
+            Self::Split | Self::Merge => None,
+        }
+    }
+
+    /// The kind that its operations are shown as.
+    pub(super) fn kind_name(self) -> &'static str {
+        match self {
+            Self::Replica(kind) => kind.name(),
+            Self::OnlyReplica => OperationKind::Move.name(),
+            Self::Split => "split",
+            Self::Merge => "merge",
         }
     }
 }
@@ -43,6 +54,8 @@ pub(super) enum Event {
     Cancel,
     /// A split is at a step.
     Split(SplitStep),
+    /// A merge is at a step.
+    Merge(MergeStep),
 }
 
 /// When somebody is killed.
@@ -85,7 +98,12 @@ pub(super) struct Case {
 impl Case {
     /// Whether it may come about though somebody wanted it cancelled: who has that agreed on is killed before, and is asked again later.
     pub(super) fn may_be_cancelled_too_late(&self) -> bool {
-        self.moment == Moment::Before && matches!(self.event, Event::Cancel | Event::Split(SplitStep::Cancelled))
+        let is_end = match self.event {
+            Event::Cancel | Event::Split(SplitStep::Cancelled) => true,
+            Event::Merge(step) => matches!(step, MergeStep::Cancelled | MergeStep::Thaw),
+            Event::Step(_) | Event::Split(_) => false,
+        };
+        is_end && self.moment == Moment::Before
     }
 }
 
@@ -126,7 +144,8 @@ fn victims(doing: Doing) -> &'static [Victim] {
             &[ControlLeader, Source, Destination, Leader, Follower]
         }
         Doing::OnlyReplica => &[ControlLeader, LeadingSource, Destination],
-        Doing::Split => &[ControlLeader, Leader, Follower],
+        // Of a merge those of the lower shard; the follower may lead any of the others.
+        Doing::Split | Doing::Merge => &[ControlLeader, Leader, Follower],
     }
 }
 
@@ -144,6 +163,10 @@ fn events(doing: Doing) -> Vec<(Event, Option<Event>)> {
         Doing::Split => {
             let steps = SplitStep::NAMES.iter().map(|(step, _)| *step);
             steps.map(|step| (Event::Split(step), way_of_split(step))).collect()
+        }
+        Doing::Merge => {
+            let steps = MergeStep::NAMES.iter().map(|(step, _)| *step);
+            steps.flat_map(|step| ways_of_merge(step).into_iter().map(move |at| (Event::Merge(step), at))).collect()
         }
     }
 }
@@ -167,6 +190,17 @@ fn way_of_split(step: SplitStep) -> Option<Event> {
     }
 }
 
+fn ways_of_merge(step: MergeStep) -> Vec<Option<Event>> {
+    use MergeStep::{Cancelled, Copy, Done, Freeze, Prepare, Thaw};
+    let at = |steps: &[MergeStep]| steps.iter().map(|step| Some(Event::Merge(*step))).collect();
+    match step {
+        Prepare | Copy | Freeze | Done => vec![None],
+        // What is frozen is not cancelled but takes too long.
+        Thaw => at(&[Freeze]),
+        Cancelled => at(&[Prepare, Copy, Freeze]),
+    }
+}
+
 /// Whether an operation that is at a step has come to another one on its way.
 fn has_come(now: OperationStep, to: OperationStep) -> bool {
     use OperationStep::{Cancelled, CatchUp, Done, Drop, Join, Switch, Undo};
@@ -185,13 +219,24 @@ fn has_split_come(now: SplitStep, to: SplitStep) -> bool {
     }
 }
 
-/// Whether an operation or a split has come about.
-pub(super) fn is_done(state: &State, id: u64) -> bool {
-    let operation = state.operation(id).is_ok_and(|one| one.step == OperationStep::Done);
-    operation || state.split(id).is_ok_and(|one| one.step == SplitStep::Done)
+/// The same of a merge.
+fn has_merge_come(now: MergeStep, to: MergeStep) -> bool {
+    use MergeStep::{Cancelled, Copy, Done, Freeze, Prepare, Thaw};
+    match to {
+        Prepare | Copy | Freeze => now >= to && now != Cancelled,
+        Thaw => matches!(now, Thaw | Cancelled),
+        Done | Cancelled => now == to,
+    }
 }
 
-/// An operation or a split that was seen at an event.
+/// Whether an operation, a split or a merge has come about.
+pub(super) fn is_done(state: &State, id: u64) -> bool {
+    let operation = state.operation(id).is_ok_and(|one| one.step == OperationStep::Done);
+    let split = || state.split(id).is_ok_and(|one| one.step == SplitStep::Done);
+    operation || split() || state.merge(id).is_ok_and(|one| one.step == MergeStep::Done)
+}
+
+/// An operation, a split or a merge that was seen at an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
     /// Its number; 0 before it has one.
@@ -223,26 +268,31 @@ impl Event {
             (Self::Split(step), Command::AdvanceSplit { id, to, .. }) if step == *to => {
                 before.split(*id).ok().map(|one| Seen::split(one, true))
             }
+            (Self::Merge(MergeStep::Prepare), Command::BeginMerge { left, .. }) => {
+                Some(Seen { id: 0, shard: *left, from: None, to: None, exact: true })
+            }
+            (Self::Merge(step), Command::AdvanceMerge { id, to, .. }) if step == *to => {
+                before.merge(*id).ok().map(|one| Seen::merge(one, true))
+            }
             _ => None,
         }
     }
 
-    /// The first operation or split of a state that has come to it.
+    /// The first operation, split or merge of a state that has come to it.
     pub(super) fn agreed(self, state: &State, doing: Doing) -> Option<Seen> {
-        match doing.kind() {
-            Some(kind) => {
-                let mut all = state.operations().filter(|one| one.kind == kind);
-                let one = all.find(|one| match self {
-                    Self::Step(step) => has_come(one.step, step),
-                    Self::Cancel => one.cancelled,
-                    Self::Split(_) => false,
-                })?;
-                Some(Seen::replica(one, self == Self::Step(one.step) || self == Self::Cancel))
+        let mut operations = state.operations().filter(|one| Some(one.kind) == doing.kind());
+        match self {
+            Self::Step(step) => {
+                operations.find(|one| has_come(one.step, step)).map(|one| Seen::replica(one, one.step == step))
             }
-            None => {
-                let Self::Split(step) = self else { return None };
+            Self::Cancel => operations.find(|one| one.cancelled).map(|one| Seen::replica(one, true)),
+            Self::Split(step) => {
                 let one = state.splits().find(|one| has_split_come(one.step, step))?;
                 Some(Seen::split(one, one.step == step))
+            }
+            Self::Merge(step) => {
+                let one = state.merges().find(|one| has_merge_come(one.step, step))?;
+                Some(Seen::merge(one, one.step == step))
             }
         }
     }
@@ -256,6 +306,10 @@ impl Seen {
     fn split(one: &Split, exact: bool) -> Self {
         Self { id: one.id, shard: one.shard, from: None, to: None, exact }
     }
+
+    fn merge(one: &Merge, exact: bool) -> Self {
+        Self { id: one.id, shard: one.left, from: None, to: None, exact }
+    }
 }
 
 impl fmt::Display for Doing {
@@ -264,6 +318,7 @@ impl fmt::Display for Doing {
             Self::Replica(kind) => kind.fmt(f),
             Self::OnlyReplica => f.write_str("move of the only replica"),
             Self::Split => f.write_str("split"),
+            Self::Merge => f.write_str("merge"),
         }
     }
 }
@@ -274,6 +329,7 @@ impl fmt::Display for Event {
             Self::Step(step) => step.fmt(f),
             Self::Cancel => f.write_str("its cancelling"),
             Self::Split(step) => step.fmt(f),
+            Self::Merge(step) => step.fmt(f),
         }
     }
 }

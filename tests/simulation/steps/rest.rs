@@ -50,7 +50,7 @@ impl Told {
 
     /// How many operations of the kind have come to an end, by whether they came about.
     fn ended(&self, doing: Doing) -> (usize, usize) {
-        let kind = doing.kind().map_or("split", OperationKind::name);
+        let kind = doing.kind_name();
         let of = |step: &str| {
             self.operations.iter().filter(|one| one.work.kind() == kind && one.work.step() == step).count()
         };
@@ -75,13 +75,15 @@ impl Goal {
         let (done, cancelled) = told.ended(self.case.doing);
         let shards = match self.case.doing {
             Doing::Split => self.shards + done,
+            Doing::Merge => self.shards - done,
             Doing::Replica(_) | Doing::OnlyReplica => self.shards,
         };
         if told.shards.len() != shards {
             return Err(format!("{} shards, and not {shards}", told.shards.len()));
         }
         let as_wanted = match self.case.cancelled_at {
-            // Nobody wants it cancelled, and no node is gone for long.
+            // Nobody wants it cancelled, and no node is gone for long; but a merge has no time for as much as that.
+            None if self.case.doing == Doing::Merge => done > 0 || cancelled > 0,
             None => done > 0 && cancelled == 0,
             Some(_) => cancelled > 0 || done > 0 && self.case.may_be_cancelled_too_late(),
         };
@@ -105,7 +107,7 @@ impl Goal {
         let is_emptied = self.empty == Some(node.id);
         let status = match self.case.doing {
             Doing::Replica(OperationKind::Drain) if is_emptied => NodeStatus::Drained,
-            Doing::Replica(_) | Doing::OnlyReplica | Doing::Split => NodeStatus::Up,
+            Doing::Replica(_) | Doing::OnlyReplica | Doing::Split | Doing::Merge => NodeStatus::Up,
         };
         let holds_its_own = node.hosted_replicas == node.wanted_replicas;
         match node.status == status && holds_its_own && (node.wanted_replicas == 0 || !is_emptied) {
