@@ -71,6 +71,7 @@ cluster failover FAILOVERS=5
 cluster full_disk FILLS=4
 cluster states whole_state
 cluster heal
+cluster operations ROUNDS=20
 cluster others clocks entrance gone partial recover returns strangers
 step simulation make simulate
 

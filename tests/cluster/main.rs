@@ -13,6 +13,7 @@ mod history;
 mod merge;
 mod merges;
 mod network;
+mod operations;
 mod partial;
 mod partitions;
 mod points;
