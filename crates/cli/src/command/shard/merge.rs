@@ -13,7 +13,7 @@ use crate::session::Session;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  sagitta shard list --collection docs     # which shards are small, in the order of their hashes
+  sagitta shard list --collection docs    # which are small neighbours
   sagitta shard merge docs 16 17 --dry-run
   sagitta shard merge docs 16 17
   sagitta operation list                   # how far it is
