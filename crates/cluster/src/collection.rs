@@ -18,6 +18,9 @@ pub struct Collection {
     pub schema: Schema,
     /// Shards in the order of their hash ranges, which cover every hash once.
     pub shards: Vec<ShardDescriptor>,
+    /// How many shards people want it to have at the least: as many as it was created with, one more for each split that somebody asked for,
+    /// and one fewer, but never none, for each merge. What the cluster has split beyond that it may merge by itself.
+    pub shards_wanted: u32,
     /// How many replicas each of them should have.
     pub replication: u32,
     /// When it was created, in microseconds since 1970.
@@ -77,6 +80,11 @@ impl Collection {
         &self.shards[self.place_of(id)]
     }
 
+    /// Whether it has more shards than people want.
+    pub fn has_spare_shards(&self) -> bool {
+        self.shards.len() > self.shards_wanted as usize
+    }
+
     /// Where that shard stands in [`Collection::shards`].
     pub fn place_of(&self, id: PointId) -> usize {
         let hash = shard_hash(id);
@@ -93,6 +101,9 @@ pub(crate) struct CollectionJson {
     vectors: BTreeMap<String, VectorJson>,
     fields: BTreeMap<String, String>,
     shards: Vec<ShardDescriptor>,
+    // None where it is their number, as it is before format 7.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shards_wanted: Option<u32>,
     // Format 1 has none.
     #[serde(default = "one")]
     replication: u32,
@@ -114,12 +125,14 @@ struct VectorJson {
 impl From<&Collection> for CollectionJson {
     fn from(collection: &Collection) -> Self {
         let schema = SchemaJson::from(&collection.schema);
+        let shards_wanted = Some(collection.shards_wanted).filter(|_| collection.has_spare_shards());
         Self {
             id: hex(collection.id),
             name: collection.name.to_string(),
             vectors: schema.vectors,
             fields: schema.fields,
             shards: collection.shards.clone(),
+            shards_wanted,
             replication: collection.replication,
             created_unix_micros: collection.created_unix_micros,
         }
@@ -130,11 +143,13 @@ impl TryFrom<CollectionJson> for Collection {
     type Error = Violation;
 
     fn try_from(json: CollectionJson) -> Result<Self, Violation> {
+        let count = u32::try_from(json.shards.len()).unwrap_or(u32::MAX);
         Ok(Self {
             id: parse_id(&json.id)?,
             name: json.name.parse()?,
             schema: SchemaJson { vectors: json.vectors, fields: json.fields }.try_into()?,
             shards: json.shards,
+            shards_wanted: json.shards_wanted.unwrap_or(count),
             replication: json.replication,
             created_unix_micros: json.created_unix_micros,
         })

@@ -132,6 +132,8 @@ pub enum Command {
         reason: String,
         /// Now, in microseconds since 1970.
         unix_micros: u64,
+        /// See [`crate::Split::unasked`].
+        unasked: bool,
     },
     /// Notes that a split is a step further.
     AdvanceSplit {
@@ -162,6 +164,8 @@ pub enum Command {
         reason: String,
         /// Now, in microseconds since 1970.
         unix_micros: u64,
+        /// See [`crate::Merge::unasked`].
+        unasked: bool,
     },
     /// Notes that a merge is a step further.
     AdvanceMerge {
@@ -246,11 +250,11 @@ impl Command {
             | Self::FreeName { .. }
             | Self::Join { .. }
             | Self::CancelOperation { .. }
-            | Self::BeginSplit { .. }
             | Self::GiveUpNode { .. }
             | Self::RecoverShard { .. }
-            | Self::BeginMerge { .. }
             | Self::SetJoinToken { .. } => true,
+            // What the cluster begins by itself its leader finds.
+            Self::BeginSplit { unasked, .. } | Self::BeginMerge { unasked, .. } => !unasked,
             // Whether a node is heard of the leader finds by itself.
             Self::SetNodeStatus { status, .. } => {
                 matches!(status, NodeStatus::Up | NodeStatus::Draining | NodeStatus::Removed)

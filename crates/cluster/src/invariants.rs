@@ -30,6 +30,12 @@ impl State {
         for collection in self.collections().values() {
             hold!(collections.insert(collection.id), "collection {} has the id of another", collection.name);
             check_ranges(collection)?;
+            let (name, wanted) = (&collection.name, collection.shards_wanted as usize);
+            let shards = self.shards_after_merges(collection);
+            hold!(
+                wanted > 0 && shards >= wanted,
+                "collection {name} comes to {shards} shards of {wanted} that are wanted"
+            );
             for shard in &collection.shards {
                 hold!(ids.insert(shard.id), "shard {} is there twice", shard.id);
                 hold!(shard.id < self.next_shard_id, "the id of shard {} will be handed out again", shard.id);
@@ -268,10 +274,26 @@ impl State {
             hold!(merged, "shard {id} of collection {owner:032x} is gone");
         }
         for collection in self.collections().values() {
-            if !before.collections().values().any(|old| old.id == collection.id) {
-                self.check_spread(collection)?;
+            match before.collections().values().find(|old| old.id == collection.id) {
+                Some(old) => self.check_wanted(before, old, collection)?,
+                None => self.check_spread(collection)?,
             }
         }
+        Ok(())
+    }
+
+    /// How many shards of a collection are wanted is changed by what people ask for, once that has come about, and by nothing else.
+    fn check_wanted(&self, before: &Self, old: &Collection, new: &Collection) -> Result<(), String> {
+        let has = |shard: u64| new.shards.iter().any(|one| one.id == shard);
+        let split = self.split_since(before, |split| !split.unasked && has(split.shard)).is_some();
+        let merged = self.merge_since(before, |merge| !merge.unasked && has(merge.into.id)).is_some();
+        let expected = match (split, merged) {
+            (true, _) => old.shards_wanted + 1,
+            (false, true) => old.shards_wanted.saturating_sub(1).max(1),
+            (false, false) => old.shards_wanted,
+        };
+        let (name, wanted) = (&new.name, new.shards_wanted);
+        hold!(wanted == expected, "collection {name} came from {} wanted shards to {wanted}", old.shards_wanted);
         Ok(())
     }
 
@@ -281,6 +303,7 @@ impl State {
         for node in self.nodes.values().filter(|node| takes_replicas(node)) {
             *room.entry(&node.place.zone).or_default() += 1;
         }
+        hold!(collection.shards_wanted as usize == collection.shards.len(), "{} is not as wanted", collection.name);
         for shard in &collection.shards {
             hold!(shard.epoch == 1 && shard.founders == shard.replicas, "shard {} is not new", shard.id);
             let mut used: BTreeMap<&str, usize> = room.keys().map(|zone| (*zone, 0)).collect();

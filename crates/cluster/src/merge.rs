@@ -35,6 +35,9 @@ pub struct Merge {
     pub since_unix_micros: u64,
     /// Why it was begun, in words.
     pub reason: String,
+    /// Whether the cluster began it by itself: see [`crate::Split::unasked`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unasked: bool,
     /// When it was begun, in microseconds since 1970.
     pub begun_unix_micros: u64,
     /// When it ended, in microseconds since 1970.

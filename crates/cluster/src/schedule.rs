@@ -1,5 +1,6 @@
-//! What a cluster does about its replicas by itself: repairs what is lost, empties what is drained, splits what has grown too large, has nodes
-//! hold alike. Pure: who leads the control group asks it again and again, and proposes what it says.
+//! What a cluster does about its replicas by itself: repairs what is lost, empties what is drained, splits what has grown too large, merges
+//! what it has split and has become small, has nodes hold alike. Pure: who leads the control group asks it again and again, and proposes
+//! what it says.
 //!
 //! An operation is decided step by step from what is agreed ([`State`]) and what was told lately ([`Told`]). Nothing is remembered
 //! between two looks, so it goes on wherever another leader, or a crash, left it.
@@ -13,6 +14,7 @@ mod progress;
 mod recovery;
 mod splits;
 mod target;
+mod unite;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -57,10 +59,13 @@ pub struct Limits {
     /// How long one leads a shard before it hands over for that. So a restart causes no more handovers than it has to, and a leader that
     /// an operator has chosen stays for as long at least.
     pub leads_at_least: Duration,
-    /// A shard is split whose points take more bytes than this; none if the cluster splits no shard by itself.
+    /// A shard is split whose points take more bytes than this; none if the cluster splits and merges no shards by itself.
     pub split_above: Option<u64>,
     /// Splits under way in the cluster beyond which it begins none by itself.
     pub splits_at_once: usize,
+    /// Merges that it has begun by itself under way in the cluster, however large that is: each copies two shards whole, and nobody waits
+    /// for it.
+    pub merges_at_once: usize,
     /// How long the halves of a shard are left whole: until then the points that each has lost are removed and segments merged.
     pub whole_at_least: Duration,
     /// How long after a split what the halves do says nothing of them yet: what is told is smoothed over ten minutes, so the half that kept the
@@ -80,6 +85,7 @@ impl Default for Limits {
             leads_at_least: Duration::from_secs(60),
             split_above: Some(16 << 30),
             splits_at_once: 2,
+            merges_at_once: 1,
             whole_at_least: Duration::from_secs(300),
             load_known_after: Duration::from_secs(1_800),
         }
@@ -200,10 +206,16 @@ pub fn plan(state: &State, told: &BTreeMap<u64, Told>, limits: &Limits, unix_mic
             Err(why) => plan.waiting.push((shard.id, format!("{}; {why}", need.reason))),
         }
     }
-    // What is lost or leaves comes first: nothing is split, or moved for the looks of it, until all of that is under way. What is about to
-    // be split is moved afterwards.
+    // What is lost or leaves comes first: nothing is split, merged, or moved for the looks of it, until all of that is under way. What is
+    // about to be split or merged is moved afterwards.
     if !is_urgent {
-        plan.commands.extend(halve::splits(state, &view, limits, (&mut busy, unix_micros)));
+        let splits = halve::splits(state, &view, limits, (&mut busy, unix_micros));
+        // What is begun counts from the next look on, and what has grown comes before what has shrunk.
+        let merge = match splits.is_empty() {
+            true => unite::merge(state, &view, limits, (&mut busy, unix_micros)),
+            false => None,
+        };
+        plan.commands.extend(splits.into_iter().chain(merge));
         plan.commands.extend(balance::moves(state, &view, limits, &mut traffic, (&busy, unix_micros)));
     }
     for node in state.nodes().values().filter(|node| node.status == NodeStatus::Draining) {

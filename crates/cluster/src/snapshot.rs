@@ -15,9 +15,10 @@ use crate::recovery::Recovery;
 use crate::split::Split;
 use crate::state::{Asked, Leaving, Request, State};
 
-/// The newest format of the snapshot that this build knows. It writes the oldest that can hold the state: 6 while a merge is known, 5 since a
-/// lost node was given up, 4 since a shard that is there was split, or is to be, 3 since an operation was begun.
-const FORMAT: u32 = 6;
+/// The newest format of the snapshot that this build knows. It writes the oldest that can hold the state: 7 while a collection has more shards
+/// than are wanted, or a split or merge is known that nobody asked for, 6 while a merge is known, 5 since a lost node was given up, 4 since a
+/// shard that is there was split, or is to be, 3 since an operation was begun.
+const FORMAT: u32 = 7;
 
 /// Why bytes are not a snapshot or a command of this build.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -182,12 +183,20 @@ impl State {
     fn format(&self) -> u32 {
         let knows_splits = !self.splits.is_empty() || self.shards().any(|(_, shard)| shard.split.is_some());
         match (self.given_up.is_empty(), knows_splits, self.begun_operations) {
-            _ if !self.merges.is_empty() => FORMAT,
+            _ if self.knows_unasked() => FORMAT,
+            _ if !self.merges.is_empty() => 6,
             (false, ..) => 5,
             (true, true, _) => 4,
             (true, false, 0) => 2,
             (true, false, _) => 3,
         }
+    }
+
+    /// Whether it has to be told what was asked for and what was not.
+    fn knows_unasked(&self) -> bool {
+        self.splits.values().any(|split| split.unasked)
+            || self.merges.values().any(|merge| merge.unasked)
+            || self.collections.values().any(|collection| collection.has_spare_shards())
     }
 
     /// Reads what [`State::encode`] wrote: the state, and the index and term it is as of.

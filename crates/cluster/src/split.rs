@@ -24,6 +24,12 @@ pub struct Split {
     pub step: SplitStep,
     /// Why it was begun, in words.
     pub reason: String,
+    /// Whether the cluster began it by itself: what nobody asked for changes nothing about how many shards are wanted
+    /// ([`crate::Collection::shards_wanted`]). The oldest form does not say, and counts as asked for. So, while there is nothing else, as many
+    /// are wanted as there are, and whoever reads a snapshot of that form comes to the same, however many of its splits and merges were
+    /// over by then and how many are yet to be read from the log.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unasked: bool,
     /// When it was begun, in microseconds since 1970.
     pub begun_unix_micros: u64,
     /// When it ended, in microseconds since 1970.

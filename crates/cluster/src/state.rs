@@ -202,9 +202,9 @@ impl State {
             Command::CreateCollection { request_id, id, name, schema, shards, replication, unix_micros } => {
                 let asked = Asked::Create(name.clone());
                 let seen = self.seen(request_id, &asked)?;
-                let created_unix_micros = unix_micros;
-                let new = Collection { id, name, schema, shards: Vec::new(), replication, created_unix_micros };
-                let collection = self.create(new, shards, seen, request_id)?;
+                let (shards_wanted, created_unix_micros, shards) = (shards, unix_micros, Vec::new());
+                let new = Collection { id, name, schema, shards, shards_wanted, replication, created_unix_micros };
+                let collection = self.create(new, seen, request_id)?;
                 self.remember(Request { id: request_id, collection: collection.id, asked: Some(asked) });
                 Effect::Created(collection)
             }
@@ -245,14 +245,15 @@ impl State {
             Command::AdvanceOperation { id, from, to, at, unix_micros } => {
                 self.advance_operation(id, (from, to), at, unix_micros)?
             }
-            Command::BeginSplit { shard, epoch, at, reason, unix_micros } => {
-                self.begin_split((shard, epoch, at), reason, unix_micros)?
+            Command::BeginSplit { shard, epoch, at, reason, unix_micros, unasked } => {
+                self.begin_split((shard, epoch, at), (reason, unasked), unix_micros)?
             }
             Command::AdvanceSplit { id, from, to, at, unix_micros } => {
                 self.advance_split(id, (from, to), at, unix_micros)?
             }
-            Command::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros } => {
-                self.begin_merge([(left, left_epoch), (right, right_epoch)], floor, reason, unix_micros)?
+            Command::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros, unasked } => {
+                let shards = [(left, left_epoch), (right, right_epoch)];
+                self.begin_merge(shards, floor, (reason, unasked), unix_micros)?
             }
             Command::AdvanceMerge { id, from, to, unix_micros } => self.advance_merge(id, (from, to), unix_micros)?,
             Command::CancelOperation { id } => self.cancel_operation(id)?,

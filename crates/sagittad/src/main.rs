@@ -117,8 +117,9 @@ struct Member {
     /// told the same. By default ten minutes
     #[arg(long, value_name = "TIME", env = "SAGITTA_REPAIR_AFTER", value_parser = duration)]
     repair_after: Option<Duration>,
-    /// A shard whose points take more than this is split in two, such as 8GiB, 128MiB or more; `off`: shards are split by hand only.
-    /// Every coordinator should be told the same. By default 16GiB
+    /// A shard whose points take more than this is split in two, such as 8GiB, 128MiB or more, and neighbours that it was split into
+    /// are merged again once they take a quarter of it together; `off`: shards are split and merged by hand only. Every coordinator
+    /// should be told the same. By default 16GiB
     #[arg(long, value_name = "SIZE", env = "SAGITTA_SPLIT_ABOVE", value_parser = split_above)]
     split_above: Option<SplitAbove>,
     /// How much of replicas and index files this node sends to others in a second, 1MiB or more: searches need the disk and the

@@ -42,7 +42,8 @@ pub struct Config {
     pub memory: MemoryBudget,
     /// After how long without a word from a node its replicas are made anew on others, as whichever coordinator leads goes by.
     pub repair_after: Duration,
-    /// A shard whose points take more is split in two, as whichever coordinator leads goes by; if `None` the cluster splits none by itself.
+    /// A shard whose points take more is split in two, and merged again where little is left of it, as whichever coordinator leads goes by;
+    /// if `None` the cluster splits and merges none by itself.
     pub split_above: Option<ByteSize>,
     /// How much of replicas and index files this node sends to others in a second: they must not take the disk and the network from searches.
     pub copy_rate: ByteSize,

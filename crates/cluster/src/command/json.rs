@@ -86,6 +86,9 @@ enum CommandJson {
         at: u64,
         reason: String,
         unix_micros: u64,
+        // The oldest form has none.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        unasked: bool,
     },
     AdvanceSplit {
         id: u64,
@@ -122,6 +125,9 @@ enum CommandJson {
         floor: Floor,
         reason: String,
         unix_micros: u64,
+        // The oldest form has none.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        unasked: bool,
     },
     AdvanceMerge {
         id: u64,
@@ -195,8 +201,8 @@ impl From<&Command> for CommandJson {
             &Command::AdvanceOperation { id, from, to, at, unix_micros } => {
                 Self::AdvanceOperation { id, from: from.to_string(), to: to.to_string(), at, unix_micros }
             }
-            &Command::BeginSplit { shard, epoch, at, ref reason, unix_micros } => {
-                Self::BeginSplit { shard, epoch, at, reason: reason.clone(), unix_micros }
+            &Command::BeginSplit { shard, epoch, at, ref reason, unix_micros, unasked } => {
+                Self::BeginSplit { shard, epoch, at, reason: reason.clone(), unix_micros, unasked }
             }
             &Command::AdvanceSplit { id, from, to, at, unix_micros } => {
                 Self::AdvanceSplit { id, from, to, at, unix_micros }
@@ -207,9 +213,9 @@ impl From<&Command> for CommandJson {
                 Self::RecoverShard { shard, epoch, survivor, term, at, unix_micros }
             }
             &Command::EndRecovery { shard, id } => Self::EndRecovery { shard, id },
-            &Command::BeginMerge { left, left_epoch, right, right_epoch, floor, ref reason, unix_micros } => {
+            &Command::BeginMerge { left, left_epoch, right, right_epoch, floor, ref reason, unix_micros, unasked } => {
                 let reason = reason.clone();
-                Self::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros }
+                Self::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros, unasked }
             }
             &Command::AdvanceMerge { id, from, to, unix_micros } => Self::AdvanceMerge { id, from, to, unix_micros },
         }
@@ -264,8 +270,8 @@ impl TryFrom<CommandJson> for Command {
             CommandJson::AdvanceOperation { id, from, to, at, unix_micros } => {
                 Self::AdvanceOperation { id, from: from.parse()?, to: to.parse()?, at, unix_micros }
             }
-            CommandJson::BeginSplit { shard, epoch, at, reason, unix_micros } => {
-                Self::BeginSplit { shard, epoch, at, reason, unix_micros }
+            CommandJson::BeginSplit { shard, epoch, at, reason, unix_micros, unasked } => {
+                Self::BeginSplit { shard, epoch, at, reason, unix_micros, unasked }
             }
             CommandJson::AdvanceSplit { id, from, to, at, unix_micros } => {
                 Self::AdvanceSplit { id, from, to, at, unix_micros }
@@ -276,8 +282,8 @@ impl TryFrom<CommandJson> for Command {
                 Self::RecoverShard { shard, epoch, survivor, term, at, unix_micros }
             }
             CommandJson::EndRecovery { shard, id } => Self::EndRecovery { shard, id },
-            CommandJson::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros } => {
-                Self::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros }
+            CommandJson::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros, unasked } => {
+                Self::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros, unasked }
             }
             CommandJson::AdvanceMerge { id, from, to, unix_micros } => Self::AdvanceMerge { id, from, to, unix_micros },
         })

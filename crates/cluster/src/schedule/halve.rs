@@ -3,7 +3,7 @@
 //!
 //! It ends. What points take is told without what a split has left to be removed, so halves have half of it from the beginning, and
 //! a half is split again once it has doubled. Load splits a collection until it has as many replicas as there are nodes, and none with few
-//! points.
+//! points. What comes of merges that the cluster begins is far from both ([`super::unite`]).
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -26,10 +26,10 @@ pub(super) const MIN_POINTS: u64 = 256;
 pub(super) const MIN_BUSY_POINTS: u64 = 2 * 16_384;
 /// A shard does too much if every one of its nodes has this part of its search threads busy with it, over ten minutes: with another one like
 /// it the node would have no time left.
-const BUSY_PARTS: u64 = 2;
-const SECOND_US: u64 = 1_000_000;
+pub(super) const BUSY_PARTS: u64 = 2;
+pub(super) const SECOND_US: u64 = 1_000_000;
 /// A shard of which somebody did not want to have a split is left whole for an hour, as is one whose split a lost node cut short, and one
-/// that came of a merge, which somebody asked for.
+/// that came of a merge: somebody asked for it, or what is told of what it does says nothing yet.
 const LEFT_WHOLE_MICROS: u64 = 3_600 * SECOND_US;
 
 /// A shard that could be split, and why.
@@ -77,7 +77,8 @@ pub(super) fn splits(
             continue;
         }
         let Some(at) = shard.range.middle() else { continue };
-        let command = Command::BeginSplit { shard: shard.id, epoch: shard.epoch, at, reason, unix_micros };
+        let (id, epoch, unasked) = (shard.id, shard.epoch, true);
+        let command = Command::BeginSplit { shard: id, epoch, at, reason, unix_micros, unasked };
         match after.apply(command.clone()) {
             Ok(_) => {
                 nodes.extend(&shard.replicas);
@@ -176,14 +177,14 @@ fn has_room(state: &State, view: &View<'_>, shard: &ShardDescriptor) -> bool {
 }
 
 /// A figure of which each replica tells its own: the one in the middle.
-fn median(told: &[&ReplicaReport], of: impl Fn(&ReplicaReport) -> u64) -> Option<u64> {
+pub(super) fn median(told: &[&ReplicaReport], of: impl Fn(&ReplicaReport) -> u64) -> Option<u64> {
     let mut figures: Vec<u64> = told.iter().map(|one| of(one)).collect();
     figures.sort_unstable();
     figures.get(figures.len() / 2).copied()
 }
 
 /// Bytes in words.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     match UNITS.iter().find(|(shift, _)| bytes >> shift > 0) {
         Some((shift, unit)) => format!("{:.1} {unit}", bytes as f64 / (1_u64 << shift) as f64),

@@ -1,10 +1,10 @@
-//! How a merge begins that somebody asks for, and how one that is under way goes on.
+//! What speaks against a merge that is to begin, and how one that is under way goes on.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Limits, Told, View, unwell};
-use crate::collection::{Floor, ShardDescriptor};
+use crate::collection::{Collection, Floor, ShardDescriptor};
 use crate::command::Command;
 use crate::merge::{FLOOR_MARGIN, Merge, MergeStep};
 use crate::node::NodeStatus;
@@ -113,7 +113,26 @@ pub fn merge_by_hand(
     shards: [(u64, u64); 2],
     unix_micros: u64,
 ) -> Result<(Command, Vec<String>), Result<Refusal, String>> {
-    let view = View::new(told);
+    let (view, limits) = (View::new(told), &limits.for_nodes(state.nodes_for_replicas()));
+    let why = ("somebody asked for it".to_owned(), false);
+    let (command, into) = begin_merge((state, &view, limits), shards, why, unix_micros)?;
+    let nodes = into.replicas.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+    let (first, last) = (into.range.first, into.range.last);
+    let notes = format!("the new shard has the hashes {first:016x} to {last:016x}, on the nodes {nodes}");
+    Ok((command, vec![notes]))
+}
+
+/// The command that begins to merge two neighbouring shards, and the new shard as it will be. `why` is the reason, and whether nobody
+/// has asked for it; `limits` are those of a cluster as large as this.
+///
+/// # Errors
+/// Those of [`merge_by_hand`].
+pub(super) fn begin_merge(
+    (state, view, limits): (&State, &View<'_>, &Limits),
+    shards: [(u64, u64); 2],
+    why: (String, bool),
+    unix_micros: u64,
+) -> Result<(Command, ShardDescriptor), Result<Refusal, String>> {
     let found = shards.map(|(id, _)| state.shard(id));
     let [Ok((collection, left)), Ok((_, right))] = found else {
         let missing = found.into_iter().find_map(Result::err);
@@ -122,44 +141,52 @@ pub fn merge_by_hand(
     let applied = [left, right].map(|shard| view.group(shard.id).map_or(0, |(_, at)| at.index));
     let index = applied.into_iter().max().unwrap_or(0).saturating_add(FLOOR_MARGIN);
     let [(left_id, left_epoch), (right_id, right_epoch)] = shards;
+    let (reason, unasked) = why;
     let command = Command::BeginMerge {
         left: left_id,
         left_epoch,
         right: right_id,
         right_epoch,
         floor: Floor { term: 1, index },
-        reason: "somebody asked for it".to_owned(),
+        reason,
         unix_micros,
+        unasked,
     };
     // What the state refuses says more than what follows from reports.
     let mut begun = State::clone(state);
     begun.apply(command.clone()).map_err(Ok)?;
-    let Some(into) = begun.merge_on(left_id).map(|merge| &merge.into) else {
+    let Some(into) = begun.merge_on(left_id).map(|merge| merge.into.clone()) else {
         return Err(Err("it has ended already: ask again".to_owned()));
     };
-    for shard in [left, right] {
-        let not_up = |node: &&u64| state.nodes().get(node).is_none_or(|node| node.status != NodeStatus::Up);
-        if let Some(node) = shard.replicas.iter().find(not_up) {
-            let status = state.nodes().get(node).map_or("gone".to_owned(), |node| node.status.to_string());
-            let what = format!("node {node}, which has a replica of shard {}, is {status}", shard.id);
-            return Err(Err(format!("{what}: wait until another one has it")));
-        }
-        if let Some(why) = unwell(state, &view, collection, shard) {
-            let tells = format!("`sagitta shard show {}` tells", shard.id);
-            return Err(Err(format!("shard {}: {why}: wait until it is well, which {tells}", shard.id)));
-        }
+    if let Some(why) = [left, right].into_iter().find_map(|shard| not_ready(state, view, collection, shard)) {
+        return Err(Err(why));
     }
     let short = |node: &u64| Some((*node, view.report(*node)?.shortage.as_ref()?));
     if let Some((node, shortage)) = into.replicas.iter().find_map(short) {
         return Err(Err(format!("node {node}, which would get a replica of both, takes no more data ({shortage})")));
     }
     let under_way = state.under_way();
-    if under_way >= limits.for_nodes(state.nodes_for_replicas()).at_once {
+    if under_way >= limits.at_once {
         let wait = "wait until `sagitta operation list` shows fewer";
         return Err(Err(format!("{under_way} operations are under way, and no more are begun at once: {wait}")));
     }
-    let nodes = into.replicas.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-    let (first, last) = (into.range.first, into.range.last);
-    let notes = format!("the new shard has the hashes {first:016x} to {last:016x}, on the nodes {nodes}");
-    Ok((command, vec![notes]))
+    Ok((command, into))
+}
+
+/// Why a shard cannot be merged now, and what helps, in words.
+pub(super) fn not_ready(
+    state: &State,
+    view: &View<'_>,
+    collection: &Collection,
+    shard: &ShardDescriptor,
+) -> Option<String> {
+    let not_up = |node: &&u64| state.nodes().get(node).is_none_or(|node| node.status != NodeStatus::Up);
+    if let Some(node) = shard.replicas.iter().find(not_up) {
+        let status = state.nodes().get(node).map_or("gone".to_owned(), |node| node.status.to_string());
+        let what = format!("node {node}, which has a replica of shard {}, is {status}", shard.id);
+        return Some(format!("{what}: wait until another one has it"));
+    }
+    let why = unwell(state, view, collection, shard)?;
+    let tells = format!("`sagitta shard show {}` tells", shard.id);
+    Some(format!("shard {}: {why}: wait until it is well, which {tells}", shard.id))
 }

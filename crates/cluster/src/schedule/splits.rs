@@ -91,8 +91,8 @@ pub fn split_by_hand(
         let reason = format!("has the single hash {:016x}, which cannot be halved", range.first);
         return Err(Ok(Refusal::invalid("shard", reason)));
     };
-    let reason = "somebody asked for it".to_owned();
-    let command = Command::BeginSplit { shard: id, epoch, at, reason, unix_micros };
+    let (reason, unasked) = ("somebody asked for it".to_owned(), false);
+    let command = Command::BeginSplit { shard: id, epoch, at, reason, unix_micros, unasked };
     // What the state refuses says more than what follows from reports.
     State::clone(state).apply(command.clone()).map_err(Ok)?;
     let view = View::new(told);

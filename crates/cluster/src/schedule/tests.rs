@@ -11,6 +11,7 @@ mod recovery;
 mod scale;
 mod splits;
 mod steps;
+mod unite;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

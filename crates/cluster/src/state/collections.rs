@@ -12,10 +12,10 @@ use crate::outcome::{Effect, Refusal};
 use crate::placement::{Placement, takes_replicas};
 
 impl State {
+    /// `collection` has no shards yet.
     pub(super) fn create(
         &mut self,
         mut collection: Collection,
-        shards: u32,
         seen: Option<u128>,
         request_id: u128,
     ) -> Result<Arc<Collection>, Refusal> {
@@ -32,7 +32,7 @@ impl State {
         if seen.is_some() {
             return Err(Refusal::RequestIdReused(request_id));
         }
-        let replication = collection.replication;
+        let (shards, replication) = (collection.shards_wanted, collection.replication);
         for (field, value, most) in [("shards", shards, MAX_SHARDS), ("replication", replication, MAX_REPLICATION)] {
             if !(1..=most).contains(&value) {
                 return Err(Refusal::invalid(field, format!("is {value}, expected 1 to {most}")));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sagitta_model::HashRange;
 
 use super::State;
-use crate::collection::{Floor, ShardDescriptor};
+use crate::collection::{Collection, Floor, ShardDescriptor};
 use crate::limits::{MAX_CLUSTER_SHARDS, MAX_ENDED_OPERATIONS, MAX_REASON_BYTES};
 use crate::merge::{Merge, MergeStep, may_become};
 use crate::outcome::{Effect, Refusal};
@@ -33,29 +33,22 @@ impl State {
         &mut self,
         shards: [(u64, u64); 2],
         floor: Floor,
-        reason: String,
+        (reason, unasked): (String, bool),
         unix_micros: u64,
     ) -> Result<Effect, Refusal> {
         let [(left, _), (right, _)] = shards;
-        let same =
-            |known: &&Arc<Merge>| (known.left, known.right, known.begun_unix_micros) == (left, right, unix_micros);
+        let same = |known: &&Arc<Merge>| {
+            (known.left, known.right) == (left, right)
+                && (known.begun_unix_micros, known.unasked) == (unix_micros, unasked)
+        };
         if let Some(known) = self.merge_on(left).filter(same) {
             // Begun by the same command, whose answer was lost.
             return Ok(Effect::Merge(Arc::clone(known)));
         }
-        for (shard, expected) in shards {
-            let (_, descriptor) = self.shard(shard)?;
-            self.check_is_free(shard)?;
-            if descriptor.epoch != expected {
-                return Err(Refusal::Stale { shard, epoch: descriptor.epoch, expected });
-            }
+        let (collection, range) = self.both(shards)?;
+        if unasked {
+            self.check_is_spare(collection)?;
         }
-        let (collection, lower) = self.shard(left)?;
-        let upper = collection.shards.iter().find(|shard| shard.id == right);
-        let Some(upper) = upper.filter(|upper| lower.range.last.checked_add(1) == Some(upper.range.first)) else {
-            let reason = format!("is {right}, expected the shard whose hashes follow those of shard {left}");
-            return Err(Refusal::invalid("right", reason));
-        };
         if reason.len() > MAX_REASON_BYTES {
             return Err(Refusal::invalid("reason", format!("is longer than {MAX_REASON_BYTES} bytes")));
         }
@@ -73,7 +66,6 @@ impl State {
         let Some(replicas) = placement.next(collection.replication as usize) else {
             return Err(Refusal::TooFewNodes { wanted: collection.replication, nodes: placement.nodes() });
         };
-        let range = HashRange { first: lower.range.first, last: upper.range.last };
         let (founders, gone, split, parent) = (replicas.clone(), BTreeMap::new(), None, None);
         let id = self.next_shard_id;
         let into = ShardDescriptor { id, range, epoch: 1, replicas, founders, left: gone, split, parent };
@@ -91,9 +83,42 @@ impl State {
             step,
             since_unix_micros,
             reason,
+            unasked,
             begun_unix_micros,
             ended_unix_micros,
         })))
+    }
+
+    /// The collection of two shards, and the hashes of both. Refuses those that are no neighbours, or not as they were seen.
+    fn both(&self, shards: [(u64, u64); 2]) -> Result<(&Arc<Collection>, HashRange), Refusal> {
+        for (shard, expected) in shards {
+            let (_, descriptor) = self.shard(shard)?;
+            self.check_is_free(shard)?;
+            if descriptor.epoch != expected {
+                return Err(Refusal::Stale { shard, epoch: descriptor.epoch, expected });
+            }
+        }
+        let [(left, _), (right, _)] = shards;
+        let (collection, lower) = self.shard(left)?;
+        let next = lower.range.last.checked_add(1);
+        let follows = collection.shards.iter().find(|shard| Some(shard.range.first) == next);
+        let Some(upper) = follows.filter(|upper| upper.id == right) else {
+            let which = follows.map_or("and there is none".to_owned(), |upper| format!("which is shard {}", upper.id));
+            let expected = format!("expected the shard whose hashes follow those of shard {left}, {which}");
+            return Err(Refusal::invalid("right", format!("is {right}, {expected}")));
+        };
+        Ok((collection, HashRange { first: lower.range.first, last: upper.range.last }))
+    }
+
+    /// Refuses to merge unasked what people want to be shards of their own. It is looked at here, too, since two leaders may begin a merge each.
+    fn check_is_spare(&self, collection: &Collection) -> Result<(), Refusal> {
+        let (shards, wanted) = (self.shards_after_merges(collection), collection.shards_wanted as usize);
+        if shards > wanted {
+            return Ok(());
+        }
+        let reason =
+            format!("is true, and collection {} has {shards} shards of {wanted} that are wanted", collection.name);
+        Err(Refusal::invalid("unasked", reason))
     }
 
     pub(super) fn advance_merge(
@@ -130,9 +155,12 @@ impl State {
         let Ok((collection, _)) = self.shard(merge.left) else { return };
         let name = collection.name.clone();
         let Some(collection) = Arc::make_mut(&mut self.collections).get_mut(&name) else { return };
-        let shards = &mut Arc::make_mut(collection).shards;
+        let Collection { shards, shards_wanted, .. } = Arc::make_mut(collection);
         let Some(place) = shards.iter().position(|shard| shard.id == merge.left) else { return };
         drop(shards.splice(place..place + 2, [merge.into.clone()]));
+        if !merge.unasked {
+            *shards_wanted = shards_wanted.saturating_sub(1).max(1);
+        }
     }
 
     /// Forgets what was under way on shards that are gone; says which shards were to come of it.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::State;
-use crate::collection::{Floor, ShardDescriptor};
+use crate::collection::{Collection, Floor, ShardDescriptor};
 use crate::limits::{MAX_CLUSTER_SHARDS, MAX_ENDED_OPERATIONS, MAX_REASON_BYTES, MAX_SHARDS};
 use crate::outcome::{Effect, Refusal};
 use crate::split::{Split, SplitStep, may_become};
@@ -29,13 +29,13 @@ impl State {
     pub(super) fn begin_split(
         &mut self,
         (shard, epoch, at): (u64, u64, u64),
-        reason: String,
+        (reason, unasked): (String, bool),
         unix_micros: u64,
     ) -> Result<Effect, Refusal> {
         let (collection, descriptor) = self.shard(shard)?;
-        if let Some(known) =
-            self.split_on(shard).filter(|known| (known.at, known.begun_unix_micros) == (at, unix_micros))
-        {
+        let same =
+            |known: &&Arc<Split>| (known.at, known.begun_unix_micros, known.unasked) == (at, unix_micros, unasked);
+        if let Some(known) = self.split_on(shard).filter(same) {
             // Begun by the same command, whose answer was lost.
             return Ok(Effect::Split(Arc::clone(known)));
         }
@@ -70,7 +70,7 @@ impl State {
         self.begun_operations += 1;
         let (id, step, begun_unix_micros, ended_unix_micros) =
             (self.begun_operations, SplitStep::Prepare, unix_micros, None);
-        let split = Split { id, shard, epoch, at, right, step, reason, begun_unix_micros, ended_unix_micros };
+        let split = Split { id, shard, epoch, at, right, step, reason, unasked, begun_unix_micros, ended_unix_micros };
         Ok(Effect::Split(self.keep_split(split)))
     }
 
@@ -111,13 +111,16 @@ impl State {
         let Ok((collection, _)) = self.shard(split.shard) else { return };
         let name = collection.name.clone();
         let Some(collection) = Arc::make_mut(&mut self.collections).get_mut(&name) else { return };
-        let shards = &mut Arc::make_mut(collection).shards;
+        let Collection { shards, shards_wanted, .. } = Arc::make_mut(collection);
         let Some(place) = shards.iter().position(|shard| shard.id == split.shard) else { return };
         let left = &mut shards[place];
         left.range.last = split.at - 1;
         left.epoch += 1;
         left.split = split.right.split;
         shards.insert(place + 1, split.right.clone());
+        if !split.unasked {
+            *shards_wanted += 1;
+        }
     }
 
     /// Forgets what was under way on shards that are gone; says which shards were to come of it.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::State;
+use crate::collection::Collection;
 use crate::limits::MAX_OPERATIONS;
 use crate::merge::{Merge, MergeStep};
 use crate::operation::Operation;
@@ -54,6 +55,12 @@ impl State {
     /// How many shards there are, and are to come of what is under way.
     pub(super) fn all_shards(&self) -> usize {
         self.shards().count() + self.splits_under_way().count() + self.merges_under_way().count()
+    }
+
+    /// How many shards a collection has once those are one that the cluster merges by itself.
+    pub(crate) fn shards_after_merges(&self, collection: &Collection) -> usize {
+        let is_of_it = |merge: &Merge| merge.unasked && collection.shards.iter().any(|shard| shard.id == merge.left);
+        collection.shards.len() - self.merges_under_way().filter(|merge| is_of_it(merge)).count()
     }
 
     /// The shards on which something is under way: nothing else is begun on them.

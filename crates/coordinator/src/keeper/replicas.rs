@@ -34,6 +34,9 @@ impl<C: NodeClient> Coordinator<C> {
                 Command::BeginSplit { shard, at, reason, .. } => {
                     tracing::info!(shard, at, reason, "beginning to split a shard");
                 }
+                Command::BeginMerge { left, right, reason, .. } => {
+                    tracing::info!(left, right, reason, "beginning to merge shards");
+                }
                 Command::EndRecovery { shard, .. } => {
                     tracing::warn!(shard, "a shard that had lost its majority goes on with one replica");
                 }

@@ -40,8 +40,8 @@ async fn merge(rig: &Rig) {
 
 async fn merge_up_to(rig: &Rig, last: MergeStep) {
     let (floor, reason) = (Floor { term: 1, index: 5_000 }, String::new());
-    let (left, right, left_epoch, right_epoch, unix_micros) = (LEFT, RIGHT, 1, 1, 1);
-    rig.decide(Command::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros }).await;
+    let (left, right, left_epoch, right_epoch, unix_micros, unasked) = (LEFT, RIGHT, 1, 1, 1, false);
+    rig.decide(Command::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros, unasked }).await;
     let steps = [MergeStep::Prepare, MergeStep::Copy, MergeStep::Freeze, MergeStep::Done];
     let count = steps.iter().position(|step| *step == last).expect("a step") + 1;
     advance(rig, &steps[..count]).await;

@@ -42,7 +42,7 @@ async fn split(rig: &Rig) {
 
 async fn split_up_to(rig: &Rig, last: SplitStep) {
     let reason = String::new();
-    rig.decide(Command::BeginSplit { shard: LEFT, epoch: 1, at: MIDDLE, reason, unix_micros: 1 }).await;
+    rig.decide(Command::BeginSplit { shard: LEFT, epoch: 1, at: MIDDLE, reason, unix_micros: 1, unasked: false }).await;
     let steps = [SplitStep::Prepare, SplitStep::Divide, SplitStep::Found, SplitStep::Done];
     let count = steps.iter().position(|step| *step == last).expect("a step") + 1;
     advance(rig, &steps[..count]).await;

@@ -72,7 +72,7 @@ pub(crate) const MIDDLE: u64 = 1 << 63;
 pub(crate) fn split_up_to(state: &mut State, last: SplitStep) {
     let (epoch, at, reason) = (1, MIDDLE, String::new());
     // Said once more, both change nothing.
-    state.apply(Command::BeginSplit { shard: LEFT, epoch, at, reason, unix_micros: 1 }).unwrap();
+    state.apply(Command::BeginSplit { shard: LEFT, epoch, at, reason, unix_micros: 1, unasked: false }).unwrap();
     let steps = [SplitStep::Prepare, SplitStep::Divide, SplitStep::Found, SplitStep::Done];
     for pair in steps.windows(2).take_while(|pair| pair[1] <= last) {
         let (from, to, at) = (pair[0], pair[1], Floor { term: 3, index: 70 });
@@ -267,7 +267,7 @@ async fn a_shard_is_split_as_is_agreed_and_both_have_what_they_should() {
     node.replica(LEFT).unwrap().write(1, change, Wait::Committed, Deadline::NEVER).await.unwrap();
 
     let (epoch, at, reason) = (1, 1 << 63, String::new());
-    state.apply(Command::BeginSplit { shard: LEFT, epoch, at, reason, unix_micros: 1 }).unwrap();
+    state.apply(Command::BeginSplit { shard: LEFT, epoch, at, reason, unix_micros: 1, unasked: false }).unwrap();
     let mut steps = Vec::new();
     while steps.last() != Some(&SplitStep::Done) {
         agree(&state);
@@ -529,8 +529,10 @@ async fn two_shards_become_one_step_by_step_of_the_control_state_and_are_removed
         }
     }
     let (floor, reason) = (Floor { term: 1, index: 1 << 32 }, String::new());
-    let (left, right, left_epoch, right_epoch) = (LEFT, RIGHT, 1, 1);
-    state.apply(Command::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros }).unwrap();
+    let (left, right, left_epoch, right_epoch, unasked) = (LEFT, RIGHT, 1, 1, false);
+    state
+        .apply(Command::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros, unasked })
+        .unwrap();
     let mut pump = None;
     let mut steps = vec![MergeStep::Prepare];
     while steps.last() != Some(&MergeStep::Done) {

@@ -168,7 +168,16 @@ fn shards_that_are_merged_are_left_alone_and_what_comes_of_them_is_left_whole_fo
     assert_eq!(shards(&played).len(), 1, "one at a time on each node");
     let (floor, reason, unix_micros) = (Floor { term: 1, index: 1 << 32 }, String::new(), played.now);
     let (left, right, left_epoch, right_epoch) = (16, 17, 1, 1);
-    played.apply(Command::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros });
+    played.apply(Command::BeginMerge {
+        left,
+        left_epoch,
+        right,
+        right_epoch,
+        floor,
+        reason,
+        unix_micros,
+        unasked: false,
+    });
     assert_eq!(begun(&played), []);
     while played.state.merges_under_way().next().is_some() {
         assert_eq!(begun(&played), []);

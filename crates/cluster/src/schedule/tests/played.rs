@@ -364,6 +364,10 @@ impl Played {
                     MergeStep::Done => &[merge.left, merge.right],
                     _ => &[merge.into.id],
                 };
+                let points = gone.iter().filter_map(|shard| self.points.remove(shard)).sum::<u64>();
+                if merge.step == MergeStep::Done && points > 0 {
+                    *self.points.entry(merge.into.id).or_default() += points;
+                }
                 gone.iter().for_each(|shard| drop(self.groups.remove(shard)));
                 self.stages.retain(|_, stage| stage.merge != merge.id);
                 continue;

@@ -12,7 +12,7 @@ fn begin(played: &mut Played, shard: u64) -> Result<u64, Refusal> {
     let HashRange { first, last } = descriptor.range;
     let (epoch, at, unix_micros) = (descriptor.epoch, first + (last - first) / 2 + 1, played.now);
     let reason = "it is large".to_owned();
-    match played.state.apply(Command::BeginSplit { shard, epoch, at, reason, unix_micros })? {
+    match played.state.apply(Command::BeginSplit { shard, epoch, at, reason, unix_micros, unasked: false })? {
         Effect::Split(split) => Ok(split.id),
         other => panic!("{other:?}"),
     }

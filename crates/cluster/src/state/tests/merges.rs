@@ -15,6 +15,7 @@ fn begin(left: u64, right: u64) -> Command {
         floor: FLOOR,
         reason: "they are small".to_owned(),
         unix_micros: 6,
+        unasked: false,
     }
 }
 
@@ -109,6 +110,11 @@ fn what_cannot_be_merged_is_refused() {
     for (left, right) in [(16, 18), (17, 16), (16, 16)] {
         invalid(apply(&mut state, begin(left, right)), "right");
     }
+    let told = |state: &mut State, left, right| {
+        apply(state, begin(left, right)).expect_err("they are no neighbours").to_string()
+    };
+    assert!(told(&mut state, 16, 18).ends_with("whose hashes follow those of shard 16, which is shard 17"));
+    assert!(told(&mut state, 18, 16).ends_with("whose hashes follow those of shard 18, and there is none"));
     apply(&mut state, create_replicated(2, "more", 1, 1)).expect("created");
     invalid(apply(&mut state, begin(18, 19)), "right");
     let change = |edit: &dyn Fn(&mut Command)| {
@@ -137,7 +143,8 @@ fn what_cannot_be_merged_is_refused() {
     apply(&mut state, begin(16, 17)).expect("begun");
     let busy = |shard| Err(Refusal::Busy { shard, operation: 1 });
     assert_eq!(apply(&mut state, begin(17, 18)), busy(17));
-    let split = Command::BeginSplit { shard: 16, epoch: 1, at: 9, reason: String::new(), unix_micros: 6 };
+    let split =
+        Command::BeginSplit { shard: 16, epoch: 1, at: 9, reason: String::new(), unix_micros: 6, unasked: false };
     assert_eq!(apply(&mut state, split), busy(16));
     assert_eq!(apply(&mut state, Command::SetReplicas { shard: 17, epoch: 1, replicas: vec![1] }), busy(17));
     for node in [2, 3, 4] {

@@ -55,9 +55,11 @@ fn command() -> impl Strategy<Value = Command> {
         let at = Floor { term: place / 3, index: place % 3 };
         Command::AdvanceOperation { id, from, to, at, unix_micros: 7 }
     });
-    let begin_split = (16u64..40, 1u64..4, 0u64..5, 0u64..2).prop_map(|(shard, epoch, at, unix_micros)| {
-        Command::BeginSplit { shard, epoch, at: at << 61, reason: "drawn".to_owned(), unix_micros }
-    });
+    let begin_split =
+        (16u64..40, 1u64..4, 0u64..5, 0u64..2, any::<bool>()).prop_map(|(shard, epoch, at, unix_micros, unasked)| {
+            let reason = "drawn".to_owned();
+            Command::BeginSplit { shard, epoch, at: at << 61, reason, unix_micros, unasked }
+        });
     let split_step = || prop::sample::select(SplitStep::NAMES.iter().map(|(step, _)| *step).collect::<Vec<_>>());
     let advance_split = (1u64..8, split_step(), split_step(), 0u64..9).prop_map(|(id, from, to, place)| {
         let at = Floor { term: place / 3, index: place % 3 };
@@ -74,18 +76,18 @@ fn command() -> impl Strategy<Value = Command> {
     );
     let end_recovery = (16u64..40, 1u64..8).prop_map(|(shard, id)| Command::EndRecovery { shard, id });
     let cancel = (1u64..8).prop_map(|id| Command::CancelOperation { id });
-    let begin_merge =
-        (16u64..40, 1u64..3, 1u64..3, 0u64..2, 0u64..2).prop_map(|(left, between, epoch, index, unix_micros)| {
-            Command::BeginMerge {
-                left,
-                left_epoch: epoch,
-                right: left + between,
-                right_epoch: epoch,
-                floor: Floor { term: 1, index },
-                reason: "drawn".to_owned(),
-                unix_micros,
-            }
-        });
+    let begin_merge = (16u64..40, 1u64..3, 1u64..3, 0u64..2, (0u64..2, prop::bool::weighted(0.3))).prop_map(
+        |(left, between, epoch, index, (unix_micros, unasked))| Command::BeginMerge {
+            left,
+            left_epoch: epoch,
+            right: left + between,
+            right_epoch: epoch,
+            floor: Floor { term: 1, index },
+            reason: "drawn".to_owned(),
+            unix_micros,
+            unasked,
+        },
+    );
     let merge_step = || prop::sample::select(MergeStep::NAMES.iter().map(|(step, _)| *step).collect::<Vec<_>>());
     let advance_merge = (1u64..8, merge_step(), merge_step()).prop_map(|(id, from, to)| Command::AdvanceMerge {
         id,

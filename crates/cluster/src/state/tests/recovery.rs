@@ -175,7 +175,7 @@ fn a_split_goes_on_with_one_replica_of_both_halves_or_is_over() {
     for steps in 0..3 {
         let mut state = placed(&[4, 5, 6]);
         let reason = String::new();
-        let begin = Command::BeginSplit { shard: 16, epoch: 2, at: 1 << 63, reason, unix_micros: 6 };
+        let begin = Command::BeginSplit { shard: 16, epoch: 2, at: 1 << 63, reason, unix_micros: 6, unasked: false };
         apply(&mut state, begin).expect("begun");
         let advance = |from, to| Command::AdvanceSplit { id: 1, from, to, at: AT, unix_micros: 8 };
         for (from, to) in [(Prepare, Divide), (Divide, Found)].into_iter().take(steps) {
@@ -210,7 +210,7 @@ fn a_split_that_only_lost_members_had_come_to_is_asked_for_anew() {
     for (entry, is_there) in [(AT, true), (later, false), (Floor { term: AT.term + 1, index: 3 }, false)] {
         let mut state = placed(&[4, 5, 6]);
         let reason = String::new();
-        let begin = Command::BeginSplit { shard: 16, epoch: 2, at: 1 << 63, reason, unix_micros: 6 };
+        let begin = Command::BeginSplit { shard: 16, epoch: 2, at: 1 << 63, reason, unix_micros: 6, unasked: false };
         apply(&mut state, begin).expect("begun");
         for (from, to) in [(Prepare, Divide), (Divide, Found)] {
             apply(&mut state, Command::AdvanceSplit { id: 1, from, to, at: entry, unix_micros: 8 })
@@ -256,7 +256,8 @@ fn a_shard_that_is_merged_goes_on_alone_only_once_the_merge_is_given_up() {
     apply(&mut state, Command::SetVoters { voters: vec![1, 2, 3] }).expect("noted");
     let (floor, reason) = (Floor { term: 1, index: 5_000 }, String::new());
     let (left, right, left_epoch, right_epoch) = (16, 17, 2, 2);
-    let begin = Command::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros: 6 };
+    let begin =
+        Command::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros: 6, unasked: false };
     apply(&mut state, begin).expect("begun");
     lose_for_ever(&mut state, &[4, 5]);
     for (from, to) in [(Prepare, Copy), (Copy, Freeze), (Freeze, Thaw)] {
@@ -267,8 +268,16 @@ fn a_shard_that_is_merged_goes_on_alone_only_once_the_merge_is_given_up() {
     let begun = recovery(apply(&mut state, recover(2, 6, 9)));
     assert_eq!((begun.id, begun.survivor), (2, 6));
     apply(&mut state, Command::AdvanceMerge { id: 1, from: Thaw, to: Cancelled, unix_micros: 8 }).expect("ended");
-    let again =
-        Command::BeginMerge { left, left_epoch: 3, right, right_epoch, floor, reason: String::new(), unix_micros: 9 };
+    let again = Command::BeginMerge {
+        left,
+        left_epoch: 3,
+        right,
+        right_epoch,
+        floor,
+        reason: String::new(),
+        unix_micros: 9,
+        unasked: false,
+    };
     assert_eq!(apply(&mut state, again), Err(Refusal::Busy { shard: 16, operation: 2 }), "it is recovered");
 }
 

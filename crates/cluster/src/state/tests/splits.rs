@@ -8,7 +8,7 @@ const AT: Floor = Floor { term: 3, index: 70 };
 const MIDDLE: u64 = 1 << 63;
 
 fn begin(shard: u64, epoch: u64, at: u64) -> Command {
-    Command::BeginSplit { shard, epoch, at, reason: "it is large".to_owned(), unix_micros: 6 }
+    Command::BeginSplit { shard, epoch, at, reason: "it is large".to_owned(), unix_micros: 6, unasked: false }
 }
 
 fn advance(id: u64, from: SplitStep, to: SplitStep) -> Command {
@@ -66,7 +66,10 @@ fn what_cannot_be_split_is_refused() {
     assert!(matches!(apply(&mut state, begin(16, 2, MIDDLE)), Err(Refusal::Stale { .. })));
     invalid(apply(&mut state, begin(16, 1, 0)), "at");
     let reason = "x".repeat(crate::limits::MAX_REASON_BYTES + 1);
-    invalid(apply(&mut state, Command::BeginSplit { shard: 16, epoch: 1, at: 9, reason, unix_micros: 6 }), "reason");
+    invalid(
+        apply(&mut state, Command::BeginSplit { shard: 16, epoch: 1, at: 9, reason, unix_micros: 6, unasked: false }),
+        "reason",
+    );
     apply(&mut state, create_replicated(2, "full", crate::limits::MAX_SHARDS, 1)).expect("created");
     let full = state.collection(&"full".parse().expect("a name")).expect("there").shards[0].clone();
     invalid(apply(&mut state, begin(full.id, 1, full.range.last)), "shard");
