@@ -131,6 +131,12 @@ enum CommandJson {
         to: MergeStep,
         unix_micros: u64,
     },
+    RecoverControl {
+        survivor: u64,
+        lost: Vec<u64>,
+        era: u64,
+        ended: u64,
+    },
 }
 
 fn one() -> u32 {
@@ -212,6 +218,9 @@ impl From<&Command> for CommandJson {
                 Self::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros }
             }
             &Command::AdvanceMerge { id, from, to, unix_micros } => Self::AdvanceMerge { id, from, to, unix_micros },
+            Command::RecoverControl { survivor, lost, era, ended } => {
+                Self::RecoverControl { survivor: *survivor, lost: lost.clone(), era: *era, ended: *ended }
+            }
         }
     }
 }
@@ -280,6 +289,9 @@ impl TryFrom<CommandJson> for Command {
                 Self::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros }
             }
             CommandJson::AdvanceMerge { id, from, to, unix_micros } => Self::AdvanceMerge { id, from, to, unix_micros },
+            CommandJson::RecoverControl { survivor, lost, era, ended } => {
+                Self::RecoverControl { survivor, lost, era, ended }
+            }
         })
     }
 }

@@ -261,7 +261,7 @@ fn any_changed_byte_of_a_snapshot_is_noticed() {
         assert_eq!(State::decode(&bad), Err(SnapshotError::Damaged), "byte {at}");
         assert_eq!(State::decode(&good[..at]), Err(SnapshotError::Damaged), "cut at {at}");
     }
-    let newer = br#"{"format":7}"#;
+    let newer = br#"{"format":8}"#;
     let newer = [&newer[..], format!("\n{:016x}\n", xxhash_rust::xxh3::xxh3_64(newer)).as_bytes()].concat();
-    assert_eq!(State::decode(&newer), Err(SnapshotError::Newer { found: 7 }));
+    assert_eq!(State::decode(&newer), Err(SnapshotError::Newer { found: 8 }));
 }
