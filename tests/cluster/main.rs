@@ -21,6 +21,7 @@ mod points;
 #[path = "../cli/ran.rs"]
 mod ran;
 mod recover;
+mod recover_control;
 mod retries;
 mod returns;
 #[path = "../server/small_disk.rs"]

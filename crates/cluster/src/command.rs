@@ -210,6 +210,17 @@ pub enum Command {
         /// Which recovery: [`crate::Recovery::id`].
         id: u64,
     },
+    /// The control group goes on with one coordinator, alone, since a majority of it is lost for ever: its other voters are given up.
+    RecoverControl {
+        /// The coordinator that goes on.
+        survivor: u64,
+        /// The voters that are lost.
+        lost: Vec<u64>,
+        /// How often that had been done before: [`crate::State::era`].
+        era: u64,
+        /// The last entry that the survivor has of that era.
+        ended: u64,
+    },
 }
 
 /// Which join token another one replaces.
@@ -267,7 +278,8 @@ impl Command {
             Self::SetVoters { .. }
             | Self::SetReplicas { .. }
             | Self::AdvanceOperation { .. }
-            | Self::EndRecovery { .. } => false,
+            | Self::EndRecovery { .. }
+            | Self::RecoverControl { .. } => false,
         }
     }
 
@@ -290,7 +302,8 @@ impl Command {
             | Self::RecoverShard { .. }
             | Self::EndRecovery { .. }
             | Self::BeginMerge { .. }
-            | Self::AdvanceMerge { .. } => None,
+            | Self::AdvanceMerge { .. }
+            | Self::RecoverControl { .. } => None,
         }
     }
 }

@@ -225,13 +225,16 @@ impl State {
 
     fn check_change(&self, before: &Self) -> Result<(), String> {
         hold!(self.cluster_id == before.cluster_id, "the cluster became another");
+        hold!(self.eras.starts_with(&before.eras), "the control group is in an era that is over");
         hold!(self.next_shard_id >= before.next_shard_id, "ids of shards are handed out again");
         hold!(before.founder.is_none() || self.founder == before.founder, "the cluster has another founder");
         for (id, old) in before.nodes() {
             let new = self.nodes.get(id).ok_or_else(|| format!("node {id} was forgotten"))?;
             hold!(new.incarnation == old.incarnation, "node {id} became another");
             hold!(new.run >= old.run, "node {id} came from start {} back to {}", old.run, new.run);
-            hold!(may_become(old.status, new.status), "node {id} came from {} to {}", old.status, new.status);
+            let given_up = self.given_up.contains_key(id) && !before.given_up.contains_key(id);
+            let may = may_become(old.status, new.status) || given_up && new.status == NodeStatus::Removed;
+            hold!(may, "node {id} came from {} to {}", old.status, new.status);
         }
         let coordinators = |state: &Self| -> BTreeSet<u64> {
             let coordinators = state.nodes.values().filter(|node| node.place.roles.coordinator);

@@ -1,10 +1,14 @@
-//! Recoveries: shards whose groups lost a majority of their members for ever, of which one replica goes on alone.
+//! Recoveries: groups that lost a majority of their members for ever, of which one goes on alone.
 
 use serde::{Deserialize, Serialize};
 
 /// Terms that a recovered group skips. What lost members may have agreed on since without the survivor is of an earlier term, so
 /// whoever hears of both goes by the survivor. At one election a second the lost ones would need twelve days to get there.
 pub const SKIPPED_TERMS: u64 = 1 << 20;
+
+/// Numbers of shards, operations and deletions that a control group skips which goes on without its majority. Lost members may have handed
+/// out the next ones since, and an identity that was handed out twice would be taken for the same.
+pub const SKIPPED_IDS: u64 = 1 << 20;
 
 /// A shard that one replica goes on with, alone: all that is kept of it is what that replica has. Under way until that one leads the
 /// group, of which it is the only member then. Nothing else is done about the shard meanwhile.

@@ -16,8 +16,8 @@ use crate::split::Split;
 use crate::state::{Asked, Leaving, Request, State};
 
 /// The newest format of the snapshot that this build knows. It writes the oldest that can hold the state: 7 while a collection has more shards
-/// than are wanted, or a split or merge is known that nobody asked for, 6 while a merge is known, 5 since a lost node was given up, 4 since a
-/// shard that is there was split, or is to be, 3 since an operation was begun.
+/// than are wanted, or a split or merge is known that nobody asked for, and since the control group went on without its majority, 6 while a
+/// merge is known, 5 since a lost node was given up, 4 since a shard that is there was split, or is to be, 3 since an operation was begun.
 const FORMAT: u32 = 7;
 
 /// Why bytes are not a snapshot or a command of this build.
@@ -91,6 +91,9 @@ struct SnapshotJson {
     // Format 5 has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     merges: Vec<Merge>,
+    // Format 6 has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    eras: Vec<u64>,
     requests: Vec<RequestJson>,
 }
 
@@ -172,6 +175,7 @@ impl State {
                 .collect(),
             recoveries: self.recoveries.values().map(|recovery| Recovery::clone(recovery)).collect(),
             merges: self.merges.values().map(|merge| Merge::clone(merge)).collect(),
+            eras: self.eras.clone(),
             requests: self.requests.iter().map(RequestJson::from).collect(),
         };
         let mut bytes = serde_json::to_vec(&json).expect("invariant: maps with text keys and numbers always serialise");
@@ -183,7 +187,7 @@ impl State {
     fn format(&self) -> u32 {
         let knows_splits = !self.splits.is_empty() || self.shards().any(|(_, shard)| shard.split.is_some());
         match (self.given_up.is_empty(), knows_splits, self.begun_operations) {
-            _ if self.knows_unasked() => FORMAT,
+            _ if self.knows_unasked() || !self.eras.is_empty() => FORMAT,
             _ if !self.merges.is_empty() => 6,
             (false, ..) => 5,
             (true, true, _) => 4,
@@ -240,6 +244,7 @@ impl State {
         state.given_up = Arc::new(json.given_up.into_iter().map(|one| (one.node, one.deletion)).collect());
         state.recoveries = Arc::new(json.recoveries.into_iter().map(|one| (one.shard, Arc::new(one))).collect());
         state.merges = Arc::new(json.merges.into_iter().map(|merge| (merge.id, Arc::new(merge))).collect());
+        state.eras = json.eras;
         let requests = json.requests.into_iter().map(Request::try_from);
         state.requests = Arc::new(requests.collect::<Result<_, _>>()?);
         Ok((state, json.applied_index, json.applied_term))

@@ -35,6 +35,8 @@ pub struct State {
     pub(crate) join_token: Option<[u8; 32]>,
     /// Who votes in the control group, ascending; empty until somebody has said so.
     pub(crate) voters: Vec<u64>,
+    /// Of each time that the control group went on without its majority, the last entry of before that is kept.
+    pub(crate) eras: Vec<u64>,
     pub(crate) collections: Arc<BTreeMap<CollectionName, Arc<Collection>>>,
     /// Deleted collections, by name, that may still take writes.
     pub(crate) leaving: Arc<BTreeMap<CollectionName, Leaving>>,
@@ -93,7 +95,7 @@ impl State {
     pub fn new(cluster_id: u128) -> Self {
         let (nodes, voters, collections, leaving, requests) = Default::default();
         let (operations, splits, given_up, recoveries, merges) = Default::default();
-        let (founder, join_token) = (None, None);
+        let (founder, join_token, eras) = (None, None, Vec::new());
         let (deletions, begun_operations, next_shard_id) = (0, 0, Self::FIRST_SHARD_ID);
         Self {
             cluster_id,
@@ -101,6 +103,7 @@ impl State {
             founder,
             join_token,
             voters,
+            eras,
             collections,
             leaving,
             deletions,
@@ -148,6 +151,17 @@ impl State {
     /// Who votes in the control group, ascending, as it was noted last; empty if it never was.
     pub fn voters(&self) -> &[u64] {
         &self.voters
+    }
+
+    /// How often the control group went on with one coordinator, since it had lost its majority for ever. Of two states the one of the later era
+    /// is the newer, whatever their places in the log: lost coordinators that come back may have gone on by themselves.
+    pub fn era(&self) -> u64 {
+        self.eras.len() as u64
+    }
+
+    /// The last entry of an era that is over which this state has; nothing of later ones of that era is in it. `None` while the era lasts.
+    pub fn end_of_era(&self, era: u64) -> Option<u64> {
+        self.eras.get(usize::try_from(era).ok()?).copied()
     }
 
     /// The living collections by name.
@@ -262,6 +276,9 @@ impl State {
                 self.recover_shard((shard, epoch), (survivor, term), at, unix_micros)?
             }
             Command::EndRecovery { shard, id } => self.end_recovery(shard, id),
+            Command::RecoverControl { survivor, lost, era, ended } => {
+                self.recover_control(survivor, &lost, (era, ended))?
+            }
         };
         Ok(effect)
     }

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use sagitta_cluster::State;
 use sagitta_consensus::{
-    ConsensusError, Doubt, GroupHandle, GroupId, HostHandle, LogMark, NodeId, Outcome, ReadOutcome, States,
+    ConsensusError, Doubt, GroupHandle, GroupId, GroupSpec, HostHandle, LogMark, NodeId, Outcome, ReadOutcome, States,
 };
 use sagitta_env::{Deadline, Env};
 use sagitta_model::ErrorKind;
@@ -85,10 +85,36 @@ impl Control {
         host: &HostHandle,
         states: States,
     ) -> Result<Self, ControlError> {
+        let spec = LogMark::in_folder(dir).spec(GROUP, founders);
+        Self::open_as(env, dir, cluster_id, host, states, spec).await
+    }
+
+    /// Opens the control group as one of this member alone, from a term on, since its majority is lost for ever: see
+    /// [`GroupSpec::alone_from`].
+    pub async fn open_alone(
+        env: &Env,
+        dir: &Path,
+        cluster_id: u128,
+        host: &HostHandle,
+        term: u64,
+    ) -> Result<Self, ControlError> {
+        let spec =
+            GroupSpec { found_with: None, alone_from: Some(term), ..LogMark::in_folder(dir).spec(GROUP, Vec::new()) };
+        Self::open_as(env, dir, cluster_id, host, States::default(), spec).await
+    }
+
+    async fn open_as(
+        env: &Env,
+        dir: &Path,
+        cluster_id: u128,
+        host: &HostHandle,
+        states: States,
+        spec: GroupSpec,
+    ) -> Result<Self, ControlError> {
         let machine = ControlMachine::open(env, GROUP, dir, cluster_id, states)?;
         let (state, applied) = (machine.shared.clone(), machine.seen.subscribe());
         let mark = LogMark::in_folder(dir);
-        let group = host.open_group(mark.spec(GROUP, founders), Box::new(machine)).await;
+        let group = host.open_group(spec, Box::new(machine)).await;
         let group = group.map_err(|error| match error {
             ConsensusError::Absent { .. } => ControlError::new(
                 ErrorKind::Corrupt,

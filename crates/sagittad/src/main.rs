@@ -3,6 +3,7 @@
 //! May not know: anything that a library crate could do for it.
 
 mod inspect;
+mod recover;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -34,6 +35,7 @@ Examples:
   sagittad dev                  serves on 127.0.0.1:6380, keeps its data in ./sagitta-data
   sagittad serve --help         a node of a cluster of several
   sagittad inspect --help       what is in the data folder of a stopped node
+  sagittad recover-control-group --help    when most coordinators are lost
 
 The command line client is `sagitta`; try `sagitta --help`.";
 
@@ -89,6 +91,11 @@ enum Command {
     /// Shows which node it is, the cluster as it knew it, its replicas with their segments, its Raft log, what is damaged, and what helps.
     #[command(after_help = inspect::HELP)]
     Inspect(inspect::Inspect),
+    /// Go on with one coordinator, when most of them are lost for ever
+    ///
+    /// Works on the data folder of a coordinator that is left, while no coordinator runs.
+    #[command(after_help = recover::HELP)]
+    RecoverControlGroup(recover::RecoverControlGroup),
 }
 
 /// What a node of a cluster is told.
@@ -190,6 +197,7 @@ fn main() -> std::process::ExitCode {
         Command::Dev { common } => (common, None),
         Command::Serve { common, member } => (common, Some(*member)),
         Command::Inspect(inspect) => return inspect.run(),
+        Command::RecoverControlGroup(recover) => return recover.run(),
     };
     let Common { data, listen, tls_cert, tls_key, tls_client_ca, search_threads, memory, log, log_json } = common;
     let mut config = Config::new(data, listen);
@@ -284,8 +292,12 @@ fn run(config: Config) -> anyhow::Result<()> {
             () = &mut signal => return Ok(()),
         };
         println!("sagittad is ready: {}  (data in {})", server.url(), server.data().display());
-        signal.await;
-        Ok(server.stop().await?)
+        let superseded = tokio::select! {
+            () = &mut signal => None,
+            why = server.superseded() => Some(why),
+        };
+        server.stop().await?;
+        superseded.map_or(Ok(()), |why| Err(why.into()))
     })
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::future::{Either, select};
 use sagitta_cluster::{
     Collection, Floor, GroupMembers, MergeReport, MergeStage, ReplicaReport, ReplicaRole, Report, ShardDescriptor,
@@ -57,18 +57,41 @@ impl Placed {
 /// The control state as of an entry of its log.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// The entry.
+    /// The entry, by which the newest state is known. All of a later era come after those of an earlier one.
     pub index: u64,
     /// The state.
     pub state: Arc<State>,
 }
+
+/// An era's part of [`Seen::index`]: above any place in a log.
+const ERA: u64 = 1 << 40;
 
 impl Seen {
     /// What a control group has applied here.
     pub(crate) fn of(control: &Control) -> Self {
         // The index first: a state that is later than its index is looked at once more, the other way around it would be missed.
         let index = *control.applied().borrow();
-        Self { index, state: control.state() }
+        Self::at(index, control.state())
+    }
+
+    /// The state as of an entry of its log.
+    pub(crate) fn at(entry: u64, state: Arc<State>) -> Self {
+        Self { index: state.era() * ERA + entry, state }
+    }
+
+    /// The state as a file keeps it: that of a node with its place among all, that of a control group with its entry.
+    pub(crate) fn kept(index: u64, state: Arc<State>) -> Self {
+        Self::at(index % ERA, state)
+    }
+
+    /// Its entry in the log of its era.
+    pub(crate) fn entry(&self) -> u64 {
+        self.index.saturating_sub(self.state.era() * ERA)
+    }
+
+    /// Whether `later`, which is of a later era, lacks what this state is of the last: where that ended for it.
+    pub(crate) fn is_ahead_of(&self, later: &Self) -> Option<u64> {
+        later.state.end_of_era(self.state.era()).filter(|ended| self.entry() > *ended)
     }
 }
 
@@ -88,6 +111,8 @@ pub(crate) struct Agent {
     waits_for_split: bool,
     /// Those of them that wait for one that cannot be opened.
     blocked: BTreeSet<u64>,
+    /// The era that is not followed, since its beginning lacks what was followed here.
+    lacking: Option<u64>,
 }
 
 /// Says what the node hosts.
@@ -98,6 +123,8 @@ struct Reporter {
     node: Arc<Node>,
     placed: Placed,
     reports: watch::Sender<Report>,
+    /// Why the node does not follow what the cluster is now.
+    ahead: Arc<ArcSwapOption<String>>,
 }
 
 /// The latest state that the node has followed, kept in a file: so that a node that restarts knows where its cluster is, hosts
@@ -188,7 +215,8 @@ impl Agent {
     /// An agent of the node, which is known to the cluster as `me`, that shares what it knows in `placed`.
     pub(crate) fn new(env: Env, me: u64, node: Arc<Node>, placed: Placed, followed: Followed) -> Self {
         let reports = watch::Sender::default();
-        let reporter = Reporter { env: env.clone(), me, node: node.clone(), placed: placed.clone(), reports };
+        let ahead = Arc::<ArcSwapOption<String>>::default();
+        let reporter = Reporter { env: env.clone(), me, node: node.clone(), placed: placed.clone(), reports, ahead };
         Self {
             env,
             me,
@@ -200,6 +228,7 @@ impl Agent {
             deletions: 0,
             waits_for_split: false,
             blocked: BTreeSet::new(),
+            lacking: None,
         }
     }
 
@@ -270,7 +299,7 @@ impl Agent {
     /// so it mends what a crash between a decision and its execution left. What fails is kept for those who ask for it, and
     /// does not hold up the rest; the error is the first one.
     pub(crate) async fn follow(&mut self, seen: &Seen) -> Result<(), NodeError> {
-        if !self.followed.keep(seen) {
+        if self.stays_behind(seen) || !self.followed.keep(seen) {
             return Ok(());
         }
         let state = &seen.state;
@@ -340,6 +369,28 @@ impl Agent {
         first
     }
 
+    /// Whether a state is not to be followed: the control group has gone on without its majority, from before what was followed here. What that
+    /// state says is older then, whatever its era: by it replicas would be removed that the lost coordinators had brought here, and others
+    /// founded anew that they had taken away. So all stays as it is, and who was given up is heard no more all the same.
+    fn stays_behind(&mut self, seen: &Seen) -> bool {
+        let ended = self.followed.last().and_then(|last| Some((last.entry(), last.is_ahead_of(seen)?)));
+        let why = ended.map(|(followed, ended)| {
+            format!(
+                "it follows the control state no further: the control group goes on from entry {ended}, and this node has followed {followed}; what it \
+                 holds is kept as it was (sagittad recover-control-group --help, at \"Afterwards\")"
+            )
+        });
+        if let Some(why) = &why {
+            (self.heed)(&seen.state);
+            if self.lacking.replace(seen.state.era()) != Some(seen.state.era()) {
+                tracing::error!("{why}");
+            }
+        }
+        let stays = why.is_some();
+        self.reporter.ahead.store(why.map(Arc::new));
+        stays
+    }
+
     async fn host(&self, state: &State, collection: &Collection, shard: &ShardDescriptor) -> Result<(), NodeError> {
         let spec = ShardSpec { collection: collection.id, shard: shard.id, schema: collection.schema.clone() };
         let founders = shard.founders.iter().copied().map(NodeId).collect();
@@ -374,8 +425,10 @@ impl Reporter {
     /// what else runs here. A node whose disk answers nothing says nothing.
     async fn report(&self, deletions: u64) {
         let (node, placed, me) = (self.node.clone(), self.placed.clone(), self.me);
+        let ahead = self.ahead.load_full().map(|why| String::clone(&why));
         match self.env.spawn_blocking(move || report(&node, &placed, me, deletions)).await {
-            Ok(report) => drop(self.reports.send_replace(report)),
+            // Nothing new is to be brought to a node that would not hear of it.
+            Ok(report) => drop(self.reports.send_replace(Report { shortage: ahead.or(report.shortage), ..report })),
             Err(_) => tracing::error!("the figures of the replicas were not told: the server's log says why"),
         }
     }

@@ -140,7 +140,7 @@ impl Entrance<'_> {
         let followed = Followed::open(data.layout().followed())?;
         let Some(Seen { state, .. }) = followed.last() else { return Ok(false) };
         let me = raft_id(data.node_id()).0;
-        let alone = data.founder() && state.voters().iter().all(|voter| *voter == me);
+        let alone = state.voters() == [me] || data.founder() && state.voters().iter().all(|voter| *voter == me);
         Ok(!alone && state.nodes().get(&me).is_some_and(|node| !is_same(&node.place, &self.place)))
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sagitta_cluster::{Command, Limits, NodeStatus, Place, Report, State};
 use sagitta_consensus::{
-    GroupId, Host, HostSettings, LogStore, NodeId, Shelf, SilentTransport, StateSource, States, Transport,
+    Condition, GroupId, Host, HostSettings, LogStore, NodeId, Shelf, SilentTransport, StateSource, States, Transport,
 };
 use sagitta_coordinator::{CONTROL_GROUP, Control, Coordinator, NodeClient, Reports};
 use sagitta_env::{Deadline, Env, JoinHandle};
@@ -29,6 +29,7 @@ use crate::peers::{
     AddressBook, Guests, Lending, Outbound, PeerCounters, PeerIdentity, PeerListener, Sending, StateFetcher, Throttle,
     is_overtaken, outbound,
 };
+use crate::recover::superseded;
 use crate::start::{OpenLog, StartError, log_settings};
 use crate::steward::Steward;
 
@@ -64,6 +65,8 @@ pub(crate) struct Started {
     pub(crate) coordinator: Option<Arc<Coordinator<AllNodes>>>,
     pub(crate) tasks: Vec<JoinHandle<()>>,
     pub(crate) network: Option<Network>,
+    /// Why it must end, once it must.
+    pub(crate) superseded: watch::Receiver<Option<String>>,
 }
 
 /// The connections with other nodes.
@@ -104,13 +107,17 @@ impl Parts<'_> {
         let whole = States { shelf: shelf.clone(), source };
         let node = Arc::new(Node::start(env.clone(), self.node_options(whole.clone()), engines, host.handle())?);
         let (placed, followed) = (Placed::default(), Followed::open(data.layout().followed())?);
+        if let Some(why) = followed.last().and_then(|seen| superseded(&seen.state, me.node)) {
+            return Err(StartError::Superseded(why));
+        }
+        let (ending, ends) = watch::channel(None);
         let states = Arc::new(watch::Sender::new(followed.last().cloned()));
         let agent = Agent::new(env.clone(), me.node.0, node.clone(), placed.clone(), followed);
         let heeding = books.clone();
         let mut agent = agent.heeding(move |state| heeding.follow(state));
 
         books.note(&self.known, states.borrow().as_ref());
-        let mut tasks = vec![env.spawn(books.clone().keep(states.subscribe()))];
+        let mut tasks = vec![env.spawn(books.clone().keep(states.subscribe(), ending.clone()))];
         let connected = outgoing.map(|outgoing| {
             let sending = outgoing.start(Arc::new(host.handle()));
             let coordinators = books.coordinators.clone();
@@ -123,6 +130,7 @@ impl Parts<'_> {
             Some(control) => {
                 let coordinator = Arc::new(self.coordinator(control, own.clone(), books.all.clone()));
                 tasks.push(env.spawn(publish(coordinator.clone(), states.clone())));
+                tasks.push(env.spawn(look_ahead(control.clone(), states.subscribe(), ending)));
                 tasks.push(env.spawn(tell(agent.reports(), coordinator.reports().clone(), me.node.0)));
                 tasks.extend(self.take_part(&coordinator).await?);
                 Some(coordinator)
@@ -156,7 +164,7 @@ impl Parts<'_> {
             }
             _ => None,
         };
-        Ok(Started { host, node, control, coordinator, tasks, network })
+        Ok(Started { host, node, control, coordinator, tasks, network, superseded: ends })
     }
 
     /// Hosts what should be here, as far as it is known.
@@ -364,6 +372,34 @@ async fn publish<C: NodeClient>(coordinator: Arc<Coordinator<C>>, states: Arc<wa
     }
 }
 
+/// Ends a process whose member of the control group has stopped, since more was agreed on in its log than the group goes on with: that can be undone
+/// nowhere. (One that comes later reads the entries by which the group became another, and lacks the last of them for a moment.)
+async fn look_ahead(
+    control: Control,
+    mut states: watch::Receiver<Option<Seen>>,
+    ending: watch::Sender<Option<String>>,
+) {
+    let mut group = control.group().clone();
+    loop {
+        let known = states.borrow_and_update().clone();
+        let ahead = known.and_then(|known| Seen::of(&control).is_ahead_of(&known));
+        if let (Some(ended), Condition::Stopped(_)) = (ahead, group.status().condition) {
+            ending.send_replace(Some(format!(
+                "the cluster's control group goes on from entry {ended}, and this coordinator's log holds more that was agreed on, which counts for \
+                 nothing: start it with --roles shard if it holds shards, and a new coordinator with an empty data folder"
+            )));
+        }
+        let is_over = tokio::select! {
+            biased;
+            changed = states.changed() => changed.is_err(),
+            changed = group.changed() => changed.is_err(),
+        };
+        if is_over {
+            return;
+        }
+    }
+}
+
 /// Where nodes are.
 #[derive(Clone)]
 struct Books {
@@ -385,14 +421,17 @@ impl Books {
         }
     }
 
-    /// Goes by the newest state, whenever there is one.
-    async fn keep(self, mut states: watch::Receiver<Option<Seen>>) {
+    /// Goes by the newest state, whenever there is one, and says if this process must end by it.
+    async fn keep(self, mut states: watch::Receiver<Option<Seen>>, ending: watch::Sender<Option<String>>) {
         let mut said = false;
         loop {
             let seen = states.borrow_and_update().clone();
             if let Some(seen) = seen {
                 self.follow(&seen.state);
                 let me = self.guests.me();
+                if let Some(why) = superseded(&seen.state, me.node) {
+                    ending.send_replace(Some(why));
+                }
                 let overtaken = seen.state.nodes().get(&me.node.0).filter(|node| is_overtaken(&me.run, node));
                 if let Some(node) = overtaken.filter(|_| !std::mem::replace(&mut said, true)) {
                     let (other, this) = (node.run, me.run.number);

@@ -17,7 +17,7 @@ use sagitta_node::{ByteSize, Node, NodeError};
 use sagitta_shard::Engines;
 use sagitta_tls::Acceptor;
 use sagitta_wire::peer::Run;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::config::{ClusterConfig, Config};
 use crate::data_dir::{DataDir, DataDirError};
@@ -64,6 +64,7 @@ pub struct Server {
     control: Option<Control>,
     tasks: Vec<JoinHandle<()>>,
     network: Option<Network>,
+    superseded: watch::Receiver<Option<String>>,
     health: Health,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -146,6 +147,9 @@ pub enum StartError {
     /// The cluster does not let the process in.
     #[error("the cluster does not let this node in: {0}")]
     NotLetIn(String),
+    /// The control group has gone on without this coordinator.
+    #[error("{0}")]
+    Superseded(String),
     /// Signals could not be listened for.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
@@ -209,7 +213,7 @@ impl Server {
             Some(listener) => listener,
             None => listen(&net, address).await?.with_tls(tls.clone()),
         };
-        let Started { host, node, coordinator, control, mut tasks, network } = started;
+        let Started { host, node, coordinator, control, mut tasks, network, superseded } = started;
         tasks.extend(renewal::keep_all(&env, tls.clone(), peer_tls));
         let at =
             Addresses { api: address, url: api(address, tls.as_ref()), peers: network.as_ref().map(Network::address) };
@@ -221,7 +225,7 @@ impl Server {
         health.serving().await;
         let memory = ByteSize(config.memory.bytes());
         tracing::info!(api = at.url, peers = ?at.peers, node = %me.node, data = %data.path().display(), %memory, "serving");
-        Ok(Self { env, at, data, host, node, control, tasks, network, health, stop, serving })
+        Ok(Self { env, at, data, host, node, control, tasks, network, superseded, health, stop, serving })
     }
 
     /// Where the API listens.
@@ -242,6 +246,18 @@ impl Server {
     /// The data folder.
     pub fn data(&self) -> &Path {
         self.data.path()
+    }
+
+    /// Waits until the process has to end by itself: it learns that the cluster's control group has gone on without it, for ever. Says why, and is
+    /// to be stopped then.
+    pub async fn superseded(&self) -> StartError {
+        let mut ends = self.superseded.clone();
+        let why = ends.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+        match why {
+            Some(why) => StartError::Superseded(why),
+            // Who would say so has ended, as this process has or is about to.
+            None => std::future::pending().await,
+        }
     }
 
     /// Takes no more calls, finishes those that run, makes everything durable, closes the files.

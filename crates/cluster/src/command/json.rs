@@ -137,6 +137,12 @@ enum CommandJson {
         to: MergeStep,
         unix_micros: u64,
     },
+    RecoverControl {
+        survivor: u64,
+        lost: Vec<u64>,
+        era: u64,
+        ended: u64,
+    },
 }
 
 fn one() -> u32 {
@@ -218,6 +224,9 @@ impl From<&Command> for CommandJson {
                 Self::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros, unasked }
             }
             &Command::AdvanceMerge { id, from, to, unix_micros } => Self::AdvanceMerge { id, from, to, unix_micros },
+            Command::RecoverControl { survivor, lost, era, ended } => {
+                Self::RecoverControl { survivor: *survivor, lost: lost.clone(), era: *era, ended: *ended }
+            }
         }
     }
 }
@@ -286,6 +295,9 @@ impl TryFrom<CommandJson> for Command {
                 Self::BeginMerge { left, left_epoch, right, right_epoch, floor, reason, unix_micros, unasked }
             }
             CommandJson::AdvanceMerge { id, from, to, unix_micros } => Self::AdvanceMerge { id, from, to, unix_micros },
+            CommandJson::RecoverControl { survivor, lost, era, ended } => {
+                Self::RecoverControl { survivor, lost, era, ended }
+            }
         })
     }
 }

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::State;
+use super::nodes::is_coordinator;
 use crate::collection::{Floor, ShardDescriptor};
 use crate::merge::MergeStep;
 use crate::node::{Node, NodeStatus};
 use crate::operation::{Operation, OperationStep};
 use crate::outcome::{Effect, Refusal};
-use crate::recovery::Recovery;
+use crate::recovery::{Recovery, SKIPPED_IDS};
 use crate::split::{Split, SplitStep};
 
 impl State {
@@ -65,6 +66,51 @@ impl State {
         self.deletions += 1;
         Arc::make_mut(&mut self.given_up).insert(id, self.deletions);
         Ok(Effect::Node(gone))
+    }
+
+    /// Has the control group go on with one coordinator, and gives its other voters up with all that they hold. `era` is the one that ends with
+    /// the entry `ended`.
+    pub(super) fn recover_control(
+        &mut self,
+        survivor: u64,
+        lost: &[u64],
+        (era, ended): (u64, u64),
+    ) -> Result<Effect, Refusal> {
+        if self.era() == era + 1 && self.end_of_era(era) == Some(ended) && self.voters == [survivor] {
+            return Ok(Effect::Voters(self.voters.clone()));
+        }
+        if self.era() != era {
+            return Err(Refusal::invalid("era", format!("is {era}, and the control group is in {}", self.era())));
+        }
+        let serves = self.nodes.get(&survivor).is_some_and(|node| is_coordinator(node));
+        if !serves || lost.contains(&survivor) {
+            let what = format!("is node {survivor}, which is no coordinator that is left");
+            return Err(Refusal::invalid("survivor", what));
+        }
+        if let Some(unknown) = lost.iter().find(|node| !self.nodes.contains_key(node)) {
+            return Err(Refusal::NoNode(*unknown));
+        }
+        let others: Vec<u64> = self.voters.iter().copied().filter(|voter| *voter != survivor).collect();
+        if lost.is_empty() || others.iter().any(|voter| !lost.contains(voter)) {
+            let what = format!("are {lost:?}, expected all voters but that one: {others:?}");
+            return Err(Refusal::invalid("lost", what));
+        }
+        // What only the lost ones knew of may have had the next of these, and there are nodes that know it by them.
+        self.next_shard_id += SKIPPED_IDS;
+        self.begun_operations += SKIPPED_IDS;
+        self.deletions += SKIPPED_IDS;
+        for &id in lost {
+            let node = Arc::make_mut(&mut self.nodes).get_mut(&id).expect("invariant: it was found a moment ago");
+            if node.status == NodeStatus::Removed {
+                continue;
+            }
+            Arc::make_mut(node).status = NodeStatus::Removed;
+            self.deletions += 1;
+            Arc::make_mut(&mut self.given_up).insert(id, self.deletions);
+        }
+        self.voters = vec![survivor];
+        self.eras.push(ended);
+        Ok(Effect::Voters(self.voters.clone()))
     }
 
     /// Has a shard go on with the replica of one node, whose log ends there.

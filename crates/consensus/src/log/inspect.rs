@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use super::engine::files::log_files;
 use super::engine::mark::{FILE_NAME as MARK_FILE, MarkFile};
 use super::engine::{RaftEngineLog, RaftEngineSettings};
-use super::{GroupState, LogStore as _};
+use super::memory::MemoryLog;
+use super::{GroupState, LogBatch, LogStore as _};
 use crate::driver::open::check_continuity;
 use crate::driver::snapshot::goes_on_after;
 use crate::error::{ConsensusError, LogError};
@@ -81,6 +82,29 @@ impl LogInspector {
             next += entries.len() as u64;
         }
         Ok(())
+    }
+
+    /// A group's log in memory, where all of it counts as agreed: to see what its entries come to. Nothing that is done with it comes back here.
+    ///
+    /// # Errors
+    /// As [`LogInspector::verify`].
+    pub fn agreed(&self, group: GroupId) -> Result<Option<MemoryLog>, LogError> {
+        self.verify(group)?;
+        let Some(GroupState { meta, mut hard_state, truncated, last }) = self.state(group)? else { return Ok(None) };
+        hard_state.commit = last.index;
+        let (copy, mut batch) = (MemoryLog::new(), LogBatch::default());
+        let write = batch.of(group);
+        (write.meta, write.truncate, write.hard_state) = (Some(meta), Some(truncated), Some(hard_state));
+        copy.append(&batch)?;
+        let (mut next, end) = (truncated.index + 1, last.index + 1);
+        while next < end {
+            let entries = self.log.entries(group, next..end, READ_BYTES).map_err(|error| self.scratch.told(error))?;
+            next += entries.len() as u64;
+            let mut batch = LogBatch::default();
+            batch.of(group).entries = entries;
+            copy.append(&batch)?;
+        }
+        Ok(Some(copy))
     }
 
     /// Whether the group can go on: its log reaches from what its state machine has applied to what was committed.

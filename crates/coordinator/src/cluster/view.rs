@@ -12,6 +12,9 @@ use sagitta_model::{Health, NodeInfo, ReplicaInfo, ReplicaTold, ShardInfo};
 
 use crate::reports::{MAX_LAG, Reports, SILENT};
 
+const NO_CONTROL_LEADER: &str = "the control group has no leader: nothing can be changed; start its coordinators, or, if most of them are lost for \
+     ever, see sagittad recover-control-group --help";
+
 pub(super) struct View<'r> {
     pub(super) state: Arc<State>,
     reports: &'r Reports,
@@ -83,7 +86,7 @@ impl<'r> View<'r> {
     pub(super) fn health(&self, leader: Option<u64>) -> (Health, Vec<String>) {
         let mut problems: Vec<(Health, String)> = Vec::new();
         if leader.is_none() {
-            problems.push((Health::Unavailable, "the control group has no leader: nothing can be changed".to_owned()));
+            problems.push((Health::Unavailable, NO_CONTROL_LEADER.to_owned()));
         }
         for node in self.state.nodes().values() {
             let found = self.node_problems(node).into_iter();

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::{fs, io};
 
 use sagitta_cluster::{SnapshotError, State};
-use sagitta_consensus::{Membership, Position};
+use sagitta_consensus::{Membership, Position, write_whole};
 use sagitta_model::ErrorKind;
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
@@ -44,6 +44,17 @@ impl Kept {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(told(ErrorKind::Unavailable, &error)),
         }
+    }
+
+    /// Writes the file, durably: for a state that comes from elsewhere than the control group that is opened there next. The folder is made if
+    /// there is none.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write(&self, dir: &Path) -> Result<(), ControlError> {
+        let path = dir.join(STATE_FILE);
+        let written = fs::create_dir_all(dir).and_then(|()| write_whole(&path, &self.encode()));
+        written.map_err(|error| ControlError::new(ErrorKind::Unavailable, format!("{}: {error}", path.display())))
     }
 
     /// The encoded state with one more field in its document, `group`, unless there is nothing to say: builds that do not

@@ -421,6 +421,60 @@ async fn a_node_goes_on_reporting_while_a_replica_takes_long_to_open() {
 }
 
 #[tokio::test]
+async fn a_node_follows_no_control_group_that_has_gone_on_from_before_what_it_has_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_host, node) = node(dir.path());
+    let followed = || Followed::open(dir.path().join("followed.json")).unwrap();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let hearing = heard.clone();
+    let agent = Agent::new(Env::real(), ME, node.clone(), Placed::default(), followed());
+    let mut agent = agent.heeding(move |state| hearing.lock().unwrap().push(state.era()));
+    let mut state = State::new(1);
+    for command in [join(), Command::SetNodeStatus { id: ME, status: NodeStatus::Up }] {
+        state.apply(command).unwrap();
+    }
+    // Another coordinator, which is lost.
+    let Command::Join { place, .. } = join() else { unreachable!("it joins") };
+    let [peer_address, api_address] = [2, 1].map(|port| format!("http://n2:{port}"));
+    let place = Place { peer_address, api_address, ..place };
+    state.apply(Command::Join { id: 2, incarnation: 2, run: 0, place, unix_micros: 1 }).unwrap();
+    let recovered = |mut state: State, ended: u64| {
+        let lost = vec![2];
+        state.apply(Command::RecoverControl { survivor: ME, lost, era: state.era(), ended }).unwrap();
+        Seen::at(ended + 3, Arc::new(state))
+    };
+    // What the survivor knows, and what only this node and the lost one do: a replica has come here.
+    let (before, ended) = (state.clone(), 10);
+    state.apply(create(1)).unwrap();
+    agent.follow(&Seen::at(ended + 1, Arc::new(state.clone()))).await.unwrap();
+    assert_eq!(node.hosted().unwrap(), [LEFT]);
+    agent.report().await;
+    assert_eq!(agent.reports().borrow().shortage, None);
+    for _ in 0..2 {
+        agent.follow(&recovered(before.clone(), ended)).await.unwrap();
+    }
+    assert_eq!(node.hosted().unwrap(), [LEFT], "what it has heard of is not undone");
+    assert_eq!(*heard.lock().unwrap(), [0, 1, 1], "but who was given up is heard no more");
+    agent.report().await;
+    let told = agent.reports().borrow().clone();
+    let why = told.shortage.expect("it says so");
+    assert!(why.contains("goes on from entry 10, and this node has followed 11"), "{why}");
+    assert_eq!(told.deletions, 0, "it has not followed who was given up");
+    assert_eq!(followed().last().unwrap().state.era(), 0);
+
+    // One that has all of it is followed, and what is older is not.
+    let newer = recovered(state, ended + 1);
+    agent.follow(&newer).await.unwrap();
+    agent.report().await;
+    let told = agent.reports().borrow().clone();
+    assert_eq!((told.shortage, told.deletions), (None, newer.state.deletions()));
+    assert_eq!((node.hosted().unwrap(), followed().last().unwrap().index), (vec![LEFT], newer.index));
+    agent.follow(&Seen::at(1 << 20, Arc::new(before))).await.unwrap();
+    assert_eq!(followed().last().unwrap().state.era(), 1, "whatever the lost ones agree on");
+    node.close().await;
+}
+
+#[tokio::test]
 async fn a_replica_that_is_left_alone_goes_on_alone_once_the_state_that_says_so_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let (_host, node) = node(dir.path());

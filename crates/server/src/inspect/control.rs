@@ -25,7 +25,7 @@ impl Look<'_> {
         };
         let path = self.held.layout.followed();
         let followed = match Followed::open(path.clone()) {
-            Ok(followed) => followed.last().map(|seen| (seen.index, State::clone(&seen.state))),
+            Ok(followed) => followed.last().map(|seen| (seen.entry(), State::clone(&seen.state))),
             Err(error) => {
                 let help = match error {
                     DataDirError::Damaged { .. } => {
@@ -47,7 +47,7 @@ impl Look<'_> {
                 self.problem(Seriousness::Damage, what, super::log::START_ANEW);
             }
         }
-        let newer = applied.into_iter().chain(followed).max_by_key(|(index, _)| *index);
+        let newer = applied.into_iter().chain(followed).max_by_key(|(index, state)| (state.era(), *index));
         newer.map(|(_, state)| state)
     }
 

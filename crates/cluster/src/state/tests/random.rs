@@ -75,6 +75,8 @@ fn command() -> impl Strategy<Value = Command> {
         },
     );
     let end_recovery = (16u64..40, 1u64..8).prop_map(|(shard, id)| Command::EndRecovery { shard, id });
+    let recover_control = (node.clone(), prop::collection::vec(node.clone(), 0..4), 0u64..2, 0u64..2)
+        .prop_map(|(survivor, lost, era, ended)| Command::RecoverControl { survivor, lost, era, ended });
     let cancel = (1u64..8).prop_map(|id| Command::CancelOperation { id });
     let begin_merge = (16u64..40, 1u64..3, 1u64..3, 0u64..2, (0u64..2, prop::bool::weighted(0.3))).prop_map(
         |(left, between, epoch, index, (unix_micros, unasked))| Command::BeginMerge {
@@ -101,7 +103,7 @@ fn command() -> impl Strategy<Value = Command> {
     let token = (0u8..3, replaces).prop_map(|(digest, replaces)| token(digest, replaces));
     prop_oneof![5 => join, 4 => up, 4 => status, 4 => create, 2 => delete, 3 => free, 5 => replicas, 1 => voters, 2 => token, 6 => begin,
         12 => advance, 1 => cancel, 4 => begin_split, 12 => advance_split, 3 => lose, 3 => give_up, 8 => recover, 2 => end_recovery,
-        6 => begin_merge, 12 => advance_merge]
+        6 => begin_merge, 12 => advance_merge, 1 => recover_control]
 }
 
 fn status_of(id: u64, status: NodeStatus) -> Command {

@@ -4,7 +4,7 @@ use super::*;
 use crate::collection::Floor;
 use crate::merge::MergeStep;
 use crate::operation::{OperationKind, OperationStep};
-use crate::recovery::Recovery;
+use crate::recovery::{Recovery, SKIPPED_IDS};
 use crate::split::SplitStep;
 
 const AT: Floor = Floor { term: 7, index: 812 };
@@ -279,6 +279,46 @@ fn a_shard_that_is_merged_goes_on_alone_only_once_the_merge_is_given_up() {
         unasked: false,
     };
     assert_eq!(apply(&mut state, again), Err(Refusal::Busy { shard: 16, operation: 2 }), "it is recovered");
+}
+
+#[test]
+fn the_control_group_goes_on_with_one_coordinator_in_a_new_era_and_the_other_voters_are_given_up() {
+    let mut state = placed(&[3, 5, 6]);
+    let recover = |survivor, lost: &[u64], era| {
+        let lost = lost.to_vec();
+        Command::RecoverControl { survivor, lost, era, ended: 40 }
+    };
+    let invalid = |outcome: Result<Effect, Refusal>, name: &str| {
+        assert!(matches!(&outcome, Err(Refusal::Invalid { field, .. }) if field == name), "{outcome:?}");
+    };
+    invalid(apply(&mut state, recover(1, &[2, 3], 1)), "era");
+    invalid(apply(&mut state, recover(99, &[1, 2, 3], 0)), "survivor");
+    invalid(apply(&mut state, recover(1, &[1, 2, 3], 0)), "survivor");
+    invalid(apply(&mut state, recover(1, &[2], 0)), "lost");
+    invalid(apply(&mut state, recover(1, &[], 0)), "lost");
+    assert_eq!(apply(&mut state, recover(1, &[2, 3, 99], 0)), Err(Refusal::NoNode(99)));
+    let before = state.clone();
+    for _ in 0..2 {
+        let outcome = apply(&mut state, recover(1, &[2, 3], 0));
+        assert_eq!(outcome, Ok(Effect::Voters(vec![1])), "also when the answer was lost");
+    }
+    assert_eq!((state.era(), state.voters()), (1, &[1][..]));
+    assert_eq!((before.end_of_era(0), state.end_of_era(0), state.end_of_era(1)), (None, Some(40), None));
+    assert_eq!(state.given_up().keys().copied().collect::<Vec<_>>(), [2, 3], "whatever they hold");
+    let given_up: Vec<u64> = state.given_up().values().copied().collect();
+    assert!(given_up.iter().all(|deletion| *deletion > before.deletions() + SKIPPED_IDS), "{given_up:?}");
+    assert_eq!(apply(&mut state, join(2, place(2, "z0"))), Err(Refusal::Removed(2)));
+    assert_eq!(shard(&state).replicas, [3, 5, 6], "made anew by the others");
+    apply(&mut state, create_replicated(2, "more", 1, 1)).expect("created");
+    let new = state.collections().values().find(|collection| collection.name.as_str() == "more").expect("there");
+    assert!(new.shards[0].id >= 17 + SKIPPED_IDS, "the lost ones may have handed the next one out: {:?}", new.shards);
+    let bytes = state.encode(3, 1);
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(text.starts_with(r#"{"format":7,"#) && text.contains(r#""eras":[40],"requests""#), "{text}");
+    assert_eq!(State::decode(&bytes), Ok((state, 3, 1)));
+    let expected = r#"{"command":"recover-control","survivor":1,"lost":[2,3],"era":0,"ended":40}"#;
+    assert_eq!(String::from_utf8(recover(1, &[2, 3], 0).encode()).expect("text"), expected);
+    assert_eq!(Command::decode(expected.as_bytes()).expect("readable"), recover(1, &[2, 3], 0));
 }
 
 #[test]

@@ -131,6 +131,31 @@ fn a_change_of_members_that_was_under_way_is_over_as_well() {
 }
 
 #[test]
+fn it_is_done_again_when_what_the_group_has_grown_to_is_lost_as_well() {
+    let mut crew = Crew::new(11, 3);
+    let leader = crew.leader_among(&[0, 1, 2]);
+    let mut outcome = crew.propose(leader, 0);
+    crew.ticks(3);
+    index_of(&mut outcome);
+    others(leader).into_iter().for_each(|node| crew.crash(node));
+    go_on(&mut crew, leader);
+    let news: Vec<_> = (0..2).map(|_| crew.join()).collect();
+    changed(&mut crew, leader, &[leader], &news);
+    changed(&mut crew, leader, &[leader, news[0], news[1]], &[]);
+    let mut outcome = crew.propose(leader, 1);
+    crew.ticks(3);
+    index_of(&mut outcome);
+    // One of those that came later is left: by its log the first ones are out already.
+    [leader, news[0], news[1]].into_iter().for_each(|node| crew.crash(node));
+    crew.alone_from = Some((news[0], 2 * ALONE));
+    crew.restart(news[0]);
+    crew.ticks(4);
+    is_alone(&crew, news[0]);
+    assert!(crew.status(news[0]).term > 2 * ALONE, "{:?}", crew.status(news[0]));
+    assert_eq!(crew.commands(news[0]), [text(0), text(1)]);
+}
+
+#[test]
 fn one_that_had_no_vote_yet_can_be_what_is_left() {
     let mut crew = Crew::new(5, 3);
     let leader = crew.leader_among(&[0, 1, 2]);

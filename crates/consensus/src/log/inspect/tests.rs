@@ -55,6 +55,27 @@ fn an_inspector_sees_what_the_log_holds_and_changes_nothing() {
 }
 
 #[test]
+fn a_copy_has_every_entry_takes_all_of_them_for_agreed_and_is_nobody_elses() {
+    let folder = filled();
+    let before = picture(folder.path());
+    let inspector = LogInspector::open(folder.path()).unwrap();
+    let held = inspector.state(GROUP).unwrap().unwrap();
+    let copy = inspector.agreed(GROUP).unwrap().unwrap();
+    let copied = copy.load(GROUP).unwrap().unwrap();
+    assert!(held.hard_state.commit < held.last.index, "of what is in the log some is not known to be agreed");
+    assert_eq!(copied.hard_state.commit, held.last.index);
+    assert_eq!((copied.meta, copied.truncated, copied.last), (held.meta, held.truncated, held.last));
+    let all = 2..42;
+    let entries = copy.entries(GROUP, all.clone(), u64::MAX).unwrap();
+    assert_eq!(entries, inspector.log.entries(GROUP, all, u64::MAX).unwrap());
+    copy.append(&write_entries(GROUP, vec![entry(42, 9, b"more")])).unwrap();
+    assert_eq!(inspector.state(GROUP).unwrap().unwrap().last.index, 41);
+    assert!(inspector.agreed(GroupId(6)).unwrap().is_none());
+    drop(inspector);
+    assert!(picture(folder.path()) == before, "the log was changed");
+}
+
+#[test]
 fn what_was_applied_must_be_in_the_log() {
     let folder = filled();
     let inspector = LogInspector::open(folder.path()).unwrap();
