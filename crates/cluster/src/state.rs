@@ -231,9 +231,8 @@ impl State {
             }
             Command::FreeName { name, deletion } => self.free_name(&name, deletion),
             Command::Join { id, incarnation, run, place, unix_micros } => {
-                let new =
-                    Node { id, incarnation, run, place, status: NodeStatus::Joining, joined_unix_micros: unix_micros };
-                self.join(new)?
+                let (status, joined_unix_micros) = (NodeStatus::Joining, unix_micros);
+                self.join(Node { id, incarnation, run, place, status, joined_unix_micros })?
             }
             Command::SetNodeStatus { id, status } => self.set_node_status(id, status)?,
             Command::SetJoinToken { digest, replaces } => self.set_join_token(digest, &replaces)?,
@@ -277,7 +276,7 @@ impl State {
             }
             Command::EndRecovery { shard, id } => self.end_recovery(shard, id),
             Command::RecoverControl { survivor, lost, era, ended } => {
-                self.recover_control(survivor, &lost, (era, ended))?
+                self.recover_control(survivor, &lost, era, ended)?
             }
         };
         Ok(effect)

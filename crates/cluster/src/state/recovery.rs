@@ -74,7 +74,8 @@ impl State {
         &mut self,
         survivor: u64,
         lost: &[u64],
-        (era, ended): (u64, u64),
+        era: u64,
+        ended: u64,
     ) -> Result<Effect, Refusal> {
         if self.era() == era + 1 && self.end_of_era(era) == Some(ended) && self.voters == [survivor] {
             return Ok(Effect::Voters(self.voters.clone()));

@@ -157,7 +157,7 @@ fn neighbours_are_not_merged_while_anything_speaks_against_it() {
     check("shards are not split unasked either", &|played| played.limits.split_above = None);
     check("none at once", &|played| played.limits.merges_at_once = 0);
     check("nothing at once", &|played| played.limits.at_once = 0);
-    check("both are too large", &|played| drop(played.points.insert(17, SMALL / 2 + 1)));
+    check("both are too large", &|played| played.points.extend([(17, SMALL / 2 + 1)]));
     check("more is on their disks than a shard is split above", &|played| {
         played.sizes.extend([(16, ABOVE << 9), (17, (ABOVE << 9) + 1)]);
     });
