@@ -145,5 +145,5 @@ fn one_coordinator_goes_on_when_the_others_are_lost_for_ever_and_hears_them_no_m
         write(&cluster.client(first, CALL), 500).await;
     });
     cluster.restart(LEFT);
-    run(is_written(&cluster.client(LEFT, CALL), 500));
+    run(async { is_written(&cluster.client(LEFT, CALL), 500).await });
 }

@@ -112,6 +112,8 @@ impl Kv for Database {
             return Err(KvError::Io { dir: dir.to_owned(), what });
         }
         let sequence = self.core.db().latest_sequence_number();
+        // RocksDB would flush as well, and might not wait for it.
+        self.core.flush()?;
         Checkpoint::new(self.core.db())
             .and_then(|checkpoint| checkpoint.create_checkpoint(dir))
             .map_err(|error| translate(dir, &error))?;
@@ -180,10 +182,19 @@ impl Core {
         translate(&self.dir, error)
     }
 
+    /// Has everything flushed that was written before it began, in all families.
+    ///
+    /// RocksDB may come back too early: while another flush is under way (`DBImpl::AtomicFlushMemTables`) it waits for the buffers of each family by the
+    /// number that the newest one of some other family has, in the order of a hash table. So it is asked again until no buffer is left that waits for its flush.
     pub(crate) fn flush(&self) -> Result<(), KvError> {
-        self.db()
-            .flush_cfs_opt(self.open.borrow_dependent(), &FlushOptions::default())
-            .map_err(|error| self.error(&error))
+        let handles = self.open.borrow_dependent();
+        loop {
+            let flushed = self.db().flush_cfs_opt(handles, &FlushOptions::default());
+            flushed.map_err(|error| self.error(&error))?;
+            if handles.iter().all(|handle| health::number(self, handle, c"rocksdb.num-immutable-mem-table") == 0) {
+                return Ok(());
+            }
+        }
     }
 
     /// Bytes that a flush would take out of the write buffers.

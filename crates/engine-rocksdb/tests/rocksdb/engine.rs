@@ -1,9 +1,15 @@
 //! What the port does not say but the design does: no write-ahead log, blobs apart, one budget, erasure in the files.
 
 use std::fs;
+use std::hint::spin_loop;
 use std::path::Path;
+use std::sync::Barrier;
+use std::thread;
 
-use crate::common::{ALL, LARGE, META, SMALL, check_rows, engine, files, folder, open, put_rows, value};
+use crate::common::{
+    ALL, LARGE, META, Random, SMALL, check_rows, copy_as_a_crash_would, count, engine, files, folder, open, put_rows,
+    value,
+};
 use sagitta_engine::kv::{Kv, KvEngine, KvOptions, WriteBatch};
 use sagitta_engine_rocksdb::{RocksBudget, RocksEngine};
 
@@ -178,4 +184,83 @@ fn files_with(dir: &Path, needle: &[u8]) -> Vec<String> {
         bytes.windows(needle.len()).any(|window| window == needle)
     };
     files(dir).into_keys().filter(holds).collect()
+}
+
+#[test]
+fn whatever_was_changed_last_what_was_flushed_or_copied_opens_again() {
+    let (engine, seed) = (engine(), count("SAGITTA_SEED", 42));
+    println!("seed {seed}");
+    let mut dice = Random(seed);
+    for round in 0..count("SAGITTA_ROUNDS", 40) {
+        let (_root, root) = folder();
+        let dir = root.join("db");
+        let mut kv = open(&engine, &dir).expect("opened");
+        for step in 0..12 {
+            let mut batch = WriteBatch::new();
+            for _ in 0..1 + dice.below(4) {
+                let family = ALL[dice.below(ALL.len() as u64) as usize];
+                let key = |number: u64| number.to_be_bytes();
+                let (first, second) = (dice.below(6), dice.below(6));
+                match dice.below(4) {
+                    0 | 1 => batch.put(family, &key(first), &value(first, 20)),
+                    2 => batch.delete(family, &key(first)),
+                    _ => batch.delete_range(family, &key(first.min(second)), &key(first.max(second) + 1)),
+                }
+            }
+            kv.write(&batch).expect("written");
+            match dice.below(4) {
+                0 => kv.flush().expect("flushed"),
+                1 => {
+                    let copy = root.join(format!("copy-{step}"));
+                    kv.checkpoint(&copy).expect("copied");
+                    drop(
+                        open(&engine, &copy)
+                            .unwrap_or_else(|error| panic!("round {round}, step {step}: {error}: {batch:?}")),
+                    );
+                }
+                2 => {
+                    kv.flush().expect("flushed");
+                    drop(kv);
+                    kv = open(&engine, &dir)
+                        .unwrap_or_else(|error| panic!("round {round}, step {step}: {error}: {batch:?}"));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_flushed_or_copied_while_others_flush_is_whole() {
+    let (engine, seed) = (engine(), count("SAGITTA_SEED", 42));
+    println!("seed {seed}");
+    let (_root, root) = folder();
+    let kv = open(&engine, &root.join("db")).expect("opened");
+    let mut dice = Random(seed);
+    for round in 0..count("SAGITTA_ROUNDS", 30) {
+        let copy = root.join(format!("copy-{round}"));
+        put_rows(&*kv, 0..dice.below(300)).expect("written");
+        let meeting = Barrier::new(2);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                meeting.wait();
+                kv.flush().expect("flushed");
+            });
+            meeting.wait();
+            (0..dice.below(20_000)).for_each(|_| spin_loop());
+            let mut batch = WriteBatch::new();
+            batch.put(META, b"copy", &round.to_le_bytes());
+            kv.write(&batch).expect("written");
+            if dice.below(2) == 0 {
+                kv.checkpoint(&copy).expect("copied");
+            } else {
+                kv.flush().expect("flushed");
+                copy_as_a_crash_would(&root.join("db"), &copy);
+            }
+        });
+        let copied = open(&engine, &copy).unwrap_or_else(|error| panic!("round {round}: {error}"));
+        assert_eq!(copied.get(META, b"copy").expect("read"), Some(round.to_le_bytes().to_vec()), "round {round}");
+        drop(copied);
+        fs::remove_dir_all(&copy).expect("removed");
+    }
 }
