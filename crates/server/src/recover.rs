@@ -25,7 +25,8 @@ use crate::start::{OpenLog, StartError, log_settings};
 
 /// How long all of it may take: a few entries are written.
 const WITHIN: Duration = Duration::from_secs(60);
-/// Between two looks whether the only voter leads, or has applied its log.
+/// Between two looks whether the only voter leads, or has applied its log. It is looked at, not waited for, since the group may stop or run out of disk
+/// instead, which is told by its status alone.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// What is left of a control group, and what is lost with the others.

@@ -229,8 +229,9 @@ async fn a_dry_run_tells_what_the_log_comes_to_and_changes_nothing() {
     assert_eq!(stopped.recover(2, &[], true).await.unwrap(), told);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_coordinator_goes_on_with_the_newest_state_there_is_and_whoever_was_given_up_is_told() {
+/// Three coordinators that have stopped, of which the last one lacks what the others agreed on; that state, and the file of a shard node that
+/// has followed it.
+async fn left_behind() -> (Stopped, Seen, PathBuf) {
     let running = Running::start().await;
     running.level(&[0, 1, 2]).await;
     running.leave_behind(2).await;
@@ -240,6 +241,12 @@ async fn one_coordinator_goes_on_with_the_newest_state_there_is_and_whoever_was_
     let stopped = running.stop().await;
     let file = stopped.temp.path().join("of-a-shard-node.json");
     fs::write(&file, seen.state.encode(seen.index, 0)).unwrap();
+    (stopped, seen, file)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_coordinator_goes_on_with_the_newest_state_there_is_and_whoever_was_given_up_is_told() {
+    let (stopped, seen, file) = left_behind().await;
 
     let without = stopped.recover(2, &[], true).await.unwrap();
     assert_eq!((without.collections, &without.followed), (1, &None));
@@ -273,15 +280,7 @@ async fn one_coordinator_goes_on_with_the_newest_state_there_is_and_whoever_was_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_cut_off_is_done_again_wherever_that_was() {
-    let running = Running::start().await;
-    running.level(&[0, 1, 2]).await;
-    running.leave_behind(2).await;
-    running.decide(create("late", 2)).await;
-    running.level(&[0, 1]).await;
-    let seen = Seen::of(&running.controls[0]);
-    let stopped = running.stop().await;
-    let file = stopped.temp.path().join("of-a-shard-node.json");
-    fs::write(&file, seen.state.encode(seen.index, 0)).unwrap();
+    let (stopped, seen, file) = left_behind().await;
     let files = [file];
     let layout = StoppedDir::hold(&stopped.folders[2]).unwrap().layout;
 
