@@ -45,6 +45,8 @@ pub(crate) struct Line {
 #[derive(Debug, Default)]
 pub(crate) struct Tried {
     failed: Vec<Unreached>,
+    /// What the latest attempt that was answered was told.
+    told: Option<String>,
 }
 
 impl Endpoints {
@@ -89,6 +91,9 @@ impl Endpoints {
 
     /// Takes note that one has failed, and goes on to the next one if it seems to be gone. True if that one was not tried yet.
     pub(crate) fn failed(&self, at: usize, failure: &Failure, tried: &mut Tried) -> bool {
+        if failure.reason != reason::DEADLINE_EXCEEDED {
+            tried.told = Some(failure.message.clone());
+        }
         if failure.kind != ErrorKind::Unavailable || self.lines.len() == 1 {
             return false;
         }
@@ -135,9 +140,13 @@ impl Tried {
         self.failed.push(Unreached { endpoint: address.to_owned(), why });
     }
 
-    /// The error of a call that was given up.
+    /// The error of a call that was given up. Its last attempt may have had no time for an answer; then what an earlier one was told
+    /// is the reason.
     pub(crate) fn into_error(self, failure: Failure, attempts: u32) -> ClientError {
         let mut error = ClientError::new(failure, attempts);
+        if let Some(told) = self.told.filter(|_| error.reason == reason::DEADLINE_EXCEEDED) {
+            error.message = format!("{}; an attempt before was refused: {told}", error.message);
+        }
         if error.kind == ErrorKind::Unavailable {
             error.unreached = self.failed;
         }

@@ -343,6 +343,12 @@ impl Refusal {
         }
     }
 
+    /// Whether the same request is refused until somebody changes something. What is not is refused for something else that happens
+    /// just now, and may be granted once that has ended.
+    pub fn lasts(&self) -> bool {
+        self.kind() == ErrorKind::Conflict && !matches!(self, Self::Busy { .. })
+    }
+
     /// The value that is wrong, of a kind that says so: named as in the command.
     pub fn field(&self) -> Option<&str> {
         match self {

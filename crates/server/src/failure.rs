@@ -27,6 +27,7 @@ pub(crate) fn failure(error: Error, collection: Option<&CollectionName>) -> Fail
             let failure = Failure::new(ErrorKind::Conflict, shard.message.clone());
             failure.with_reason(reason::REQUEST_ID_REUSED).with_resource("request", "")
         }
+        Error::Refused(refusal) if refusal.lasts() => Failure::new(error.kind(), error.to_string()).lasting(),
         // What is only noticed in a shard concerns the request as a whole.
         _ if error.kind() == ErrorKind::Invalid => Failure::invalid(Violation::new("", error.to_string())),
         _ => Failure::new(error.kind(), error.to_string()),

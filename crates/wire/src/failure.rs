@@ -56,6 +56,8 @@ pub struct Failure {
     pub resource: Option<Box<Resource>>,
     /// With kinds `Overloaded` and `Unavailable`: how long to wait before trying again.
     pub retry_after: Option<Duration>,
+    /// With kind `Conflict`: whether it stays until somebody changes something, so that asking again is in vain.
+    pub lasts: bool,
 }
 
 /// What a request was about.
@@ -77,6 +79,7 @@ impl Failure {
             violations: Vec::new(),
             resource: None,
             retry_after: None,
+            lasts: false,
         }
     }
 
@@ -146,12 +149,18 @@ impl Failure {
         Self { retry_after: Some(delay), ..self }
     }
 
+    /// Of a conflict that stays until somebody changes something.
+    #[must_use]
+    pub fn lasting(self) -> Self {
+        Self { lasts: true, ..self }
+    }
+
     /// Whether the same request, with the same request id, may succeed later.
     pub fn is_retryable(&self) -> bool {
         match self.kind {
             ErrorKind::Overloaded | ErrorKind::Unavailable => true,
-            // A concurrent change, as opposed to a thing that exists.
-            ErrorKind::Conflict => self.resource.is_none(),
+            // A concurrent change, as opposed to a thing that exists and to what stays as it is.
+            ErrorKind::Conflict => self.resource.is_none() && !self.lasts,
             ErrorKind::Invalid | ErrorKind::NotFound | ErrorKind::Denied | ErrorKind::Corrupt | ErrorKind::Internal => {
                 false
             }
@@ -164,6 +173,7 @@ impl Failure {
             ErrorKind::Invalid => Code::InvalidArgument,
             ErrorKind::NotFound => Code::NotFound,
             ErrorKind::Conflict if self.resource.is_some() => Code::AlreadyExists,
+            ErrorKind::Conflict if self.lasts => Code::FailedPrecondition,
             ErrorKind::Conflict => Code::Aborted,
             ErrorKind::Denied => Code::PermissionDenied,
             ErrorKind::Overloaded => Code::ResourceExhausted,
@@ -192,10 +202,11 @@ impl Failure {
         }
         if let Some(info) = details.resource_info() {
             failure = failure.with_resource(info.resource_type.clone(), info.resource_name.clone());
-        } else if matches!(status.code(), Code::AlreadyExists | Code::FailedPrecondition) {
+        } else if status.code() == Code::AlreadyExists {
             // Not a concurrent change, so not worth a retry.
             failure = failure.with_resource("", "");
         }
+        failure.lasts = status.code() == Code::FailedPrecondition;
         failure.retry_after = details.retry_info().and_then(|info| info.retry_delay);
         failure
     }

@@ -141,6 +141,23 @@ async fn a_call_ends_by_its_deadline_and_tells_the_server() {
 }
 
 #[tokio::test]
+async fn a_call_that_runs_out_of_time_tells_what_it_was_refused_for_before() {
+    let fake = Fake::start().await;
+    fake.order([fails(ErrorKind::Conflict), Turn::Hang]);
+    let error = upsert(&client(&fake).with_deadline(Duration::from_millis(200))).await.unwrap_err();
+    assert_eq!((error.kind, &*error.reason, error.attempts), (ErrorKind::Unavailable, reason::DEADLINE_EXCEEDED, 2));
+    assert!(error.message.ends_with("an attempt before was refused: as ordered"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_conflict_that_lasts_is_told_at_once() {
+    let fake = Fake::start().await;
+    fake.order([Turn::Fail(Failure::new(ErrorKind::Conflict, "it holds replicas").lasting())]);
+    let error = upsert(&client(&fake)).await.unwrap_err();
+    assert_eq!((error.kind, &*error.message, error.attempts), (ErrorKind::Conflict, "it holds replicas", 1));
+}
+
+#[tokio::test]
 async fn a_broken_connection_is_replaced_and_the_call_repeated() {
     let fake = Fake::start().await;
     let proxy = Proxy::before(&fake.env, fake.address).await;

@@ -62,6 +62,11 @@ fn details_tell_field_resource_and_delay() {
     let exists = Failure::from_status(&Failure::collection_exists("docs").into());
     assert_eq!((exists.code(), exists.is_retryable()), (Code::AlreadyExists, false));
 
+    let settled = Failure::new(ErrorKind::Conflict, "node 3 is active, and only a lost one can be given up").lasting();
+    let arrived = Failure::from_status(&settled.clone().into());
+    assert_eq!((arrived.code(), arrived.is_retryable()), (Code::FailedPrecondition, false));
+    assert_eq!(arrived, settled);
+
     let reused = Failure::from_status(&Failure::request_id_reused(crate::RequestId(7)).into());
     assert_eq!((&*reused.reason, reused.code()), (reason::REQUEST_ID_REUSED, Code::AlreadyExists));
 
