@@ -38,7 +38,10 @@ use crate::machine::{FetchEnded, OfferEnded, StateMachine};
 use crate::membership::Members;
 use crate::outcome::{Doubt, Outcome, ReadOutcome, Refusal};
 use crate::reads::Reader;
-use crate::settings::{GroupSpec, HostSettings, KEEP_ENTRIES, KEEP_FOR_PEERS, POLL_TICKS, PURGE_TICKS, TRUNCATE_STEP};
+use crate::settings::{
+    GroupSpec, HostSettings, KEEP_BYTES, KEEP_ENTRIES, KEEP_FOR_PEERS, POLL_TICKS, PURGE_TICKS, TRUNCATE_STEP,
+    TRUNCATE_STEP_BYTES,
+};
 use crate::transport::Transport;
 
 /// What reaches a host.
@@ -464,10 +467,13 @@ fn truncation(group: &Group) -> Option<Position> {
     }
     let store = group.node.as_ref()?.store();
     // Entries may be of any size: a few large ones take as much room as many. Where the log wants it, all may go.
-    let (keep, step) = if group.crowded { (0, 1) } else { (KEEP_ENTRIES, TRUNCATE_STEP) };
-    let mut index = group.durable.min(group.applied.index).checked_sub(keep)?;
-    if !alone && !group.crowded {
-        index = index.min(group.needed_by_peers().max(index.saturating_sub(KEEP_FOR_PEERS)));
+    let mut index = group.durable.min(group.applied.index);
+    if !group.crowded {
+        // Of small entries the number counts, of large ones the bytes.
+        index = index.saturating_sub(KEEP_ENTRIES).max(store.sizes().back_from(index, KEEP_BYTES));
+        if !alone {
+            index = index.min(group.needed_by_peers().max(index.saturating_sub(KEEP_FOR_PEERS)));
+        }
     }
     if let Some(offer) = store.offer() {
         index = index.min(offer.position.index);
@@ -475,7 +481,9 @@ fn truncation(group: &Group) -> Option<Position> {
     if let Some(from) = group.offering {
         index = index.min(from);
     }
-    if index < store.truncated().index + step {
+    let begin = store.truncated().index;
+    let is_worth_it = index >= begin + TRUNCATE_STEP || store.sizes().between(begin, index) >= TRUNCATE_STEP_BYTES;
+    if index <= begin || !(is_worth_it || group.crowded) {
         return None;
     }
     let term = store.term_at(index).ok()?;

@@ -30,6 +30,7 @@ mod membership;
 mod outcome;
 mod reads;
 mod settings;
+mod sizes;
 mod storage;
 mod transport;
 mod turns;

@@ -115,8 +115,13 @@ pub(crate) const TAIL_BYTES: usize = 16 << 20;
 
 /// Entries kept below the durable index: a follower that is a little behind catches up without a snapshot.
 pub(crate) const KEEP_ENTRIES: u64 = 128;
+/// Bytes that are, if that is less. A member that begins with nothing would get all that there is as entries, if there are all of them, one
+/// after the other by threads that others wait for; its state comes beside them.
+pub(crate) const KEEP_BYTES: u64 = 16 << 20;
 /// Truncate only when this many entries become free.
 pub(crate) const TRUNCATE_STEP: u64 = 256;
+/// Or this many bytes.
+pub(crate) const TRUNCATE_STEP_BYTES: u64 = 16 << 20;
 /// Ticks between looks at what the state machines made durable.
 pub(crate) const POLL_TICKS: u64 = 10;
 /// Ticks between giving the log's unused files back.

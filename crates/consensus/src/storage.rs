@@ -14,6 +14,7 @@ use crate::log::{GroupState, LogStore};
 use crate::machine::Offer;
 use crate::membership::Membership;
 use crate::settings::TAIL_BYTES;
+use crate::sizes::Sizes;
 
 /// What is written, with the newest entries in memory: committing right after writing reads nothing back.
 pub(crate) struct GroupStorage {
@@ -25,6 +26,7 @@ pub(crate) struct GroupStorage {
     last: Position,
     tail: VecDeque<Entry>,
     tail_bytes: usize,
+    sizes: Sizes,
     /// The state that members may fetch instead of entries, and whether one was asked for that is newer.
     offer: Option<Offer>,
     offer_wanted: Cell<bool>,
@@ -56,6 +58,7 @@ impl GroupStorage {
             last,
             tail: VecDeque::new(),
             tail_bytes: 0,
+            sizes: Sizes::default(),
             offer: None,
             offer_wanted: Cell::new(false),
             failure: RefCell::new(None),
@@ -101,6 +104,7 @@ impl GroupStorage {
         }
         for entry in entries {
             self.last = Position::of(&entry);
+            self.sizes.note(entry.index, weight(&entry));
             self.tail_bytes += weight(&entry);
             self.tail.push_back(entry);
         }
@@ -119,6 +123,7 @@ impl GroupStorage {
     /// Takes over that the log's front has moved.
     pub(crate) fn truncated_to(&mut self, position: Position) {
         self.truncated = position;
+        self.sizes.forget(position.index);
         self.release(position.index);
     }
 
@@ -156,6 +161,11 @@ impl GroupStorage {
 
     pub(crate) fn truncated(&self) -> Position {
         self.truncated
+    }
+
+    /// How many bytes the entries take.
+    pub(crate) fn sizes(&self) -> &Sizes {
+        &self.sizes
     }
 
     pub(crate) fn last(&self) -> Position {

@@ -173,6 +173,27 @@ fn the_log_is_truncated_only_below_what_the_state_machine_made_durable() {
 }
 
 #[test]
+fn of_large_entries_fewer_are_kept_in_the_log() {
+    let (mut bench, log, machine) = single();
+    const ENTRY: u64 = 1 << 20;
+    let mut propose = |count: u64| {
+        for _ in 0..count {
+            bench.propose(GROUP, Bytes::from(vec![b'7'; ENTRY as usize]));
+            bench.run();
+        }
+        machine.make_durable();
+        bench.ticks(POLL_TICKS as usize + 1);
+        let truncated = log.load(GROUP).unwrap().unwrap().truncated.index;
+        (truncated, machine.lock().durable.applied.index - truncated)
+    };
+    let few = (KEEP_BYTES + TRUNCATE_STEP_BYTES) / ENTRY - 2;
+    assert_eq!(propose(few).0, 1, "too little would be free");
+    let (cut, kept) = propose(4);
+    assert!(cut > 1 && kept <= KEEP_BYTES / ENTRY && kept + 2 > KEEP_BYTES / ENTRY, "cut at {cut}, and {kept} kept");
+    assert_eq!(propose(4).0, cut, "too little would be free");
+}
+
+#[test]
 fn a_log_that_is_too_large_gives_up_all_that_is_durable_however_few_entries_it_has() {
     let (mut bench, log, machine) = single();
     let propose = |bench: &mut Bench, count: u64| {
