@@ -171,6 +171,28 @@ fn what_a_shard_does_counts_where_it_is_led_now_however_late_that_is_told() {
     assert_eq!(asked(0, RESTED), [17], "else what is told late has another one follow");
 }
 
+#[test]
+fn between_two_busy_nodes_nothing_follows_what_may_be_noise() {
+    // Twenty nodes, all but two of them idle: the two that are busy hardly count in the mean.
+    let mut played = Played::new(1, 20, 1);
+    played.create(30, 2);
+    let placed: Vec<_> = played.state.shards().map(|(_, shard)| shard.clone()).collect();
+    let [giver, taker] = placed[0].replicas[..] else { panic!("two were asked for") };
+    let theirs = placed.iter().filter(|shard| shard.replicas.contains(&giver) && shard.replicas.contains(&taker));
+    let theirs: Vec<u64> = theirs.map(|shard| shard.id).collect();
+    let [idle, busy, busy_too] = theirs[..] else { panic!("they share {theirs:?}") };
+    for (shard, leader) in [(idle, giver), (busy, giver), (busy_too, taker)] {
+        played.hand_over(shard, leader);
+    }
+    let mut asked = |other_us: u64| {
+        played.loads.extend([(busy, (1_000_000, 0)), (busy_too, (other_us, 0))]);
+        let asked = decided(&played).into_iter().find(|one| one.from == giver);
+        asked.map(|one| (one.shard, one.to))
+    };
+    assert_eq!(asked(940_000), None, "three hundredths of what both do");
+    assert_eq!(asked(880_000), Some((idle, taker)));
+}
+
 /// What each node does, as [`Played`] has it.
 fn work(played: &Played) -> BTreeMap<u64, u64> {
     let mut work: BTreeMap<u64, u64> =
