@@ -98,7 +98,9 @@ impl Session {
             ErrorKind::Unavailable if error.reason == "DEADLINE_EXCEEDED" => {
                 let time = humane::duration(self.timeout());
                 let failure = Failure::new(exit, format!("{} did not answer within {time}", self.endpoint()));
-                failure.hint("wait longer with --timeout 2m, or see whether the server is well with sagitta status")
+                let excerpt = error.told_before.iter().map(|told| format!("  before that: {told}")).collect();
+                Failure { excerpt, ..failure }
+                    .hint("wait longer with --timeout 2m, or see whether the server is well with sagitta status")
             }
             ErrorKind::Unavailable => {
                 let message = format!("cannot reach {}: {}", self.endpoint(), error.message);
@@ -237,6 +239,7 @@ mod tests {
             violations: Vec::new(),
             retry_after: None,
             attempts: 1,
+            told_before: None,
             unreached: Vec::new(),
         };
         let failure = session.failed(error);

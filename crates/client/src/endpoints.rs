@@ -45,7 +45,7 @@ pub(crate) struct Line {
 #[derive(Debug, Default)]
 pub(crate) struct Tried {
     failed: Vec<Unreached>,
-    /// What the latest attempt that was answered was told.
+    /// Why the latest attempt failed that had the time to.
     told: Option<String>,
 }
 
@@ -141,11 +141,12 @@ impl Tried {
     }
 
     /// The error of a call that was given up. Its last attempt may have had no time for an answer; then what an earlier one was told
-    /// is the reason.
+    /// says more.
     pub(crate) fn into_error(self, failure: Failure, attempts: u32) -> ClientError {
         let mut error = ClientError::new(failure, attempts);
         if let Some(told) = self.told.filter(|_| error.reason == reason::DEADLINE_EXCEEDED) {
-            error.message = format!("{}; an attempt before was refused: {told}", error.message);
+            error.message = format!("{}; an attempt before failed: {told}", error.message);
+            error.told_before = Some(told);
         }
         if error.kind == ErrorKind::Unavailable {
             error.unreached = self.failed;

@@ -22,6 +22,8 @@ pub struct ClientError {
     pub retry_after: Option<Duration>,
     /// How often the call was tried.
     pub attempts: u32,
+    /// With the reason `DEADLINE_EXCEEDED`: what an attempt before the last one, for which there was no time left, was told.
+    pub told_before: Option<String>,
     /// With kind `Unavailable` and several endpoints: those that failed, and why.
     pub unreached: Vec<Unreached>,
 }
@@ -44,6 +46,7 @@ impl ClientError {
             violations: failure.violations,
             retry_after: failure.retry_after,
             attempts,
+            told_before: None,
             unreached: Vec::new(),
         }
     }

@@ -343,10 +343,23 @@ impl Refusal {
         }
     }
 
-    /// Whether the same request is refused until somebody changes something. What is not is refused for something else that happens
-    /// just now, and may be granted once that has ended.
+    /// Whether it is of no use to ask again at once: the same request is refused until somebody changes what is named, or that has ended.
+    /// What is not may be granted a moment later, as where something else came between, or happens just now.
     pub fn lasts(&self) -> bool {
-        self.kind() == ErrorKind::Conflict && !matches!(self, Self::Busy { .. })
+        matches!(
+            self,
+            Self::OtherIncarnation { .. }
+                | Self::OtherRun { .. }
+                | Self::Removed(_)
+                | Self::TooManyCoordinators(_)
+                | Self::AddressTaken { .. }
+                | Self::Transition { .. }
+                | Self::Wanted { .. }
+                | Self::Votes(_)
+                | Self::TakesNoReplicas { .. }
+                | Self::NotLost { .. }
+                | Self::HasMajority { .. }
+        )
     }
 
     /// The value that is wrong, of a kind that says so: named as in the command.

@@ -5,21 +5,23 @@ use std::collections::VecDeque;
 /// Bytes between two marks.
 const GRAIN: u64 = 1 << 20;
 
-/// How many bytes the entries of a log take, known to a MiB or an entry, whichever is larger. What was written before the process began
-/// counts nothing.
+/// How many bytes the entries of a log take, known to a MiB or an entry, whichever is larger. What the log held when it was opened counts
+/// nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Sizes {
+    /// By index.
     marks: VecDeque<Mark>,
-    /// That of the last mark that was left behind.
-    begin: u64,
-    written: u64,
+    /// That of the last mark that was forgotten.
+    begin_bytes: u64,
+    /// Of all entries since the log was opened, but for those that were replaced.
+    written_bytes: u64,
 }
 
-/// What had been written with an entry, since the process began.
+/// What had been written with an entry and before it.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     index: u64,
-    written: u64,
+    written_bytes: u64,
 }
 
 impl Sizes {
@@ -28,28 +30,28 @@ impl Sizes {
         let replaced = self.marks.partition_point(|mark| mark.index < index);
         if replaced < self.marks.len() {
             self.marks.truncate(replaced);
-            self.written = self.upto(index);
+            self.written_bytes = self.upto(index);
         }
-        self.written += bytes as u64;
-        if self.written - self.upto(index) >= GRAIN {
-            self.marks.push_back(Mark { index, written: self.written });
+        self.written_bytes += bytes as u64;
+        if self.written_bytes - self.upto(index) >= GRAIN {
+            self.marks.push_back(Mark { index, written_bytes: self.written_bytes });
         }
     }
 
     /// Forgets what lies before an entry, and that entry.
     pub(crate) fn forget(&mut self, index: u64) {
-        self.begin = self.upto(index);
+        self.begin_bytes = self.upto(index);
         self.marks.drain(..self.marks.partition_point(|mark| mark.index <= index));
     }
 
-    /// How far one can go back from an entry, and have so many bytes at most behind oneself: what follows the entry that this names, up to
-    /// the given one, is not larger.
+    /// How far one can go back from an entry: what follows the entry that this names, up to the given one, has at most so many bytes, as
+    /// far as is known.
     pub(crate) fn back_from(&self, index: u64, bytes: u64) -> u64 {
         let upto = self.upto(index);
-        if upto - self.begin <= bytes {
+        if upto - self.begin_bytes <= bytes {
             return 0;
         }
-        let first = self.marks.partition_point(|mark| upto.saturating_sub(mark.written) > bytes);
+        let first = self.marks.partition_point(|mark| upto.saturating_sub(mark.written_bytes) > bytes);
         self.marks.get(first).map_or(index, |mark| mark.index.min(index))
     }
 
@@ -60,7 +62,7 @@ impl Sizes {
 
     fn upto(&self, index: u64) -> u64 {
         let known = self.marks.partition_point(|mark| mark.index <= index);
-        known.checked_sub(1).map_or(self.begin, |last| self.marks[last].written)
+        known.checked_sub(1).map_or(self.begin_bytes, |last| self.marks[last].written_bytes)
     }
 }
 
@@ -97,7 +99,7 @@ mod tests {
         assert_eq!((sizes.between(40, 61), sizes.between(0, 61)), (15 * MIB, 15 * MIB));
         assert_eq!((sizes.back_from(61, 10 * MIB), sizes.back_from(61, 15 * MIB)), (50, 0));
         sizes.note(3, 1);
-        assert_eq!((sizes.marks.len(), sizes.between(0, 100), sizes.written), (0, 0, sizes.begin + 1));
+        assert_eq!((sizes.marks.len(), sizes.between(0, 100), sizes.written_bytes), (0, 0, sizes.begin_bytes + 1));
     }
 
     #[test]

@@ -40,3 +40,20 @@ pub(crate) fn failure(error: Error, collection: Option<&CollectionName>) -> Fail
         None => failure,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_refused_is_not_worth_asking_again_and_what_something_came_between_is() {
+        let is_retryable = |refusal: Refusal| {
+            assert_eq!(refusal.kind(), ErrorKind::Conflict);
+            failure(Error::Refused(refusal), None).is_retryable()
+        };
+        assert!(!is_retryable(Refusal::HasMajority { shard: 16, nodes: vec![4, 5, 6] }));
+        assert!(!is_retryable(Refusal::Wanted { node: 4, shard: 16, shards: 1 }));
+        assert!(is_retryable(Refusal::Busy { shard: 16, operation: 1 }));
+        assert!(is_retryable(Refusal::Stale { shard: 16, epoch: 3, expected: 2 }));
+    }
+}

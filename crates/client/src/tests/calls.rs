@@ -146,7 +146,8 @@ async fn a_call_that_runs_out_of_time_tells_what_it_was_refused_for_before() {
     fake.order([fails(ErrorKind::Conflict), Turn::Hang]);
     let error = upsert(&client(&fake).with_deadline(Duration::from_millis(200))).await.unwrap_err();
     assert_eq!((error.kind, &*error.reason, error.attempts), (ErrorKind::Unavailable, reason::DEADLINE_EXCEEDED, 2));
-    assert!(error.message.ends_with("an attempt before was refused: as ordered"), "{error:?}");
+    assert!(error.message.ends_with("an attempt before failed: as ordered"), "{error:?}");
+    assert_eq!(error.told_before.as_deref(), Some("as ordered"));
 }
 
 #[tokio::test]
